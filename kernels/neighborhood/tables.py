@@ -1,0 +1,233 @@
+"""Which keys a query sees along one axis, as tables that never decrease.
+
+Every local attention of the zoo is two independent rules, one an axis. A rule turns an axis of `num_queries` queries
+and `num_keys` keys into tables over slots. A slot is a place in an order of the axis in which the keys of any query
+stand side by side: with dilation, positions are ordered by their residue first (0, d, 2d, ..., 1, d + 1, ...); without,
+slot and position are the same. The query in slot i sees the key slots start[i] to end[i] - 1, and a learned bias is
+looked up at `key slot - origin[i]`. Key slots outside [0, num_keys) are keys and values of zeros that take part in
+the softmax (HaloNet's unmasked padding); a rule that wants them masked clips its ranges.
+
+As start and end never decrease, the queries that see a key are a range as well: `AxisTables.seen_from` and `seen_to`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import astuple, dataclass, replace
+from typing import Union
+
+import torch
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Generalized neighborhood attention along one axis, as NATTEN defines it.
+
+    A position is in dilation group `position % dilation`. Inside its group, at place p of n, it sees `kernel_size`
+    places: those around the leader of its stride group, moved inwards at the borders and never shrunk; if causal, those
+    up to itself that the leader sees.
+
+    Source: Hassani et al., "Neighborhood Attention Transformer" (CVPR 2023), "Dilated Neighborhood Attention
+    Transformer" (2022), "Generalized Neighborhood Attention" (2025).
+    """
+
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    is_causal: bool = False
+
+    @property
+    def bias_length(self) -> int:
+        """Number of relative offsets that a query can have to its keys: the length of a bias table along this axis."""
+        return 2 * self.kernel_size - 1
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of queries that see their own block of keys and a halo around it; plain windows have a halo of 0.
+
+    With `query_stride` above 1 the queries lie on a grid that is coarser by that factor, as in HaloNet's downsampling
+    blocks, so a block holds `block_size // query_stride` of them. Keys outside the map take part as zeros unless
+    `clip`.
+
+    Source: Vaswani et al., "Scaling Local Self-Attention for Parameter Efficient Visual Backbones" (CVPR 2021),
+    section 3.
+    """
+
+    block_size: int
+    halo: int = 0
+    query_stride: int = 1
+    clip: bool = False
+
+    @property
+    def bias_length(self) -> int:
+        """Number of relative offsets that a query can have to its keys: the length of a bias table along this axis."""
+        return self.block_size + 2 * self.halo + self.block_size // self.query_stride - 1
+
+
+AxisRule = Union[Neighborhood, Blocks]  # noqa: UP007 - evaluated at import, where 3.10's `|` on classes hides the names
+
+_KINDS: tuple[type, ...] = (Neighborhood, Blocks)
+
+
+def encode_rule(rule: AxisRule) -> list[int]:
+    """Writes a rule as the list of integers that an operator's schema can carry."""
+    return [_KINDS.index(type(rule)), *(int(value) for value in astuple(rule))]
+
+
+def decode_rule(encoded: list[int] | tuple[int, ...]) -> AxisRule:
+    """Reads what `encode_rule` wrote."""
+    kind, first, second, third, last = encoded
+    return _KINDS[kind](first, second, third, bool(last))
+
+
+@dataclass(frozen=True, eq=False)
+class AxisTables:
+    """The tables of one axis. All tensors are int64.
+
+    Attributes:
+        query_order: (num_queries,) the position of the query in each slot.
+        key_order: (num_keys,) the position of the key in each slot.
+        start: (num_queries,) the first key slot that the query in each slot sees.
+        end: (num_queries,) one past the last.
+        origin: (num_queries,) the key slot whose bias index is 0.
+        seen_from: (num_keys,) the first query slot that sees the key in each slot.
+        seen_to: (num_keys,) one past the last.
+        groups: first query slot and number of queries of each run of slots whose windows overlap smoothly (the dilation
+            groups). A tile of queries should not reach from one run into the next.
+        bias_length: number of bias indices.
+    """
+
+    query_order: torch.Tensor
+    key_order: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+    origin: torch.Tensor
+    seen_from: torch.Tensor
+    seen_to: torch.Tensor
+    groups: tuple[tuple[int, int], ...]
+    bias_length: int
+
+    @property
+    def num_queries(self) -> int:
+        """Length of the query axis."""
+        return self.query_order.numel()
+
+    @property
+    def num_keys(self) -> int:
+        """Length of the key axis."""
+        return self.key_order.numel()
+
+
+@functools.lru_cache(maxsize=1024)
+def axis_tables(rule: AxisRule, num_queries: int, num_keys: int, device: torch.device | None = None) -> AxisTables:
+    """Builds the tables of one axis; the same arguments give the same object.
+
+    Args:
+        rule: which keys a query sees.
+        num_queries: length of the query axis.
+        num_keys: length of the key axis.
+        device: where the tensors shall lie; the CPU by default.
+
+    Raises:
+        ValueError: if the rule does not fit the lengths.
+    """
+    if device is not None and device.type != "cpu":
+        return _moved(axis_tables(rule, num_queries, num_keys), device)
+    check_rule(rule, num_queries, num_keys)
+    if isinstance(rule, Neighborhood):
+        query_order, start, end, origin, groups = _neighborhood(rule, num_queries)
+        key_order = query_order
+    else:
+        query_order, start, end, origin, groups = _blocks(rule, num_queries, num_keys)
+        key_order = torch.arange(num_keys)
+    keys = torch.arange(num_keys)
+    return AxisTables(
+        query_order=query_order,
+        key_order=key_order,
+        start=start,
+        end=end,
+        origin=origin,
+        seen_from=torch.searchsorted(end, keys, right=True),
+        seen_to=torch.searchsorted(start, keys, right=True),
+        groups=groups,
+        bias_length=rule.bias_length,
+    )
+
+
+def check_rule(rule: AxisRule, num_queries: int, num_keys: int, axis: str = "axis") -> None:
+    """Raises a ValueError if `rule` cannot be applied to an axis of these lengths; `axis` names it in the message."""
+    if isinstance(rule, Neighborhood):
+        if rule.kernel_size < 2:
+            raise ValueError(f"kernel_size must be at least 2, but is {rule.kernel_size} along the {axis}.")
+        if not 1 <= rule.stride <= rule.kernel_size:
+            raise ValueError(
+                f"stride must be between 1 and kernel_size = {rule.kernel_size}, but is {rule.stride} along the {axis}."
+            )
+        if rule.dilation < 1:
+            raise ValueError(f"dilation must be at least 1, but is {rule.dilation} along the {axis}.")
+        if num_queries != num_keys:
+            raise ValueError(
+                "neighborhood attention needs as many queries as keys, "
+                f"but the {axis} has {num_queries} and {num_keys}."
+            )
+        if rule.kernel_size * rule.dilation > num_keys:
+            raise ValueError(
+                "kernel_size * dilation must not exceed the map, "
+                f"but {rule.kernel_size} * {rule.dilation} > {num_keys} along the {axis}: "
+                "pad the map, or choose a smaller kernel or dilation."
+            )
+        return
+    if rule.block_size < 1 or rule.halo < 0 or rule.query_stride < 1 or rule.block_size % rule.query_stride:
+        raise ValueError(
+            "block_size must be at least 1, halo at least 0 and query_stride a divisor of block_size, but they are "
+            f"{rule.block_size}, {rule.halo} and {rule.query_stride} along the {axis}."
+        )
+    if num_keys % rule.block_size or num_queries * rule.query_stride != num_keys:
+        raise ValueError(
+            f"the {axis} must have a multiple of block_size = {rule.block_size} keys and one query for every "
+            f"{rule.query_stride} of them, but has {num_keys} keys and {num_queries} queries."
+        )
+
+
+def _neighborhood(rule: Neighborhood, length: int):
+    positions = torch.arange(length)
+    order = torch.cat([positions[group :: rule.dilation] for group in range(rule.dilation)])
+    starts, ends, groups = [], [], []
+    first = 0
+    for group in range(rule.dilation):
+        size = len(range(group, length, rule.dilation))
+        place = torch.arange(size)
+        stride_start = place // rule.stride * rule.stride
+        if rule.is_causal:
+            leader = (stride_start + rule.stride - 1).clamp(max=size - 1)
+            start = (leader - rule.kernel_size + 1).clamp(min=0)
+            end = place + 1
+        else:
+            leader = (stride_start + rule.stride // 2).clamp(max=size - 1)
+            start = (leader - rule.kernel_size // 2).clamp(min=0, max=size - rule.kernel_size)
+            end = start + rule.kernel_size
+        starts.append(start + first)
+        ends.append(end + first)
+        groups.append((first, size))
+        first += size
+    origin = positions - (rule.kernel_size - 1)
+    return order, torch.cat(starts), torch.cat(ends), origin, tuple(groups)
+
+
+def _blocks(rule: Blocks, num_queries: int, num_keys: int):
+    queries = torch.arange(num_queries)
+    per_block = rule.block_size // rule.query_stride
+    start = queries // per_block * rule.block_size - rule.halo
+    end = start + rule.block_size + 2 * rule.halo
+    # Strided queries step by 1 in the bias table, as HaloNet's relative embeddings do.
+    origin = start + queries % per_block - (per_block - 1)
+    if rule.clip:
+        start, end = start.clamp(min=0), end.clamp(max=num_keys)
+    groups = tuple((first, per_block) for first in range(0, num_queries, per_block))
+    return queries, start, end, origin, groups
+
+
+def _moved(tables: AxisTables, device: torch.device) -> AxisTables:
+    moved = {name: value.to(device) for name, value in vars(tables).items() if isinstance(value, torch.Tensor)}
+    return replace(tables, **moved)
