@@ -1,0 +1,68 @@
+"""Draws validation images with what was predicted, from the predictions.json of an evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.reports.files import write_bytes
+from attnzoo.zoo.reports.predictions import Prediction, choose_predictions, draw_predictions, read_predictions
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="draw_predictions",
+        description="Draw a grid of images with predicted classes; wrong predictions come first, framed in red.",
+    )
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="predictions.json, or the work dir that holds it")
+    parser.add_argument("--out", help="PNG to write (default: predictions.png beside PREDICTIONS)")
+    parser.add_argument("--count", type=int, default=32, help="how many images (default: 32)")
+    parser.add_argument("--columns", type=int, default=8, help="images in a row (default: 8)")
+    parser.add_argument("--wrong", type=int, help="at most so many wrong ones (default: a quarter of --count)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice (default: 0)")
+    parser.add_argument("--root", help="folder that relative image paths start from (default: the current folder)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the script; returns its exit code."""
+    args = parse_args(argv)
+    with user_errors() as outcome:
+        for name in ("count", "columns"):
+            if getattr(args, name) < 1:
+                raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1.")
+        source = Path(args.predictions)
+        predictions, classes, facts = read_predictions(source)
+        root = Path(args.root or ".")
+
+        def load_image(prediction: Prediction) -> Image.Image:
+            path = root / prediction.path
+            if not path.is_file():
+                raise UserError(
+                    f"There is no image {path}; --root names the folder that relative paths start from. Images inside "
+                    "an archive cannot be drawn."
+                )
+            with Image.open(path) as image:
+                return image.convert("RGB")
+
+        right = sum(prediction.correct for prediction in predictions)
+        title = f"{facts.get('model', 'predictions')}: {right} of {len(predictions)} images right"
+        if predictions:
+            title += f" ({100 * right / len(predictions):.2f} %)"
+        chosen = choose_predictions(predictions, args.count, seed=args.seed, wrong=args.wrong)
+        content = draw_predictions(
+            [predictions[position] for position in chosen], classes, load_image, columns=args.columns, title=title
+        )
+        folder = source if source.is_dir() else source.parent
+        path = write_bytes(args.out or folder / "predictions.png", content)
+        print(f"{path}: {len(chosen)} images")
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The learning curve of a run, read from its scalars log and drawn as a PNG."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .files import write_bytes
+
+
+@dataclass
+class LearningCurve:
+    """What a training logged.
+
+    Attributes:
+        epochs: positions of the training rows in epochs, ascending.
+        losses: training loss at these positions; NaN where the row had none.
+        learning_rates: learning rate at these positions; NaN where the row had none.
+        metrics: for each validation metric its points (epochs, value), ascending.
+    """
+
+    epochs: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)
+    metrics: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+
+def find_scalar_logs(work_dir: str | os.PathLike[str]) -> list[Path]:
+    """Finds the scalars logs below a work dir, oldest first: a resumed training leaves one for each start."""
+    return sorted(Path(work_dir).glob("*/vis_data/scalars.json"), key=lambda path: path.parts[-3])
+
+
+def read_learning_curve(work_dir: str | os.PathLike[str]) -> LearningCurve:
+    """Joins the logs of a training and of its resumptions.
+
+    A training that was cut off repeats some steps when it is resumed; the later rows replace the earlier ones.
+
+    Args:
+        work_dir: a training's work dir.
+
+    Returns:
+        The curve.
+
+    Raises:
+        ValueError: there is no log with a training row.
+    """
+    training: dict[int, dict] = {}
+    validation: dict[int, dict] = {}
+    for log in find_scalar_logs(work_dir):
+        rows = [row for row in map(_parse, log.read_text().splitlines()) if row is not None]
+        starts = [row["iter"] for row in rows if _is_training(row)]
+        epochs = [row["epoch"] for row in rows if _is_training(row)]
+        if starts:  # what an earlier start logged from here on was lost with it
+            training = {step: row for step, row in training.items() if step < min(starts)}
+            validation = {step: row for step, row in validation.items() if step < min(epochs)}
+        for row in rows:
+            if _is_training(row):
+                training[row["iter"]] = row
+            elif starts and isinstance(row.get("step"), int):
+                validation[row["step"]] = row
+    if not training:
+        raise ValueError(
+            f"There is no training log with a loss below {os.fspath(work_dir)!r} (*/vis_data/scalars.json)."
+        )
+
+    steps = sorted(training)
+    # Rows say in which epoch a step was, not how long an epoch is; the longest mean is right once an epoch has ended.
+    steps_per_epoch = max(step / training[step]["epoch"] for step in steps)
+    curve = LearningCurve()
+    for step in steps:
+        curve.epochs.append(step / steps_per_epoch)
+        curve.losses.append(_number(training[step].get("loss")))
+        curve.learning_rates.append(_number(training[step].get("lr")))
+    for epoch in sorted(validation):
+        for name, value in validation[epoch].items():
+            if name not in ("step", "epoch", "iter", "time", "data_time", "memory") and math.isfinite(_number(value)):
+                curve.metrics.setdefault(name, []).append((float(epoch), float(value)))
+    return curve
+
+
+def draw_learning_curve(
+    work_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, title: str | None = None
+) -> Path:
+    """Draws loss, validation accuracy and learning rate over the epochs.
+
+    Args:
+        work_dir: a training's work dir.
+        out: PNG to write; learning_curve.png in the work dir by default.
+        title: heading; the work dir's name by default.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        ValueError: there is no log with a training row.
+    """
+    curve = read_learning_curve(work_dir)
+    figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title or Path(work_dir).resolve().name)
+    loss_axes, metric_axes = figure.subplots(1, 2)
+
+    finite = [(x, y) for x, y in zip(curve.epochs, curve.losses, strict=True) if math.isfinite(y)]
+    crowded = len(finite) > 60
+    if finite:
+        xs, ys = [x for x, _ in finite], [y for _, y in finite]
+        loss_axes.plot(xs, ys, color="tab:blue", alpha=0.35 if crowded else 1.0, linewidth=1.2, label="training loss")
+        if crowded:
+            loss_axes.plot(xs, _smoothed(ys), color="tab:blue", linewidth=1.8, label="its running mean")
+    loss_axes.set(xlabel="epoch", ylabel="loss", title="Training")
+    loss_axes.grid(alpha=0.3)
+    rated = [(x, y) for x, y in zip(curve.epochs, curve.learning_rates, strict=True) if math.isfinite(y)]
+    handles, labels = loss_axes.get_legend_handles_labels()
+    if rated:
+        rate_axes = loss_axes.twinx()
+        rate_axes.plot(
+            [x for x, _ in rated], [y for _, y in rated], color="tab:gray", linestyle="--", label="learning rate"
+        )
+        rate_axes.set_ylabel("learning rate")
+        rate_axes.set_ylim(bottom=0)
+        rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+        more_handles, more_labels = rate_axes.get_legend_handles_labels()
+        handles, labels = handles + more_handles, labels + more_labels
+    loss_axes.legend(handles, labels, loc="upper right")
+
+    accuracies = {name: points for name, points in curve.metrics.items() if "top" in name.rsplit("/", 1)[-1]}
+    for name, points in sorted(accuracies.items()):
+        epochs, values = [x for x, _ in points], [y for _, y in points]
+        (line,) = metric_axes.plot(epochs, values, marker="o", markersize=3, label=name)
+        if name.rsplit("/", 1)[-1].endswith("top1"):
+            best = max(range(len(values)), key=values.__getitem__)
+            metric_axes.plot(epochs[best], values[best], marker="*", markersize=13, color=line.get_color())
+            line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:g})")
+    metric_axes.set(xlabel="epoch", ylabel="accuracy, %", title="Validation")
+    if accuracies:
+        metric_axes.legend(loc="lower right")
+    else:
+        metric_axes.text(
+            0.5, 0.5, "no validation was logged", ha="center", va="center", transform=metric_axes.transAxes
+        )
+    metric_axes.grid(alpha=0.3)
+    for axes in (loss_axes, metric_axes):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return write_bytes(out or Path(work_dir) / "learning_curve.png", buffer.getvalue())
+
+
+def _parse(line: str) -> dict | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # a killed process leaves half a line
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _is_training(row: dict) -> bool:
+    return "loss" in row and isinstance(row.get("iter"), int) and isinstance(row.get("epoch"), int) and row["epoch"] > 0
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _smoothed(values: list[float]) -> list[float]:
+    """Running mean over about a thirtieth of the curve, centred, narrower at both ends."""
+    reach = max(1, len(values) // 60)
+    means = []
+    for index in range(len(values)):
+        near = min(reach, index, len(values) - 1 - index)
+        window = values[index - near : index + near + 1]
+        means.append(sum(window) / len(window))
+    return means

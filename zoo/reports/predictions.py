@@ -1,0 +1,178 @@
+"""Predictions of single images: the file that an evaluation leaves, and a picture of some of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .files import write_json
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier said of one image.
+
+    Attributes:
+        index: the sample's position in its data set.
+        path: where the image came from.
+        label: its true class; -1 where unknown.
+        top: the most probable classes, best first.
+        scores: their probabilities.
+    """
+
+    index: int
+    path: str
+    label: int
+    top: list[int]
+    scores: list[float]
+
+    @property
+    def correct(self) -> bool:
+        """Whether the most probable class is the true one."""
+        return self.top[0] == self.label
+
+
+def write_predictions(
+    path: str | os.PathLike[str], predictions: Sequence[Prediction], classes: Sequence[str], **facts: Any
+) -> Path:
+    """Writes predictions.json.
+
+    Args:
+        path: the file.
+        predictions: one for each image.
+        classes: names of the classes, by label.
+        facts: what else to write at the top: checkpoint, model, config.
+
+    Returns:
+        The path written.
+    """
+    content = {**facts, "classes": list(classes), "images": [asdict(prediction) for prediction in predictions]}
+    return write_json(path, content, indent=None if len(predictions) > 5000 else 1)
+
+
+def read_predictions(path: str | os.PathLike[str]) -> tuple[list[Prediction], list[str], dict[str, Any]]:
+    """Reads what `write_predictions` wrote.
+
+    Args:
+        path: the file, or the folder with predictions.json in it.
+
+    Returns:
+        Predictions, names of the classes, and the other facts.
+
+    Raises:
+        ValueError: there is no such file, or something else in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "predictions.json"
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}; an evaluation (tools/test.py) writes predictions.json.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        predictions = [Prediction(**image) for image in content.pop("images")]
+        classes = [str(name) for name in content.pop("classes")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not hold predictions as tools/test.py writes them: {error!r}.") from error
+    return predictions, classes, content
+
+
+def choose_predictions(
+    predictions: Sequence[Prediction], count: int, seed: int = 0, wrong: int | None = None
+) -> list[int]:
+    """Chooses which predictions to draw: some wrong ones, then a random sample of the right ones.
+
+    Args:
+        predictions: all of them.
+        count: how many to choose at most.
+        seed: seed of the choice.
+        wrong: at most so many wrong ones; a quarter of `count` by default. Those with the highest score come first.
+
+    Returns:
+        Positions in `predictions`, wrong ones first.
+    """
+    missed = [position for position, prediction in enumerate(predictions) if not prediction.correct]
+    right = [position for position, prediction in enumerate(predictions) if prediction.correct]
+    missed.sort(key=lambda position: -predictions[position].scores[0])
+    chosen = missed[: min(count, max(1, count // 4) if wrong is None else wrong)]
+    chosen += sorted(random.Random(seed).sample(right, min(len(right), count - len(chosen))))
+    return chosen
+
+
+def draw_predictions(
+    predictions: Sequence[Prediction],
+    classes: Sequence[str],
+    load_image: Callable[[Prediction], Image.Image],
+    columns: int = 8,
+    title: str | None = None,
+) -> bytes:
+    """Draws images in a grid, with what was predicted; wrong predictions are framed and lettered in red.
+
+    Args:
+        predictions: those to draw, in order.
+        classes: names of the classes, by label.
+        load_image: returns an image as it is stored.
+        columns: images in a row.
+        title: heading.
+
+    Returns:
+        The PNG's bytes.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    if not predictions:
+        raise ValueError("There are no predictions to draw.")
+    columns = min(columns, len(predictions))
+    rows = math.ceil(len(predictions) / columns)
+    figure = Figure(
+        figsize=(1.7 * columns + 0.2, 2.15 * rows + (0.45 if title else 0.1)), dpi=110, layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, prediction in zip(grid.flat, predictions, strict=False):
+        image = load_image(prediction)
+        axes.set_axis_on()
+        axes.set(xticks=[], yticks=[])
+        axes.imshow(
+            np.asarray(image.convert("RGB")), interpolation="nearest" if max(image.size) < 100 else "antialiased"
+        )
+        guess = f"{_name(classes, prediction.top[0])}  {_percent(prediction.scores[0])}"
+        if prediction.label < 0:
+            axes.set_title(guess, fontsize=9)
+        elif prediction.correct:
+            axes.set_title(guess, fontsize=9, color="tab:green")
+        else:
+            axes.set_title(
+                f"{guess}\nis {_name(classes, prediction.label)}", fontsize=9, color="tab:red", fontweight="bold"
+            )
+            for spine in axes.spines.values():
+                spine.set(color="tab:red", linewidth=3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _percent(score: float) -> str:
+    percent = 100 * score
+    return "100 %" if percent >= 99.95 else f"{percent:.1f} %"
+
+
+def _name(classes: Sequence[str], label: int, longest: int = 18) -> str:
+    name = classes[label] if 0 <= label < len(classes) else str(label)
+    return name if len(name) <= longest else name[: longest - 1] + "…"
