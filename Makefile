@@ -1,0 +1,58 @@
+# Everything runs in .venv, which the first command makes. `make help` lists the targets.
+
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export NO_ALBUMENTATIONS_UPDATE = 1
+
+.PHONY: help install lint format test test-slow quickstart clean
+
+help:
+	@sed -n 's/^# make \([a-z-]*\): /  \1: /p' $(firstword $(MAKEFILE_LIST))
+
+# make install: make .venv and install attnzoo in it, editable, with what development needs
+install: .venv/installed build/typing/attnzoo
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit("attnzoo needs Python 3.10 or newer, \
+	but $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.10 ..." % v[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
+	@touch $@
+
+# The root is the package, so type checkers need a folder that shows it under its name.
+build/typing/attnzoo:
+	@mkdir -p $(@D)
+	@ln -sfn ../.. $@
+
+# make lint: check format, style and types
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+# make format: format, and mend what can be mended
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# make test: lint and the default suite
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' --durations=20
+
+# make test-slow: the tests that the default suite leaves out
+test-slow: install
+	$(BIN)/python -m pytest -n $(JOBS) -m slow --durations=20
+
+# make quickstart: train, test and draw a small NAT on real handwritten digits
+quickstart: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
+quickstart: install
+	$(BIN)/python tools/make_digits.py
+	$(BIN)/python tools/train.py configs/quickstart/nat_digits.py --work-dir work_dirs/quickstart
+	$(BIN)/python tools/test.py configs/quickstart/nat_digits.py work_dirs/quickstart --work-dir work_dirs/quickstart
+	$(BIN)/python tools/draw_predictions.py work_dirs/quickstart
+
+# make clean: remove what was made, but for .venv
+clean:
+	rm -rf build dist *.egg-info work_dirs data .pytest_cache .ruff_cache .hypothesis
