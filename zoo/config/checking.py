@@ -1,0 +1,219 @@
+"""Checks a config before anything starts: names, types and arguments everywhere, then whether its parts fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from ...names import unknown_name
+from .. import registry as registries
+from ..registry import MODELS, Registry
+from .errors import ConfigError
+from .sections import NESTED, SECTIONS, TOP_LEVEL_KEYS, Each, Keys, OneOrMore, Section, Typed
+from .signatures import MISSING, Argument, Arguments, arguments_of, keys_of, misfit
+
+
+def check_config(cfg: Config, paths: bool = True) -> None:
+    """Checks a config as far as that is possible without reading data.
+
+    Every key is held against the constructor that will take it, every plain value against its annotation. Then the
+    parts are held against each other: class counts, image sizes, schedule.
+
+    Args:
+        cfg: a config; it is not changed.
+        paths: also whether data sets and checkpoints are where the config says, and what the folders hold.
+
+    Raises:
+        ConfigError: something is wrong; one line for each mistake, with the full dotted key and the nearest right name.
+    """
+    checker = _Checker()
+    plain = cfg.to_dict() if isinstance(cfg, Config) else dict(cfg)
+    checker.top_level(plain)
+    if not checker.problems:
+        from .consistency import find_contradictions
+
+        checker.problems.extend(find_contradictions(plain, paths=paths))
+    if checker.problems:
+        raise ConfigError("\n".join(dict.fromkeys(checker.problems)))
+
+
+class _Checker:
+    """Walks a config and collects what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def top_level(self, cfg: Mapping[str, Any]) -> None:
+        """Checks the whole config."""
+        if not isinstance(cfg.get("model"), Mapping):
+            self.problems.append("model: a config needs a model, dict(type=...).")
+        for key, value in cfg.items():
+            if key not in SECTIONS:
+                self.problems.append(f"{key}: " + unknown_name("top-level key", key, TOP_LEVEL_KEYS, most=0))
+            elif value is not None:
+                self.section(key, value, SECTIONS[key])
+
+    def section(self, where: str, value: Any, section: Section | Any) -> None:
+        """Checks a value against the section that it stands in; anything that is no Section is an annotation."""
+        if isinstance(section, Typed):
+            self.typed(where, value, section)
+        elif isinstance(section, Keys):
+            self.keys(where, value, section)
+        elif isinstance(section, OneOrMore):
+            for place, element in _elements(where, value) if isinstance(value, list | tuple) else [(where, value)]:
+                self.section(place, element, section.of)
+        elif isinstance(section, Each):
+            if not isinstance(value, Mapping | list | tuple):
+                self.problems.append(f"{where}: must be a dict or a list, not {value!r}.")
+                return
+            for place, element in _elements(where, value):
+                if element is not None:
+                    self.section(place, element, section.of)
+        else:
+            argument = section if isinstance(section, Argument) else Argument(section)
+            self.value(where, value, argument)
+
+    def keys(self, where: str, value: Any, section: Keys) -> None:
+        """Checks a dict without a type."""
+        if not isinstance(value, Mapping):
+            self.problems.append(f"{where}: must be a dict, not {value!r}.")
+            return
+        for key in section.required:
+            if key not in value:
+                self.problems.append(f"{where}.{key}: is missing.")
+        for key, inner in value.items():
+            if key not in section.known:
+                self.problems.append(f"{where}.{key}: " + unknown_name(f"key of {where}", key, section.known))
+            elif inner is not None:
+                self.section(f"{where}.{key}", inner, section.known[key])
+
+    def typed(self, where: str, value: Any, section: Typed) -> None:
+        """Checks a dict(type=...)."""
+        if not isinstance(value, Mapping):
+            self.problems.append(f"{where}: must be dict(type=...), not {value!r}.")
+            return
+        name = value.get("type", section.default)
+        registry: Registry = getattr(registries, section.registry)
+        if name is None:
+            self.problems.append(f"{where}.type: is missing; it names the {registry.name} to build.")
+            return
+        try:
+            target = registry.get(name)
+        except ValueError as error:
+            self.problems.append(f"{where}.type: {error}")
+            return
+        arguments = backbone_arguments(name) if _is_backbone(registry, name) else arguments_of(target)
+        extra = {key: _as_argument(what) for key, what in section.extra.items()}
+        given = {key: inner for key, inner in value.items() if key not in ("type", "_scope_")}
+        for key, inner in given.items():
+            place = f"{where}.{key}"
+            if key in section.extra:
+                self.section(place, inner, section.extra[key]) if inner is not None else None
+            elif key in section.supplied:
+                self.problems.append(f"{place}: is given by the Runner; leave it out.")
+            elif key in arguments.known:
+                self.value(place, inner, arguments.known[key], name=key, near=registry)
+            elif arguments.open:
+                self.value(place, inner, Argument(), name=key, near=registry)
+            else:
+                allowed = {*arguments.known, *extra} - set(section.supplied)
+                self.problems.append(f"{place}: " + unknown_name(f"argument of {name}", key, allowed))
+        for key in sorted(arguments.required - set(given) - set(section.supplied)):
+            self.problems.append(f"{where}.{key}: is missing; {name} needs it.")
+
+    def value(
+        self, where: str, value: Any, argument: Argument, name: str | None = None, near: Registry | None = None
+    ) -> None:
+        """Checks what is given for an argument, and everything inside it.
+
+        Args:
+            where: full dotted key.
+            value: what is given.
+            argument: what is expected.
+            name: the argument's name; it tells the registry of a dict(type=...).
+            near: the owner's registry, where the name does not tell.
+        """
+        if argument.default is not MISSING and _same(value, argument.default):
+            return
+        if isinstance(value, Mapping) and isinstance(value.get("type"), str):
+            section = NESTED.get(name or "") or _guess_section(value["type"], near)
+            self.typed(where, value, section)
+            return
+        expected = misfit(value, argument)
+        if expected is not None:
+            self.problems.append(f"{where}: must be {expected}, not {value!r}.")
+        elif isinstance(value, Mapping):
+            self.mapping(where, value, argument, near)
+        elif isinstance(value, list | tuple):
+            for place, element in _elements(where, value):
+                if isinstance(element, Mapping | list | tuple):
+                    self.value(place, element, Argument(), name=name, near=near)
+
+    def mapping(self, where: str, value: Mapping[str, Any], argument: Argument, near: Registry | None) -> None:
+        """Checks a dict without a type that is given for an argument; its annotation may tell its keys."""
+        known: Arguments | None = keys_of(argument.annotation)
+        for key, inner in value.items():
+            place = f"{where}.{key}"
+            if known is None or known.open:
+                self.value(place, inner, Argument(), name=str(key), near=near)
+            elif key in known.known:
+                self.value(place, inner, known.known[key], name=str(key), near=near)
+            else:
+                self.problems.append(f"{place}: " + unknown_name(f"key of {where}", key, known.known))
+        for key in sorted(known.required - set(value)) if known is not None else ():
+            self.problems.append(f"{where}.{key}: is missing.")
+
+
+def backbone_arguments(name: str) -> Arguments:
+    """Finds what a backbone's dict in a config may hold: what `create_model` takes, and the model's own constructor.
+
+    Args:
+        name: "nat_mini" or "nat_mini.in1k".
+
+    Returns:
+        All of them.
+    """
+    from ...backbones.registry import model_entrypoint
+    from ..factory import create_model
+
+    factory, entry = (
+        arguments_of(create_model),
+        arguments_of(model_entrypoint(name.removeprefix(f"{registries.SCOPE}."))),
+    )
+    known = {key: argument for key, argument in factory.known.items() if key != "model_name"}
+    return Arguments({**entry.known, **known}, open=entry.open)
+
+
+def _is_backbone(registry: Registry, name: str) -> bool:
+    return registry is MODELS and MODELS.is_backbone(name)
+
+
+def _guess_section(name: str, near: Registry | None) -> Typed:
+    """Finds the registry that knows a type, the owner's first."""
+    every = [value for value in vars(registries).values() if isinstance(value, Registry)]
+    for candidate in [near, *every] if near is not None else every:
+        if candidate is not None and name in candidate:
+            return Typed(_variable(candidate))
+    return Typed(_variable(near or MODELS))
+
+
+def _variable(registry: Registry) -> str:
+    return next(key for key, value in vars(registries).items() if value is registry)
+
+
+def _as_argument(what: Any) -> Argument:
+    return what if isinstance(what, Argument) else Argument(what)
+
+
+def _elements(where: str, value: Mapping[str, Any] | Iterable[Any]) -> list[tuple[str, Any]]:
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    return [(f"{where}.{key}", element) for key, element in pairs]
+
+
+def _same(value: Any, default: Any) -> bool:
+    try:
+        return type(value) is type(default) and bool(value == default)
+    except Exception:  # arrays and the like compare element by element
+        return False

@@ -1,0 +1,166 @@
+"""What may stand in which section of a config: its keys, the registry of its types, what the Runner supplies itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from .signatures import Argument, arguments_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """A dict(type=...): built from a registry.
+
+    Attributes:
+        registry: the name in zoo/registry.py.
+        default: the type where none is given; None where one must be.
+        supplied: arguments that the Runner gives, and a config must not.
+        extra: keys read by others before the thing is built.
+    """
+
+    registry: str
+    default: str | None = None
+    supplied: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """A dict without a type: its keys, and a `Section` or an annotation for each."""
+
+    known: Mapping[str, Any]
+    required: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+    """A dict with free keys, or a list, whose values are all of one kind; None values are left alone."""
+
+    of: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOrMore:
+    """One of a kind, or a list of them."""
+
+    of: Any
+
+
+Section = Typed | Keys | Each | OneOrMore
+
+NUMBER = float
+OPTIONAL_STR = str | None
+
+
+def _annotations(target: Callable[..., Any], without: Sequence[str] = ()) -> dict[str, Argument]:
+    return {name: argument for name, argument in arguments_of(target).known.items() if name not in without}
+
+
+METRIC = Typed("METRICS")
+
+DATALOADER = Keys(
+    {
+        **_annotations(
+            DataLoader, without=("dataset", "sampler", "batch_sampler", "collate_fn", "worker_init_fn", "shuffle")
+        ),
+        "dataset": Typed("DATASETS"),
+        "sampler": Typed("DATA_SAMPLERS", supplied=("dataset",)),
+        "batch_sampler": Typed("DATA_SAMPLERS", supplied=("sampler", "batch_size")),
+        "collate_fn": Typed("FUNCTIONS"),
+        "worker_init_fn": Typed("FUNCTIONS"),
+        "num_batch_per_epoch": int | None,
+    },
+    required=("batch_size", "dataset", "sampler"),
+)
+
+TRAIN_LOOP = Typed("LOOPS", supplied=("runner", "dataloader"))
+VAL_LOOP = Typed("LOOPS", default="ValLoop", supplied=("runner", "dataloader", "evaluator"))
+TEST_LOOP = Typed("LOOPS", default="TestLoop", supplied=("runner", "dataloader", "evaluator"))
+
+PARAMWISE = Keys(
+    {
+        "lr_mult": NUMBER,
+        "decay_mult": NUMBER,
+        "norm_decay_mult": NUMBER,
+        "bias_decay_mult": NUMBER,
+        "bias_lr_mult": NUMBER,
+        "dwconv_decay_mult": NUMBER,
+        "flat_decay_mult": NUMBER,
+        "dcn_offset_lr_mult": NUMBER,
+        "bypass_duplicate": bool,
+        "custom_keys": Each(Keys({"lr_mult": NUMBER, "decay_mult": NUMBER})),
+    }
+)
+
+SCHEDULE = Typed("PARAM_SCHEDULERS", supplied=("optimizer", "param_name"), extra={"convert_to_iter_based": bool})
+
+SECTIONS: dict[str, Any] = {
+    "model": Typed("MODELS"),
+    "train_dataloader": DATALOADER,
+    "val_dataloader": DATALOADER,
+    "test_dataloader": DATALOADER,
+    "train_cfg": TRAIN_LOOP,
+    "val_cfg": VAL_LOOP,
+    "test_cfg": TEST_LOOP,
+    "optim_wrapper": Typed(
+        "OPTIM_WRAPPERS", default="OptimWrapper", extra={"constructor": OPTIONAL_STR, "paramwise_cfg": PARAMWISE}
+    ),
+    "param_scheduler": OneOrMore(SCHEDULE),
+    "val_evaluator": OneOrMore(METRIC),
+    "test_evaluator": OneOrMore(METRIC),
+    "default_hooks": Each(Typed("HOOKS")),
+    "custom_hooks": Each(Typed("HOOKS", extra={"priority": int | str})),
+    "auto_scale_lr": Keys({"enable": bool, "base_batch_size": int}, required=("base_batch_size",)),
+    "randomness": Keys({"seed": int | None, "diff_rank_seed": bool, "deterministic": bool}),
+    "env_cfg": Keys(
+        {
+            "cudnn_benchmark": bool,
+            "mp_cfg": Keys({"mp_start_method": str, "opencv_num_threads": int}),
+            "dist_cfg": Keys({"backend": str, "timeout": NUMBER, "init_backend": str, "port": int}),
+            "resource_limit": int,
+        }
+    ),
+    "log_processor": Typed("LOG_PROCESSORS", default="LogProcessor"),
+    "visualizer": Typed("VISUALIZERS", default="Visualizer"),
+    "custom_imports": Keys({"imports": list[str] | str, "allow_failed_imports": bool}),
+    "compile": bool | dict,
+    "sync_bn": OPTIONAL_STR,
+    "find_unused_parameters": bool,
+    "model_wrapper_cfg": Typed("MODEL_WRAPPERS", supplied=("module",)),
+    "work_dir": OPTIONAL_STR,
+    "load_from": OPTIONAL_STR,
+    "resume": bool | str,
+    "launcher": str,
+    "log_level": str,
+    "default_scope": str,
+    "experiment_name": OPTIONAL_STR,
+}
+"""Each top-level key with its section, or with its annotation."""
+
+TOP_LEVEL_KEYS = sorted(SECTIONS)
+
+# A Runner's constructor must not know a section that is forgotten here.
+_RUNNER_ONLY = {"self", "cfg", "data_preprocessor"}
+assert not set(inspect.signature(Runner.__init__).parameters) - _RUNNER_ONLY - set(SECTIONS)
+
+NESTED: dict[str, Typed] = {
+    "backbone": Typed("MODELS"),
+    "data_preprocessor": Typed("MODELS"),
+    "loss": Typed("MODELS"),
+    "neck": Typed("MODELS"),
+    "head": Typed("MODELS"),
+    "dataset": Typed("DATASETS"),
+    "transform": Typed("TRANSFORMS"),
+    "transforms": Typed("TRANSFORMS"),
+    "pipeline": Typed("TRANSFORMS"),
+    "optimizer": Typed("OPTIMIZERS", supplied=("params",)),
+    "metrics": METRIC,
+    "vis_backends": Typed("VISUALIZER_BACKENDS", supplied=("save_dir",)),
+}
+"""By an argument's name, what a dict(type=...) given for it is built from; other names may take any registered type."""
