@@ -1,0 +1,119 @@
+"""A small HTTP server on this machine, with the faults that servers and connections have."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Served:
+    """What one path of the server answers, and what it was asked.
+
+    Attributes:
+        content: the file.
+        etag: sent as ETag; None for none.
+        ranges: whether Range is understood.
+        cut: for each request in turn, after how many bytes the connection breaks; None, or past the end, for never.
+        status: sent instead of the file where it is not 200, for as many requests as `failures` says.
+        failures: see `status`.
+        headers: sent besides.
+        seconds: pause before the answer.
+        requests: method and headers of every request.
+    """
+
+    content: bytes
+    etag: str | None = '"one"'
+    ranges: bool = True
+    cut: list[int | None] = field(default_factory=list)
+    status: int = 200
+    failures: int = 10**9
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.answer(send_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(send_body=True)
+
+    def answer(self, send_body: bool) -> None:
+        files: dict[str, Served] = self.server.files  # pyright: ignore[reportAttributeAccessIssue] (set by the fixture)
+        served = files.get(self.path.partition("?")[0])
+        if served is None:
+            self.send_error(404)
+            return
+        served.requests.append((self.command, {name.lower(): value for name, value in self.headers.items()}))
+        if served.status != 200 and len(served.requests) <= served.failures:
+            self.send_error(served.status)
+            return
+        if served.seconds:
+            threading.Event().wait(served.seconds)
+        start = self.range_start(served)
+        body = served.content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(served.content) - 1}/{len(served.content)}")
+        self.send_header("Content-Length", str(len(body)))
+        if served.etag is not None:
+            self.send_header("ETag", served.etag)
+        for name, value in served.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if send_body:
+            cut = served.cut[len(served.requests) - 1] if len(served.requests) <= len(served.cut) else None
+            self.wfile.write(body[:cut])
+            if cut is not None and cut < len(body):
+                self.close_connection = True
+
+    def range_start(self, served: Served) -> int:
+        asked = self.headers.get("Range", "")
+        if not served.ranges or not asked.startswith("bytes="):
+            return 0
+        if self.headers.get("If-Range") not in (None, served.etag):
+            return 0
+        return int(asked.removeprefix("bytes=").partition("-")[0])
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keeps the tests' output clean."""
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing when a client has gone, as some tests' clients do."""
+
+
+class Server:
+    """The server's address and its files by path ("/a.pth")."""
+
+    def __init__(self, http: ThreadingHTTPServer):
+        self.files: dict[str, Served] = {}
+        http.files = self.files  # pyright: ignore[reportAttributeAccessIssue] (read by the handler)
+        self.address = f"http://127.0.0.1:{http.server_address[1]}"
+
+    def serve(self, path: str, served: Served) -> str:
+        """Puts a file at a path and gives its address."""
+        self.files[path] = served
+        return self.address + path
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """Runs a server on a free port of this machine."""
+    http = _QuietServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield Server(http)
+    http.shutdown()
+    http.server_close()
+    thread.join()

@@ -1,0 +1,1 @@
+"""What makes a zoo of backbones and heads: registry, weights, tasks, data, evaluation, training."""
