@@ -133,7 +133,7 @@ def test_right_values_fit(value: object, annotation: object):
         (3, tuple[int, ...], "list of int"),
         (3, dict[str, int], "dict"),
         (3, nn.Module, "Module"),
-        ([1], Options, "Options"),
+        ([1], Options, "dict"),
     ],
 )
 def test_wrong_values_do_not_fit(value: object, annotation: object, said: str):
