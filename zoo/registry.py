@@ -6,7 +6,7 @@ first and mmengine's after them. Three things differ from mmengine's registries:
 - An unknown type raises a `ValueError` with the nearest right names, whoever asked (mmengine: `KeyError`, no hint).
 - They build in their own scope, whatever the current default scope is.
 - Every backbone is a type of `MODELS` (`dict(type="nat_mini", num_classes=10)`, also with a weight tag,
-  `"nat_mini.in1k"`) and goes through `create_model`, so that `pretrained=True` and `checkpoint_path=...` work in a config.
+  `"nat_mini.in1k"`) and goes through `create_model`, so that `pretrained=True` and `checkpoint_path=...` work there.
 
 Importing this module imports none of the modules that register something; the first look-up of a type does.
 """

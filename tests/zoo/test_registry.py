@@ -36,7 +36,9 @@ def test_building_does_not_depend_on_the_default_scope(default_scope, scope):
     default_scope(scope)
     sampler = DATA_SAMPLERS.build({"type": "EvaluationSampler", "dataset": [1, 2]})
     assert type(sampler).__name__ == "EvaluationSampler"
-    assert DefaultScope.get_current_instance().scope_name == scope
+    current = DefaultScope.get_current_instance()
+    assert current is not None
+    assert current.scope_name == scope
 
 
 def test_types_of_mmengine_are_found_after_ours():

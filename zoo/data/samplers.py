@@ -19,8 +19,8 @@ class SampleKey(NamedTuple):
     Attributes:
         epoch: from 0.
         index: of the sample in the dataset.
-        repeat: which of the sample's appearances in this epoch, from 0; more than 0 only with repeated augmentation, and
-            where an epoch is rounded up.
+        repeat: which of the sample's appearances in this epoch, from 0; more than 0 only with repeated augmentation,
+            and where an epoch is rounded up.
     """
 
     epoch: int

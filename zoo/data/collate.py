@@ -1,0 +1,42 @@
+"""From samples to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mmengine.registry as roots
+import torch
+
+from ..registry import FUNCTIONS
+
+
+# A Runner looks functions up in mmengine's root, whatever the default scope is.
+@roots.FUNCTIONS.register_module()
+@FUNCTIONS.register_module()
+def classification_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stacks a classification data set's samples.
+
+    Args:
+        samples: as `ImageClassificationDataset` gives them.
+
+    Returns:
+        `image` (B, 3, H, W) and `label` (B,) int64 as tensors; `index`, `epoch` and `path` as lists with one entry a
+        sample (plain numbers, because seeds are derived from them: reading them back from a device would wait for it);
+        `broken`, the paths of all images that had to be replaced, in one list.
+
+    Raises:
+        ValueError: the images differ in size.
+    """
+    shapes = {tuple(sample["image"].shape) for sample in samples}
+    if len(shapes) > 1:
+        sizes = " and ".join(str(shape) for shape in sorted(shapes)[:2])
+        raise ValueError(f"The images of a batch differ in size ({sizes}): the transform must give one size.")
+    return {
+        "image": torch.stack([sample["image"] for sample in samples]),
+        "label": torch.tensor([sample["label"] for sample in samples]),
+        "index": [sample["index"] for sample in samples],
+        "epoch": [sample["epoch"] for sample in samples],
+        "path": [sample["path"] for sample in samples],
+        "broken": [path for sample in samples for path in sample["broken"]],
+    }
