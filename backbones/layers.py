@@ -1,15 +1,15 @@
-"""What backbones share: the classifier's head, feature maps for dense prediction, padding, and checks of arguments."""
+"""What backbones share: their contract, the head, feature maps for dense prediction, padding, checks of arguments."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from timm import layers as timm_layers
-from timm.models import FeatureInfo
+from timm.models import FeatureInfo, checkpoint
 from torch import nn
 
 from ..names import unknown_name
@@ -22,10 +22,12 @@ __all__ = [
     "LayerScale",
     "Mlp",
     "PooledHead",
+    "Stage",
     "check_image_size",
     "check_positive",
     "check_rate",
     "drop_path_rates",
+    "init_linear",
     "pad_bottom_right",
     "strip_prefixes",
     "take_indices",
@@ -44,26 +46,6 @@ POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "max": lambda x: x.amax(dim=(2, 3)),
 }
 """How a head makes a vector (B, C) of a map (B, C, H, W); the empty name keeps the map."""
-
-
-class Backbone(Protocol):
-    """What this module needs of a backbone; the whole contract is timm's, plus `min_input_size` and `output_norm`.
-
-    Attributes:
-        feature_info: one dict a stage: num_chs, reduction (stride in pixels), module.
-        output_norm: makes the norm of a stage's output from its channels; None where maps leave without a norm.
-    """
-
-    feature_info: list[dict[str, Any]]
-    output_norm: Callable[[int], nn.Module] | None
-
-    def forward_intermediates(self, x: torch.Tensor, **kwargs: Any) -> list[torch.Tensor]:
-        """Gives the maps of chosen stages."""
-        ...
-
-    def prune_intermediate_layers(self, indices: Any, prune_norm: bool = False, prune_head: bool = True) -> list[int]:
-        """Removes what chosen stages do not need."""
-        ...
 
 
 def check_rate(name: str, rate: float) -> None:
@@ -87,6 +69,14 @@ def check_image_size(x: torch.Tensor, least: int) -> None:
             f"Images must be at least {least} pixels high and wide for this model, "
             f"but are {x.shape[2]} high and {x.shape[3]} wide."
         )
+
+
+def init_linear(module: nn.Module) -> None:
+    """Initialises a linear layer: weights from a truncated normal of std 0.02, no bias. For `Module.apply`."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
@@ -166,9 +156,7 @@ class PooledHead(nn.Module):
         place = {"device": old.weight.device, "dtype": old.weight.dtype} if isinstance(old, nn.Linear) else {}
         self.global_pool = global_pool
         self.fc = nn.Linear(self.in_features, num_classes, **place) if num_classes else nn.Identity()
-        if isinstance(self.fc, nn.Linear):
-            trunc_normal_(self.fc.weight, std=0.02)
-            nn.init.zeros_(self.fc.bias)
+        init_linear(self.fc)
 
     def forward(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Maps (B, C, H, W) to (B, num_classes), or with `pre_logits` (or without classes) to what the layer sees."""
@@ -178,6 +166,176 @@ class PooledHead(nn.Module):
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
         return f"global_pool={self.global_pool!r}"
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, with the downsampling layer that leads to them.
+
+    Args:
+        downsample: makes the map of the stage before smaller; an identity where nothing is to be done.
+        blocks: what follows.
+    """
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.grad_checkpointing = False
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps the output of the stage before to this stage's."""
+        x = self.downsample(x)
+        for block in self.blocks:
+            x = checkpoint(block, x) if self.grad_checkpointing and torch.is_grad_enabled() else block(x)
+        return x
+
+
+class Backbone(nn.Module):
+    """What every backbone does alike: timm's model contract, on a stem, stages, a norm and a head.
+
+    A subclass builds the modules and sets the attributes in its constructor; where its design differs, it overrides.
+
+    Attributes:
+        stem: makes the first map of the images.
+        stages: each makes its map of the one before.
+        norm: of the last map.
+        head: pools and classifies.
+        num_classes: 0 where there is no classifier.
+        in_chans: channels of the images.
+        num_features: channels of the last map.
+        head_hidden_size: channels that the classifier sees.
+        feature_info: one dict a stage: num_chs (channels), reduction (stride in pixels), module (name).
+        min_input_size: least height and width of an image in pixels.
+        output_norm: makes the norm of a map that `FeatureMaps` returns from its channels; None for maps without norms.
+        is_isotropic: whether all stages have one resolution and width, so that the norm fits each of their maps.
+        map_layout: of the maps between stem, stages and norm.
+        pretrained_cfg: what was published for the model; `register_model` sets it.
+    """
+
+    stem: nn.Module
+    stages: nn.Sequential
+    norm: nn.Module
+    head: PooledHead
+    num_classes: int
+    in_chans: int
+    num_features: int
+    head_hidden_size: int
+    feature_info: list[dict[str, Any]]
+    min_input_size: int = 1
+    output_norm: Callable[[int], nn.Module] | None = None
+    is_isotropic: bool = False
+    map_layout: ClassVar[Literal["NCHW", "NHWC"]] = "NHWC"
+    pretrained_cfg: dict[str, Any] | None = None
+    default_cfg: dict[str, Any] | None = None
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes the blocks' activations in the backward pass instead of keeping them."""
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names the parameters that weight decay leaves alone."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Gives the layer groups in order, for layer-wise learning rates and freezing; see timm's group_parameters."""
+        fine = [
+            (r"^stages\.(\d+)\.downsample", (0,)),
+            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            (r"^norm", (99999,)),
+        ]
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+    def get_classifier(self) -> nn.Module:
+        """Gives the last layer, an identity where there are no classes."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier; 0 classes remove it. None leaves the pooling as it is."""
+        self.head.reset(num_classes, global_pool)
+        self.num_classes = num_classes
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Removes the stages after the last one that is asked for; with them, or when asked to, norm and head.
+
+        Returns:
+            The stages that are asked for, in order.
+        """
+        taken = take_indices(len(self.stages), indices)
+        ends_early = taken[-1] + 1 < len(self.stages)
+        self.stages = self.stages[: taken[-1] + 1]
+        if prune_norm or ends_early:
+            self.norm = nn.Identity()
+        if prune_head or ends_early:
+            self.reset_classifier(0, "")
+        self.num_features = self.head_hidden_size = self.feature_info[taken[-1]]["num_chs"]
+        return taken
+
+    def forward_intermediates(
+        self,
+        x: torch.Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[torch.Tensor] | tuple[torch.Tensor, list[torch.Tensor]]:
+        """Gives the outputs of chosen stages.
+
+        Args:
+            x: images (B, in_chans, H, W).
+            indices: stages: None for all, an int for the last n, or their indices.
+            norm: whether the final norm is applied to the last stage's map (isotropic bodies: to every map).
+            stop_early: whether to leave out the stages after the last one that is asked for.
+            output_fmt: "NCHW" or "NHWC".
+            intermediates_only: whether to return the list alone.
+
+        Returns:
+            The maps, (B, C, H / stride, W / stride) each; before them, unless `intermediates_only`, what
+            `forward_features` returns (with `stop_early`, the last map).
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(unknown_name("output_fmt", output_fmt, ("NCHW", "NHWC")))
+        check_image_size(x, self.min_input_size)
+        taken = take_indices(len(self.stages), indices)
+        last = len(self.stages) - 1
+        maps = []
+        x = self.stem(x)
+        for index, stage in enumerate(self.stages):
+            if stop_early and index > taken[-1]:
+                break
+            x = stage(x)
+            if index in taken:
+                maps.append(self.norm(x) if norm and (index == last or self.is_isotropic) else x)
+        maps = [_to_layout(one, self.map_layout, output_fmt) for one in maps]
+        if intermediates_only:
+            return maps
+        if not stop_early or taken[-1] == last:
+            x = self.norm(x)
+        return _to_layout(x, self.map_layout, "NCHW"), maps
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps images (B, in_chans, H, W) to the normalised last map (B, C, H / stride, W / stride)."""
+        check_image_size(x, self.min_input_size)
+        return _to_layout(self.norm(self.stages(self.stem(x))), self.map_layout, "NCHW")
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Maps what `forward_features` returns to logits (B, num_classes), or with `pre_logits` to what they see."""
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps images (B, in_chans, H, W) to logits (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+
+def _to_layout(x: torch.Tensor, given: str, wanted: str) -> torch.Tensor:
+    """Views a map in another layout."""
+    if given == wanted:
+        return x
+    return x.permute(0, 3, 1, 2) if given == "NHWC" else x.permute(0, 2, 3, 1)
 
 
 class FeatureMaps(nn.Module):
@@ -191,35 +349,34 @@ class FeatureMaps(nn.Module):
         out_indices: stages to return; None for all, an int for the last n.
 
     Attributes:
+        body: the backbone.
         feature_info: timm's FeatureInfo: `channels()`, `reduction()` (strides in pixels), `module_name()`.
         out_indices: the stages that are returned, in order.
     """
 
-    def __init__(self, model: nn.Module, out_indices: int | Sequence[int] | None = None) -> None:
+    def __init__(self, model: Backbone, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
         names = set(model.state_dict())
-        info: list[dict[str, Any]] = [dict(stage) for stage in model.feature_info]  # pyright: ignore[reportGeneralTypeIssues]
-        self.out_indices = take_indices(len(info), out_indices)
-        self.feature_info = FeatureInfo(info, tuple(self.out_indices))
-        model.prune_intermediate_layers(self.out_indices, prune_norm=True, prune_head=True)  # pyright: ignore[reportCallIssue]
+        self.out_indices = take_indices(len(model.feature_info), out_indices)
+        self.feature_info = FeatureInfo([dict(stage) for stage in model.feature_info], tuple(self.out_indices))
+        model.prune_intermediate_layers(self.out_indices, prune_norm=True, prune_head=True)
         self._pruned = frozenset(names - set(model.state_dict()))
         self.body = model
-        make_norm = getattr(model, "output_norm", None)
-        self.has_output_norms = make_norm is not None
-        if make_norm is not None:
+        self.norm_names = []
+        if model.output_norm is not None:
             for index, channels in zip(self.out_indices, self.feature_info.channels(), strict=True):
-                self.add_module(f"norm{index}", make_norm(channels))
-        self.pretrained_cfg = getattr(model, "pretrained_cfg", None)
-        self.default_cfg = self.pretrained_cfg
+                self.norm_names.append(f"norm{index}")
+                self.add_module(f"norm{index}", model.output_norm(channels))
+        self.pretrained_cfg = model.pretrained_cfg
+        self.default_cfg = model.default_cfg
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps images (B, 3, H, W) to one map (B, C, H / stride, W / stride) an index, channels last in memory."""
-        maps = self.body.forward_intermediates(  # pyright: ignore[reportCallIssue]
-            x, indices=self.out_indices, stop_early=True, intermediates_only=True
-        )
-        if not self.has_output_norms:
+        maps = self.body.forward_intermediates(x, self.out_indices, stop_early=True, intermediates_only=True)
+        assert isinstance(maps, list)
+        if not self.norm_names:
             return maps
-        norms = [self.get_submodule(f"norm{index}") for index in self.out_indices]
+        norms = [self.get_submodule(name) for name in self.norm_names]
         return [norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, x in zip(norms, maps, strict=True)]
 
     def filter_checkpoint(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,38 +386,35 @@ class FeatureMaps(nn.Module):
         then keep the values that they have, so that it loads strictly.
         """
         renamed = checkpoint_filter(self.body)(state_dict)
-        output_norms = {key: value for key, value in renamed.items() if re.match(r"norm\d+\.", key)}
+        norms = {name: value for name, value in renamed.items() if re.match(r"norm\d+\.", name)}
         body = {
-            f"body.{key}": value
-            for key, value in renamed.items()
-            if key not in output_norms and key not in self._pruned and not key.startswith("head.")
+            f"body.{name}": value
+            for name, value in renamed.items()
+            if name not in norms and name not in self._pruned and not name.startswith("head.")
         }
-        if self.has_output_norms:
-            indices = {f"norm{index}" for index in self.out_indices}
-            own = {key: value for key, value in self.state_dict().items() if key.partition(".")[0] in indices}
-            given = {key: value for key, value in output_norms.items() if key.partition(".")[0] in indices}
-            output_norms = given or own
-        return body | output_norms
+        if not self.norm_names:
+            return body | norms  # norms that this model does not have are for strict loading to report
+        own = {name: value for name, value in self.state_dict().items() if name.partition(".")[0] in self.norm_names}
+        given = {name: value for name, value in norms.items() if name.partition(".")[0] in self.norm_names}
+        return body | (given or own)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes the blocks' activations in the backward pass instead of keeping them."""
-        self.body.set_grad_checkpointing(enable)  # pyright: ignore[reportCallIssue]
+        self.body.set_grad_checkpointing(enable)
 
     def no_weight_decay(self) -> set[str]:
         """Names the parameters that weight decay leaves alone."""
-        return {f"body.{name}" for name in self.body.no_weight_decay()}  # pyright: ignore[reportCallIssue,reportGeneralTypeIssues]
+        return {f"body.{name}" for name in self.body.no_weight_decay()}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Gives the backbone's layer groups; the output norms belong to the last one."""
+        """Gives the backbone's layer groups; the output norms belong to a group after them."""
 
         def below_body(pattern: str) -> str:
             return pattern.replace("^", r"^body\.", 1)
 
         groups = {
-            name: below_body(spec)
-            if isinstance(spec, str)
-            else [(below_body(pattern), order) for pattern, order in spec]
-            for name, spec in self.body.group_matcher(coarse=coarse).items()  # pyright: ignore[reportCallIssue,reportAttributeAccessIssue]
+            name: below_body(spec) if isinstance(spec, str) else [(below_body(one), order) for one, order in spec]
+            for name, spec in self.body.group_matcher(coarse=coarse).items()
         }
         return {**groups, "output_norms": r"^norm\d+"}
 

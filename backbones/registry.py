@@ -13,9 +13,11 @@ import dataclasses
 import fnmatch
 import functools
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -142,7 +144,8 @@ def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
         build: takes keyword arguments only and returns the model, with random weights.
 
     Returns:
-        The entry point to leave in the module.
+        The entry point to leave in the module. It raises a ValueError for an argument that neither it nor the class in
+        its return annotation has.
 
     Raises:
         ValueError: the name is taken, or `default_cfgs` has nothing for it (where nothing is published it needs
@@ -165,6 +168,10 @@ def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(build)
     def entry_point(**kwargs: Any) -> Any:
+        known = _arguments_of(build)
+        for key in kwargs:
+            if known is not None and key not in known:
+                raise ValueError(unknown_name(f"argument of {name}", key, known))
         model = build(**kwargs)
         model.pretrained_cfg = default.to_dict()
         model.default_cfg = model.pretrained_cfg
@@ -172,6 +179,22 @@ def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
 
     _entries[name] = _Entry(_family_of(build.__module__), entry_point, cfgs)
     return entry_point
+
+
+@functools.cache
+def _arguments_of(build: Callable[..., Any]) -> frozenset[str] | None:
+    """Names the arguments of an entry point and of the class it returns; None where any name may be given."""
+    names: set[str] = set()
+    function = build
+    while True:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            return frozenset(names)
+        made = typing.get_type_hints(build).get("return") if function is build else None
+        if not inspect.isclass(made):
+            return None
+        function = made
 
 
 @functools.cache

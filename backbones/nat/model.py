@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from timm.models import checkpoint
 from torch import nn
 
 from ...kernels import neighborhood_attention_2d
 from ...names import unknown_name
 from ..layers import (
+    Backbone,
     DropPath,
     LayerScale,
     Mlp,
     PooledHead,
-    check_image_size,
+    Stage,
     check_positive,
     check_rate,
     drop_path_rates,
+    init_linear,
     pad_bottom_right,
-    take_indices,
     trunc_normal_,
 )
 
@@ -72,12 +72,7 @@ class NeighborhoodAttention(nn.Module):
         self.rpb = nn.Parameter(torch.empty(num_heads, *[2 * kernel_size - 1] * 2)) if rel_pos_bias else None
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws weights and biases by position from a truncated normal of std 0.02; other biases are zero."""
-        _init_linear(self.qkv)
-        _init_linear(self.proj)
+        self.apply(init_linear)
         if self.rpb is not None:
             trunc_normal_(self.rpb, std=0.02)
 
@@ -129,12 +124,7 @@ class GlobalAttention(nn.Module):
         self.rpb = nn.Parameter(torch.empty(num_heads, *[2 * table_size - 1] * 2))
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws weights and biases by position from a truncated normal of std 0.02; other biases are zero."""
-        _init_linear(self.qkv)
-        _init_linear(self.proj)
+        self.apply(init_linear)
         trunc_normal_(self.rpb, std=0.02)
 
     def bias_table(self, height: int, width: int) -> torch.Tensor:
@@ -193,6 +183,7 @@ class Block(nn.Module):
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=nn.GELU, drop=proj_drop)
+        self.mlp.apply(init_linear)
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
@@ -260,6 +251,7 @@ class PatchMerging(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(4 * in_dim, eps=norm_eps)
         self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
+        init_linear(self.reduction)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
@@ -273,25 +265,11 @@ _DOWNSAMPLES = {"conv": ConvDownsample, "merge": PatchMerging, "none": None}
 _ATTENTIONS = ("neighborhood", "global")
 
 
-class Stage(nn.Module):
-    """Blocks of one resolution, with the downsampling layer that leads to them."""
-
-    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.grad_checkpointing = False
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, H, W, C_in) to (B, H', W', C)."""
-        x = self.downsample(x)
-        for block in self.blocks:
-            x = checkpoint(block, x) if self.grad_checkpointing and torch.is_grad_enabled() else block(x)
-        return x
-
-
-class NAT(nn.Module):
+class NAT(Backbone):
     """Neighborhood attention transformer.
+
+    Initial values as published: linear layers and biases by position from a truncated normal of std 0.02; convolutions
+    and norms keep PyTorch's.
 
     Args:
         depths: blocks of each stage.
@@ -317,10 +295,6 @@ class NAT(nn.Module):
         drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
         qkv_bias: whether the layers that make queries, keys and values have biases.
         norm_eps: of every layer norm.
-
-    Attributes:
-        min_input_size: least height and width of an image in pixels.
-        feature_info: of each stage's output: channels, stride in pixels, name.
 
     Raises:
         ValueError: an argument is out of its range, or does not fit another; the message names it.
@@ -374,7 +348,7 @@ class NAT(nn.Module):
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.output_norm = partial(nn.LayerNorm, eps=norm_eps) if output_norms else None
         self.is_isotropic = _DOWNSAMPLES[downsample] is None
-        self.feature_info: list[dict[str, Any]] = []
+        self.feature_info = []
 
         self.stem = _STEMS[stem](in_chans, embed_dims[0], stem_stride, norm_eps)
         stages = []
@@ -405,124 +379,10 @@ class NAT(nn.Module):
         self.min_input_size = stride * 2 if attention == "global" else stride
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Initialises the linear layers as published; convolutions and norms keep PyTorch's defaults."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                _init_linear(module)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes the blocks' activations in the backward pass instead of keeping them."""
-        for stage in self.stages:
-            assert isinstance(stage, Stage)
-            stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
         """Names the parameters that weight decay leaves alone: the biases by relative position."""
         return {name for name, _ in self.named_parameters() if name.endswith(".rpb")}
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Gives the layer groups in order, for layer-wise learning rates and freezing; see timm's group_parameters."""
-        fine = [
-            (r"^stages\.(\d+)\.downsample", (0,)),
-            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-            (r"^norm", (99999,)),
-        ]
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
-
-    def get_classifier(self) -> nn.Module:
-        """Gives the last layer, an identity where there are no classes."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier; 0 classes remove it. None leaves the pooling as it is."""
-        self.head.reset(num_classes, global_pool)
-        self.num_classes = num_classes
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Removes the stages after the last one that is asked for; with them, or when asked to, norm and head.
-
-        Returns:
-            The stages that are asked for, in order.
-        """
-        taken = take_indices(len(self.stages), indices)
-        ends_early = taken[-1] + 1 < len(self.stages)
-        self.stages = self.stages[: taken[-1] + 1]
-        if prune_norm or ends_early:
-            self.norm = nn.Identity()
-        if prune_head or ends_early:
-            self.reset_classifier(0, "")
-        self.num_features = self.head_hidden_size = self.feature_info[taken[-1]]["num_chs"]
-        return taken
-
-    def forward_intermediates(
-        self,
-        x: torch.Tensor,
-        indices: int | Sequence[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[torch.Tensor] | tuple[torch.Tensor, list[torch.Tensor]]:
-        """Gives the outputs of chosen stages.
-
-        Args:
-            x: images (B, in_chans, H, W).
-            indices: stages: None for all, an int for the last n, or their indices.
-            norm: whether the final norm is applied to the last stage's map (isotropic bodies: to every map).
-            stop_early: whether to leave out the stages after the last one that is asked for.
-            output_fmt: "NCHW" or "NHWC".
-            intermediates_only: whether to return the list alone.
-
-        Returns:
-            The maps, (B, C, H / stride, W / stride) each; before them, unless `intermediates_only`, what
-            `forward_features` returns (with `stop_early`, the last map).
-        """
-        if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(unknown_name("output_fmt", output_fmt, ("NCHW", "NHWC")))
-        check_image_size(x, self.min_input_size)
-        taken = take_indices(len(self.stages), indices)
-        last = len(self.stages) - 1
-        maps = []
-        x = self.stem(x)
-        for index, stage in enumerate(self.stages):
-            if stop_early and index > taken[-1]:
-                break
-            x = stage(x)
-            if index in taken:
-                has_norm = norm and (index == last or self.is_isotropic)
-                maps.append(self.norm(x) if has_norm else x)
-        if output_fmt == "NCHW":
-            maps = [one.permute(0, 3, 1, 2) for one in maps]
-        if intermediates_only:
-            return maps
-        if not stop_early or taken[-1] == last:
-            x = self.norm(x)
-        return x.permute(0, 3, 1, 2), maps
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, in_chans, H, W) to the normalised last map (B, C, H / stride, W / stride)."""
-        check_image_size(x, self.min_input_size)
-        return self.norm(self.stages(self.stem(x))).permute(0, 3, 1, 2)
-
-    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Maps what `forward_features` returns to logits (B, num_classes), or with `pre_logits` to what they see."""
-        return self.head(x, pre_logits=pre_logits)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, in_chans, H, W) to logits (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
-
-
-def _init_linear(layer: nn.Linear) -> None:
-    """Draws a linear layer's weight from a truncated normal of std 0.02 and sets its bias to zero."""
-    trunc_normal_(layer.weight, std=0.02)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
 
 
 def _check_heads(dim: int, num_heads: int) -> None:

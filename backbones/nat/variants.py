@@ -350,7 +350,7 @@ def dinat_tiny(*, dense: Dense = None, **kwargs: Any) -> NAT:
 
 @register_model
 def dinat_small(*, dense: Dense = None, **kwargs: Any) -> NAT:
-    """Builds DiNAT-Small: 50.7 M parameters, 7.8 G multiply-accumulates at 224x224; no layer scale, unlike NAT-Small."""
+    """Builds DiNAT-Small: 50.7 M parameters, 7.8 G multiply-accumulates at 224x224. It has no layer scale."""
     return _nat("dinat_small", _SMALL | {"dilations": _dinat_dilations(18)}, _dinat_dense(18), dense, kwargs)
 
 
