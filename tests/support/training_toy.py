@@ -1,0 +1,162 @@
+"""A tiny model and data set with every kind of randomness, and faults to order, for tests of training."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from torch import nn
+
+from attnzoo.zoo.data.samplers import SampleKey
+from attnzoo.zoo.registry import DATASETS, HOOKS, METRICS, MODELS
+from attnzoo.zoo.seeding import derive_seed, isolated_randomness
+
+
+@DATASETS.register_module()
+class ToyDataset(torch.utils.data.Dataset):
+    """Random vectors with labels; each look draws noise from all three global generators, by sample key.
+
+    `nonfinite` names (epoch, index) pairs whose image is infinite.
+    """
+
+    def __init__(self, length: int = 22, seed: int = 0, augment: bool = True, nonfinite: tuple = ()) -> None:
+        self.seed, self.augment = seed, augment
+        self.images = torch.randn(length, 6, generator=torch.Generator().manual_seed(1))
+        self.nonfinite = {tuple(pair) for pair in nonfinite}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        image = self.images[key.index].clone()
+        if self.augment:
+            with isolated_randomness(derive_seed(self.seed, *key)):
+                image += 0.1 * (torch.randn(6) + random.random() + float(np.random.rand()))  # noqa: NPY002
+        if (key.epoch, key.index) in self.nonfinite:
+            image[0] = torch.inf
+        return {
+            "image": image,
+            "label": int(self.images[key.index].sum() > 0),
+            "index": key.index,
+            "epoch": key.epoch,
+        }
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """Linear, BatchNorm (if wanted), dropout, linear."""
+
+    def __init__(self, norm: bool = True, dropout: float = 0.3, dtype: str = "float32") -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(6, 8)
+        self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(8, 2)
+        self.to(getattr(torch, dtype))
+
+    def forward(self, image: torch.Tensor, label: torch.Tensor, mode: str = "loss", **ids: Any) -> Any:
+        x = self.dropout(torch.relu(self.norm(self.fc1(image.to(self.fc1.weight.dtype)))))
+        logits = self.fc2(x)
+        if mode == "loss":
+            return {"loss": nn.functional.cross_entropy(logits, label)}
+        return [{"right": bool(p == t)} for p, t in zip(logits.argmax(1), label, strict=True)]
+
+
+@METRICS.register_module()
+class ToyAccuracy:
+    """Share of right predictions over all processes, and how many there were."""
+
+    def __init__(self) -> None:
+        self.results: list[bool] = []
+        self.dataset_meta: Any = None
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results += [sample["right"] for sample in data_samples]
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        from attnzoo.zoo.training.distributed import gather_objects
+
+        rights = [right for part in gather_objects(self.results) for right in part]
+        self.results = []
+        assert len(rights) == size
+        return {"top1": 100.0 * sum(rights) / size, "count": float(size)}
+
+
+@HOOKS.register_module()
+class FaultHook(Hook):
+    """Does something to its own process before iteration `at`: "kill", "term", "term_group", "interrupt"."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, at: int, what: str = "kill", during_validation: bool = False) -> None:
+        self.at, self.what, self.during_validation = at, what, during_validation
+
+    def _act(self) -> None:
+        if self.what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.what == "term":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif self.what == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif self.what == "term_group":
+            os.killpg(os.getpgid(0), signal.SIGTERM)
+        else:
+            raise ValueError(self.what)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter == self.at and not self.during_validation:
+            self._act()
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == self.at and self.during_validation and batch_idx == 0:
+            self._act()
+
+
+def toy_config(work_dir: Path | str, **changes: Any) -> dict[str, Any]:
+    """A config of five batches an epoch, three epochs; "a__b" in a change's name is key b of a."""
+    config: dict[str, Any] = {
+        "model": {"type": "ToyModel"},
+        "work_dir": str(work_dir),
+        "train_dataloader": {
+            "batch_size": 4,
+            "num_workers": 0,
+            "drop_last": True,
+            "dataset": {"type": "ToyDataset"},
+            "sampler": {"type": "EpochSampler"},
+        },
+        "val_dataloader": {
+            "batch_size": 4,
+            "dataset": {"type": "ToyDataset", "length": 13, "augment": False},
+            "sampler": {"type": "EvaluationSampler"},
+        },
+        "val_evaluator": {"type": "ToyAccuracy"},
+        "val_cfg": {"type": "ValLoop"},
+        "train_cfg": {"type": "EpochTrainLoop", "max_epochs": 3},
+        "optim_wrapper": {
+            "type": "OptimWrapper",
+            "optimizer": {"type": "AdamW", "lr": 0.05, "weight_decay": 0.1},
+            "clip_grad": {"max_norm": 1.0},
+        },
+        "param_scheduler": [{"type": "WarmupCosine", "warmup_epochs": 1, "warmup_lr": 1e-4, "min_lr": 1e-3}],
+        "custom_hooks": [{"type": "EMAHook", "decay": 0.9}],
+        "default_hooks": {
+            "logger": {"type": "LoggerHook", "interval": 1, "tensorboard": False},
+            "checkpoint": {"type": "CheckpointHook", "interval": 1, "save_best": "top1"},
+        },
+        "randomness": {"seed": 3},
+        "log_level": "WARNING",
+    }
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        target = config
+        for key in path:
+            target = target[key]
+        target[last] = value
+    return config

@@ -1,0 +1,123 @@
+"""Learning-rate schedules that say everything in one place: warm-up, decay, cool-down, in absolute rates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mmengine.optim import _ParamScheduler
+
+from ..registry import PARAM_SCHEDULERS
+
+ABSOLUTE_RATES = ("warmup_lr", "min_lr", "eta_min")
+"""Arguments of schedules that are learning rates; `auto_scale_lr` scales them with the optimizer's."""
+
+
+class WarmupDecay(_ParamScheduler):
+    """Warm-up from an absolute rate, decay to an absolute rate, cool-down at that rate.
+
+    The rate is a function of the iteration alone, so that a resumed run has the same rates, and a run that is resumed
+    with other settings follows them. A parameter group's rate is the schedule's times the group's `lr_scale`.
+
+    Args:
+        optimizer: the optimizer wrapper; the Runner gives it.
+        epoch_length: iterations in an epoch; the Runner gives it.
+        max_iters: iterations of the whole training, cool-down included; the Runner gives it.
+        warmup_epochs: length of the linear warm-up.
+        warmup_iters: the same in iterations; added to `warmup_epochs`.
+        warmup_lr: rate that the warm-up starts from.
+        min_lr: rate that the decay ends at.
+        cooldown_epochs: length of the cool-down at `min_lr`, at the end of training.
+        cooldown_iters: the same in iterations; added to `cooldown_epochs`.
+        by_epoch: keep the rate for a whole epoch instead of an iteration.
+        warmup_prefix: start the decay where the warm-up ends. Otherwise the decay runs from the first step on and the
+            warm-up covers its beginning, as in timm's recipes.
+
+    Raises:
+        ValueError: warm-up and cool-down leave nothing for the decay, or a length or rate is negative.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        epoch_length: int,
+        max_iters: int,
+        warmup_epochs: float = 0,
+        warmup_iters: int = 0,
+        warmup_lr: float = 0.0,
+        min_lr: float = 0.0,
+        cooldown_epochs: float = 0,
+        cooldown_iters: int = 0,
+        by_epoch: bool = False,
+        warmup_prefix: bool = False,
+    ) -> None:
+        self.warmup = round(warmup_epochs * epoch_length) + warmup_iters
+        self.cooldown = round(cooldown_epochs * epoch_length) + cooldown_iters
+        if min(warmup_epochs, warmup_iters, cooldown_epochs, cooldown_iters, warmup_lr, min_lr) < 0:
+            raise ValueError("Lengths and rates of a schedule are not negative.")
+        if self.warmup + self.cooldown >= max_iters:
+            raise ValueError(
+                f"Of {max_iters} iterations of training, in epochs of {epoch_length}, warm-up ({self.warmup}) and "
+                f"cool-down ({self.cooldown}) leave nothing for the decay."
+            )
+        self.epoch_length = epoch_length
+        self.length = max_iters
+        self.warmup_lr = warmup_lr
+        self.min_lr = min_lr
+        self.every_epoch = by_epoch
+        self.warmup_prefix = warmup_prefix
+        # mmengine steps it every iteration; `every_epoch` says what it makes of that.
+        super().__init__(optimizer, param_name="lr", by_epoch=False)
+
+    def rate(self, iteration: int, base: float) -> float:
+        """The schedule's rate.
+
+        Args:
+            iteration: from 0.
+            base: the rate that the warm-up leads to and the decay starts from.
+        """
+        step = iteration - iteration % self.epoch_length if self.every_epoch else iteration
+        if step < self.warmup:
+            return self.warmup_lr + (base - self.warmup_lr) * step / self.warmup
+        before = self.warmup if self.warmup_prefix else 0
+        progress = (step - before) / (self.length - self.cooldown - before)
+        return self.min_lr + (base - self.min_lr) * (self._remaining(progress) if progress < 1 else 0.0)
+
+    def _remaining(self, progress: float) -> float:
+        """How much of the way down is left at a progress of 0 to 1."""
+        raise NotImplementedError
+
+    def _get_value(self) -> list[float]:
+        values = []
+        for group, initial in zip(self.optimizer.param_groups, self.base_values, strict=True):
+            scale = group.get("lr_scale", 1.0)
+            values.append(self.rate(self.last_step, initial / scale) * scale if scale else 0.0)
+        return values
+
+    def state_dict(self) -> dict:
+        """How far the schedule is; what it is like, the config says."""
+        return {"last_step": self.last_step, "_global_step": self._global_step}
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupCosine(WarmupDecay):
+    """Warm-up, then half a cosine (Loshchilov and Hutter, SGDR, 2017), then cool-down; arguments of `WarmupDecay`."""
+
+    def _remaining(self, progress: float) -> float:
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupLinear(WarmupDecay):
+    """Warm-up, then a straight line, then cool-down; arguments of `WarmupDecay`."""
+
+    def _remaining(self, progress: float) -> float:
+        return 1.0 - progress
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupConstant(WarmupDecay):
+    """Warm-up, then the base rate, then cool-down at `min_lr`; arguments of `WarmupDecay`."""
+
+    def _remaining(self, progress: float) -> float:
+        return 1.0
