@@ -14,7 +14,6 @@ Importing this module imports none of the modules that register something; the f
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -178,14 +177,3 @@ LOG_PROCESSORS = Registry("log processor", roots.LOG_PROCESSORS, ["training"])
 VISUALIZERS = Registry("visualizer", roots.VISUALIZERS, [])
 VISUALIZER_BACKENDS = Registry("visualizer backend", roots.VISBACKENDS, [])
 RUNNERS = Registry("runner", roots.RUNNERS, ["training"], in_own_scope=False)
-
-
-def signature_of(registry: Registry, key: str) -> inspect.Signature:
-    """The arguments that a registered name takes; a backbone's builder takes what `create_model` does."""
-    found = registry.get(key)
-    if isinstance(registry, ModelRegistry) and registry.is_backbone(key):
-        from .factory import create_model
-
-        parameters = list(inspect.signature(create_model).parameters.values())
-        return inspect.Signature(parameters[1:])
-    return inspect.signature(found)

@@ -100,9 +100,9 @@ class ImageClassificationDataset(Dataset[dict[str, Any]]):
             key: of a sampler; a plain index counts as epoch 0.
 
         Returns:
-            `image` as the transform gives it; `label`, `index` and `epoch` as int; `path`; `broken`, the paths of
-            broken images that this one replaces. `label` and `path` are of the image given, `index` is the one asked
-            for.
+            `image` as the transform gives it; `label`, `index`, `epoch` and `repeat` as int; `path`; `broken`, the
+            paths of broken images that this one replaces. `label` and `path` are of the image given, `index` is the
+            one asked for.
 
         Raises:
             BrokenImageError: in evaluation, the image is broken; in training, `max_retries` more were, too.
@@ -135,6 +135,7 @@ class ImageClassificationDataset(Dataset[dict[str, Any]]):
             "label": label,
             "index": key.index,
             "epoch": key.epoch,
+            "repeat": key.repeat,
             "path": self.source.path(index),
             "broken": broken,
         }

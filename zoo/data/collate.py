@@ -21,9 +21,9 @@ def classification_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         samples: as `ImageClassificationDataset` gives them.
 
     Returns:
-        `image` (B, 3, H, W) and `label` (B,) int64 as tensors; `index`, `epoch` and `path` as lists with one entry a
-        sample (plain numbers, because seeds are derived from them: reading them back from a device would wait for it);
-        `broken`, the paths of all images that had to be replaced, in one list.
+        `image` (B, 3, H, W) and `label` (B,) int64 as tensors; `index`, `epoch`, `repeat` and `path` as lists with one
+        entry a sample (plain numbers, because seeds are derived from them: reading them back from a device would wait
+        for it); `broken`, the paths of all images that had to be replaced, in one list.
 
     Raises:
         ValueError: the images differ in size.
@@ -37,6 +37,7 @@ def classification_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "label": torch.tensor([sample["label"] for sample in samples]),
         "index": [sample["index"] for sample in samples],
         "epoch": [sample["epoch"] for sample in samples],
+        "repeat": [sample["repeat"] for sample in samples],
         "path": [sample["path"] for sample in samples],
         "broken": [path for sample in samples for path in sample["broken"]],
     }

@@ -1,0 +1,115 @@
+"""Top-k accuracy, by class too, and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+
+from ..registry import METRICS
+from ..reports.files import write_json
+from .gathering import GatheredMetric
+
+
+def rank_of_label(scores: torch.Tensor, label: int) -> int:
+    """How many classes come before the right one when they are sorted by score; classes of equal score by their number.
+
+    Args:
+        scores: (classes,), any scale.
+        label: the right class.
+
+    Returns:
+        0 where the right class is the first; the number of classes, and so never right, where a score is not finite.
+    """
+    if not torch.isfinite(scores).all():
+        return len(scores)
+    own = scores[label]
+    return int((scores > own).sum() + (scores[:label] == own).sum())
+
+
+@METRICS.register_module()
+class Accuracy(GatheredMetric):
+    """Top-k accuracy in percent, over all images: `top1`, `top5`; and on demand the mean over classes.
+
+    Where a data set has no more than k classes, top-k is 100 by definition, and is reported so. An image with a score
+    that is not finite counts as wrong.
+
+    Args:
+        topk: for which k.
+        per_class: also give `mean_class_top1`, the mean of the classes' own top-1 accuracies, over the classes that
+            occur.
+        out_file: a JSON file for each class's name, number of images and top-1 accuracy, and the confusion matrix
+            (rows: the right class, columns: the one predicted).
+        prefix: of the results' names.
+
+    Raises:
+        ValueError: a k is no whole number over 0.
+    """
+
+    def __init__(
+        self,
+        topk: Sequence[int] = (1, 5),
+        per_class: bool = False,
+        out_file: str | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        if not topk or not all(isinstance(k, int) and k > 0 for k in topk):
+            raise ValueError(f"topk is one or more whole numbers from 1 on, not {topk!r}.")
+        self.topk = tuple(topk)
+        self.per_class = per_class
+        self.out_file = out_file
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Takes note of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: a prediction an image, with `index`, `label` and `scores` (classes,).
+
+        Raises:
+            ValueError: a label is missing or not among the scores.
+        """
+        for sample in data_samples:
+            scores, label = sample["scores"], sample["label"]
+            if label is None or not 0 <= label < len(scores):
+                raise ValueError(f"{sample['path']} has the label {label}, the model has {len(scores)} classes.")
+            self.results.append(
+                (sample["index"], label, rank_of_label(scores, label), int(scores.argmax()), len(scores))
+            )
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Computes the figures.
+
+        Args:
+            results: (index, label, rank, predicted class, number of classes) of each sample.
+
+        Returns:
+            `top1`, `top5` and so on, in percent.
+        """
+        table = np.array(results, dtype=np.int64)
+        label, rank, predicted = table[:, 1], table[:, 2], table[:, 3]
+        count = int(table[0, 4])
+        figures = {f"top{k}": float((rank < k).mean() * 100) for k in self.topk}
+        if not self.per_class and self.out_file is None:
+            return figures
+        images = np.bincount(label, minlength=count)
+        right = np.bincount(label[rank == 0], minlength=count)
+        accuracy = [
+            100 * float(hits) / int(total) if total else None for hits, total in zip(right, images, strict=True)
+        ]
+        if self.per_class:
+            figures["mean_class_top1"] = float(np.mean([value for value in accuracy if value is not None]))
+        if self.out_file is not None and is_main_process():
+            matrix = np.zeros((count, count), dtype=np.int64)
+            np.add.at(matrix, (label, predicted), 1)
+            names = self.classes or tuple(map(str, range(count)))
+            classes = [
+                {"name": name, "images": int(total), "top1": value}
+                for name, total, value in zip(names, images, accuracy, strict=True)
+            ]
+            write_json(self.out_file, {"classes": classes, "confusion": matrix.tolist()})
+        return figures

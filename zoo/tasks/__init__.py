@@ -1,0 +1,15 @@
+"""Tasks: what is computed from a batch, for training and for evaluation."""
+
+from .classification import Classifier
+from .losses import BinaryCrossEntropy, CrossEntropy, SoftTargetCrossEntropy
+from .mixing import Mixing
+from .preprocessing import ImagePreprocessor
+
+__all__ = [
+    "BinaryCrossEntropy",
+    "Classifier",
+    "CrossEntropy",
+    "ImagePreprocessor",
+    "Mixing",
+    "SoftTargetCrossEntropy",
+]
