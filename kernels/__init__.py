@@ -1,6 +1,6 @@
 """Operations on tensors: 2-D attention in which each query sees some of the keys. Needs torch alone."""
 
-from .backends import use_backend
+from .backends import plain_operators, use_backend
 from .neighborhood import neighborhood_attention_2d
 
-__all__ = ["neighborhood_attention_2d", "use_backend"]
+__all__ = ["neighborhood_attention_2d", "plain_operators", "use_backend"]

@@ -7,11 +7,14 @@ import contextvars
 import os
 from collections.abc import Iterator
 
+import torch
+
 from ..names import unknown_name
 
 BACKENDS = ("auto", "triton", "torch", "reference")
 """`triton`: the fused GPU kernels. `torch`: plain PyTorch, for CPUs and export. `reference`: the definition, slow."""
 
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("attnzoo_plain_operators", default=False)
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("attnzoo_backend", default=None)
 
 
@@ -40,6 +43,25 @@ def requested_backend(backend: str) -> str:
     if _checked(backend) != "auto":
         return backend
     return _chosen.get() or _checked(os.environ.get("ATTNZOO_BACKEND", "auto"), "ATTNZOO_BACKEND")
+
+
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+    """Has operations traced inside the `with` block as torch's own operators instead of one operator of attnzoo's.
+
+    For exporters and compilers that know no operators but torch's; slower than the operator it replaces. ONNX export
+    does so by itself. backend="reference" goes before it.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def plain_operators_requested() -> bool:
+    """Whether operations are to consist of torch's own operators: inside `plain_operators` or an ONNX export."""
+    return _plain.get() or torch.onnx.is_in_onnx_export()
 
 
 def _checked(backend: str, kind: str = "backend") -> str:

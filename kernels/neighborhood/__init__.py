@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeVar, Union, overload
 
 import torch
 
-from ..backends import requested_backend
+from ..backends import plain_operators_requested, requested_backend
+from .operator import autocast_dtype, ranged_attention_2d_operator, without_autocast
+from .plain import ranged_attention_2d_plain
 from .reference import ranged_attention_2d_reference
 from .tables import AxisRule, Neighborhood, check_rule
 
@@ -139,21 +142,56 @@ def ranged_attention_2d(
     Arguments as in `neighborhood_attention_2d`, but the grids of queries (B, Hq, Wq, heads, dim) and of keys
     (B, Hk, Wk, heads_kv, dim) may differ, and a rule an axis says which keys a query sees.
     """
+    backend = requested_backend(backend)
+    dtype = autocast_dtype(query.device.type)
+    if dtype is not None:
+        query, key, value = (_cast(one, dtype) for one in (query, key, value))
+        additional_keys, additional_values = (
+            None if one is None else _cast(one, dtype) for one in (additional_keys, additional_values)
+        )
     _check_operands(query, key, value, additional_keys, additional_values)
     check_rule(rows, query.shape[1], key.shape[1], "height")
     check_rule(cols, query.shape[2], key.shape[2], "width")
     if rpb is not None:
-        expected = (query.shape[3], rows.bias_length, cols.bias_length)
-        if tuple(rpb.shape) != expected:
-            raise ValueError(
-                f"rpb must have the shape (heads, row offsets, column offsets) = {expected}, "
-                f"but has {tuple(rpb.shape)}."
-            )
-    requested_backend(backend)
-    out, lse = ranged_attention_2d_reference(
-        query, key, value, rows, cols, rpb, scale, additional_keys, additional_values
-    )
+        _check_bias(rpb, query, rows, cols)
+    factor = query.shape[4] ** -0.5 if scale is None else float(scale)
+    arguments = (query, key, value, rpb, additional_keys, additional_values, rows, cols, factor)
+    if backend == "reference":
+        out, lse = _in_float32(ranged_attention_2d_reference, *arguments)
+    elif plain_operators_requested():
+        out, lse = _in_float32(ranged_attention_2d_plain, *arguments)
+    else:
+        out, lse = ranged_attention_2d_operator(*arguments, backend)
     return (out, lse) if return_lse else out
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Casts an operand to autocast's dtype where autocast would: float64 and integers stay as they are."""
+    return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
+
+
+def _in_float32(
+    attention: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rpb: torch.Tensor | None,
+    additional_keys: torch.Tensor | None,
+    additional_values: torch.Tensor | None,
+    rows: AxisRule,
+    cols: AxisRule,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Runs an implementation that works in its operands' dtype in float32 at least, as the operator does."""
+    dtype = query.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        query, key, value = query.float(), key.float(), value.float()
+        rpb, additional_keys, additional_values = (
+            None if one is None else one.float() for one in (rpb, additional_keys, additional_values)
+        )
+    with without_autocast(query.device.type):
+        out, lse = attention(query, key, value, rows, cols, rpb, scale, additional_keys, additional_values)
+    return out.to(dtype), lse
 
 
 def _pair(name: str, value: Pair[_T], kind: type[_T]) -> tuple[_T, _T]:
@@ -202,6 +240,9 @@ def _check_operands(
                     f"{name} must have the shape (batch, tokens, key heads, dim) = {expected}, "
                     f"but has {tuple(tensor.shape)}."
                 )
+    for name, size in (("heads", query.shape[3]), ("dim", query.shape[4]), ("the value's dim", value.shape[4])):
+        if size == 0:
+            raise ValueError(f"{name} must be at least 1, but is 0.")
     for name, tensor in operands.items():
         if tensor.dtype != query.dtype or tensor.device != query.device:
             raise ValueError(
@@ -210,3 +251,18 @@ def _check_operands(
             )
     if query.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"operands must be float64, float32, float16 or bfloat16, but are {query.dtype}.")
+
+
+def _check_bias(rpb: torch.Tensor, query: torch.Tensor, rows: AxisRule, cols: AxisRule) -> None:
+    """Raises a ValueError unless the relative position bias fits the query and the rules."""
+    expected = (query.shape[3], rows.bias_length, cols.bias_length)
+    if tuple(rpb.shape) != expected:
+        raise ValueError(
+            f"rpb must have the shape (heads, row offsets, column offsets) = {expected}, but has {tuple(rpb.shape)}."
+        )
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if rpb.device != query.device or not (rpb.dtype == query.dtype or (half and rpb.dtype == torch.float32)):
+        raise ValueError(
+            f"rpb must have the query's dtype and device ({query.dtype}, {query.device}), or be float32 beside float16 "
+            f"or bfloat16 operands, but has {rpb.dtype}, {rpb.device}."
+        )

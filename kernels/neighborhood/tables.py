@@ -13,8 +13,9 @@ As start and end never decrease, the queries that see a key are a range as well:
 from __future__ import annotations
 
 import functools
-from dataclasses import astuple, dataclass, replace
-from typing import Union
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Union
 
 import torch
 
@@ -67,18 +68,18 @@ class Blocks:
 
 AxisRule = Union[Neighborhood, Blocks]  # noqa: UP007 - evaluated at import, where 3.10's `|` on classes hides the names
 
-_KINDS: tuple[type, ...] = (Neighborhood, Blocks)
-
 
 def encode_rule(rule: AxisRule) -> list[int]:
     """Writes a rule as the list of integers that an operator's schema can carry."""
-    return [_KINDS.index(type(rule)), *(int(value) for value in astuple(rule))]
+    if isinstance(rule, Neighborhood):
+        return [0, rule.kernel_size, rule.stride, rule.dilation, int(rule.is_causal)]
+    return [1, rule.block_size, rule.halo, rule.query_stride, int(rule.clip)]
 
 
-def decode_rule(encoded: list[int] | tuple[int, ...]) -> AxisRule:
+def decode_rule(encoded: Sequence[int]) -> AxisRule:
     """Reads what `encode_rule` wrote."""
     kind, first, second, third, last = encoded
-    return _KINDS[kind](first, second, third, bool(last))
+    return (Neighborhood, Blocks)[kind](first, second, third, bool(last))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,25 +135,39 @@ def axis_tables(rule: AxisRule, num_queries: int, num_keys: int, device: torch.d
     """
     if device is not None and device.type != "cpu":
         return _moved(axis_tables(rule, num_queries, num_keys), device)
-    check_rule(rule, num_queries, num_keys)
-    if isinstance(rule, Neighborhood):
-        query_order, start, end, origin, groups = _neighborhood(rule, num_queries)
-        key_order = query_order
-    else:
-        query_order, start, end, origin, groups = _blocks(rule, num_queries, num_keys)
-        key_order = torch.arange(num_keys)
-    keys = torch.arange(num_keys)
+    ranges = axis_ranges(rule, num_queries, num_keys)
+    # The device is named because a default device, set by the user, must not end up in the cache.
+    start, end = (torch.tensor(table, dtype=torch.int64, device="cpu") for table in (ranges.start, ranges.end))
+    keys = torch.arange(num_keys, device="cpu")
     return AxisTables(
-        query_order=query_order,
-        key_order=key_order,
+        query_order=torch.tensor(ranges.query_order, dtype=torch.int64, device="cpu"),
+        key_order=torch.tensor(ranges.key_order, dtype=torch.int64, device="cpu"),
         start=start,
         end=end,
-        origin=origin,
+        origin=torch.tensor(ranges.origin, dtype=torch.int64, device="cpu"),
         seen_from=torch.searchsorted(end, keys, right=True),
         seen_to=torch.searchsorted(start, keys, right=True),
-        groups=groups,
+        groups=ranges.groups,
         bias_length=rule.bias_length,
     )
+
+
+class AxisRanges(NamedTuple):
+    """The tables of one axis as plain integers; meanings as in `AxisTables`."""
+
+    query_order: tuple[int, ...]
+    key_order: tuple[int, ...]
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    origin: tuple[int, ...]
+    groups: tuple[tuple[int, int], ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def axis_ranges(rule: AxisRule, num_queries: int, num_keys: int) -> AxisRanges:
+    """Builds the tables of one axis as plain integers; arguments and errors as in `axis_tables`."""
+    check_rule(rule, num_queries, num_keys)
+    return _neighborhood(rule, num_queries) if isinstance(rule, Neighborhood) else _blocks(rule, num_queries, num_keys)
 
 
 def check_rule(rule: AxisRule, num_queries: int, num_keys: int, axis: str = "axis") -> None:
@@ -183,49 +198,46 @@ def check_rule(rule: AxisRule, num_queries: int, num_keys: int, axis: str = "axi
             "block_size must be at least 1, halo at least 0 and query_stride a divisor of block_size, but they are "
             f"{rule.block_size}, {rule.halo} and {rule.query_stride} along the {axis}."
         )
-    if num_keys % rule.block_size or num_queries * rule.query_stride != num_keys:
+    if num_keys < 1 or num_keys % rule.block_size or num_queries * rule.query_stride != num_keys:
         raise ValueError(
             f"the {axis} must have a multiple of block_size = {rule.block_size} keys and one query for every "
             f"{rule.query_stride} of them, but has {num_keys} keys and {num_queries} queries."
         )
 
 
-def _neighborhood(rule: Neighborhood, length: int):
-    positions = torch.arange(length)
-    order = torch.cat([positions[group :: rule.dilation] for group in range(rule.dilation)])
-    starts, ends, groups = [], [], []
-    first = 0
-    for group in range(rule.dilation):
-        size = len(range(group, length, rule.dilation))
-        place = torch.arange(size)
-        stride_start = place // rule.stride * rule.stride
-        if rule.is_causal:
-            leader = (stride_start + rule.stride - 1).clamp(max=size - 1)
-            start = (leader - rule.kernel_size + 1).clamp(min=0)
-            end = place + 1
-        else:
-            leader = (stride_start + rule.stride // 2).clamp(max=size - 1)
-            start = (leader - rule.kernel_size // 2).clamp(min=0, max=size - rule.kernel_size)
-            end = start + rule.kernel_size
-        starts.append(start + first)
-        ends.append(end + first)
+def _neighborhood(rule: Neighborhood, length: int) -> AxisRanges:
+    order, start, end, groups = [], [], [], []
+    for residue in range(rule.dilation):
+        positions = range(residue, length, rule.dilation)
+        first, size = len(order), len(positions)
+        for place in range(size):
+            stride_start = place // rule.stride * rule.stride
+            if rule.is_causal:
+                leader = min(stride_start + rule.stride - 1, size - 1)
+                low, high = max(leader - rule.kernel_size + 1, 0), place + 1
+            else:
+                leader = min(stride_start + rule.stride // 2, size - 1)
+                low = min(max(leader - rule.kernel_size // 2, 0), size - rule.kernel_size)
+                high = low + rule.kernel_size
+            start.append(first + low)
+            end.append(first + high)
+        order.extend(positions)
         groups.append((first, size))
-        first += size
-    origin = positions - (rule.kernel_size - 1)
-    return order, torch.cat(starts), torch.cat(ends), origin, tuple(groups)
+    origin = tuple(slot - (rule.kernel_size - 1) for slot in range(length))
+    return AxisRanges(tuple(order), tuple(order), tuple(start), tuple(end), origin, tuple(groups))
 
 
-def _blocks(rule: Blocks, num_queries: int, num_keys: int):
-    queries = torch.arange(num_queries)
+def _blocks(rule: Blocks, num_queries: int, num_keys: int) -> AxisRanges:
     per_block = rule.block_size // rule.query_stride
-    start = queries // per_block * rule.block_size - rule.halo
-    end = start + rule.block_size + 2 * rule.halo
+    start = [slot // per_block * rule.block_size - rule.halo for slot in range(num_queries)]
+    end = [low + rule.block_size + 2 * rule.halo for low in start]
     # Strided queries step by 1 in the bias table, as HaloNet's relative embeddings do.
-    origin = start + queries % per_block - (per_block - 1)
+    origin = [low + slot % per_block - (per_block - 1) for slot, low in enumerate(start)]
     if rule.clip:
-        start, end = start.clamp(min=0), end.clamp(max=num_keys)
+        start, end = [max(low, 0) for low in start], [min(high, num_keys) for high in end]
     groups = tuple((first, per_block) for first in range(0, num_queries, per_block))
-    return queries, start, end, origin, groups
+    orders = tuple(range(num_queries)), tuple(range(num_keys))
+    return AxisRanges(*orders, tuple(start), tuple(end), tuple(origin), groups)
 
 
 def _moved(tables: AxisTables, device: torch.device) -> AxisTables:

@@ -1,0 +1,191 @@
+"""Ranged attention as one operator of torch's, so that autograd, torch.compile and torch.export see a single node.
+
+`attnzoo::ranged_attention_2d` and its backward take rules as lists of integers and run the fused kernels or plain
+PyTorch, as their `backend` and the operands' device say. Shapes follow from the arguments, so meta and fake tensors
+work as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import warnings
+from typing import Any
+
+import torch
+
+from . import portable
+from .tables import AxisRule, decode_rule, encode_rule
+
+_OPERANDS = "Tensor query, Tensor key, Tensor value, Tensor? rpb, Tensor? additional_keys, Tensor? additional_values, "
+_SETTINGS = "int[] rows, int[] cols, float scale, str backend"
+_FORWARD = "attnzoo::ranged_attention_2d"
+_BACKWARD = "attnzoo::ranged_attention_2d_backward"
+torch.library.define(_FORWARD, f"({_OPERANDS}{_SETTINGS}) -> (Tensor, Tensor)")
+# Gradients of arguments that are None are empty tensors: a schema has no optional results.
+torch.library.define(
+    _BACKWARD,
+    f"(Tensor grad_out, Tensor? grad_lse, {_OPERANDS}Tensor out, Tensor lse, {_SETTINGS})"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+def ranged_attention_2d_operator(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rpb: torch.Tensor | None,
+    additional_keys: torch.Tensor | None,
+    additional_values: torch.Tensor | None,
+    rows: AxisRule,
+    cols: AxisRule,
+    scale: float,
+    backend: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Calls the operator; arguments as in `portable.forward`, `backend` "auto", "triton" or "torch"."""
+    return torch.ops.attnzoo.ranged_attention_2d.default(
+        query,
+        key,
+        value,
+        rpb,
+        additional_keys,
+        additional_values,
+        encode_rule(rows),
+        encode_rule(cols),
+        scale,
+        backend,
+    )
+
+
+@torch.library.impl(_FORWARD, ("cpu", "cuda"))
+def _forward(query, key, value, rpb, additional_keys, additional_values, rows, cols, scale, backend):
+    with without_autocast(query.device.type):
+        return _implementation(query, backend).forward(
+            query, key, value, rpb, additional_keys, additional_values, decode_rule(rows), decode_rule(cols), scale
+        )
+
+
+@torch.library.impl(_BACKWARD, ("cpu", "cuda"))
+def _backward(
+    grad_out, grad_lse, query, key, value, rpb, additional_keys, additional_values, out, lse, rows, cols, scale, backend
+):
+    operands = (query, key, value, rpb, additional_keys, additional_values)
+    with without_autocast(query.device.type):
+        gradients = _implementation(query, backend).backward(
+            grad_out, grad_lse, *operands, out, lse, decode_rule(rows), decode_rule(cols), scale
+        )
+    return tuple(query.new_empty(0) if gradient is None else gradient for gradient in gradients)
+
+
+@torch.library.register_fake(_FORWARD)
+def _forward_shapes(query, key, value, rpb, additional_keys, additional_values, rows, cols, scale, backend):
+    out = query.new_empty((*query.shape[:4], value.shape[4]))
+    return out, query.new_empty(query.shape[:4], dtype=portable.compute_dtype(query.dtype))
+
+
+@torch.library.register_fake(_BACKWARD)
+def _backward_shapes(
+    grad_out, grad_lse, query, key, value, rpb, additional_keys, additional_values, out, lse, rows, cols, scale, backend
+):
+    operands = (query, key, value, rpb, additional_keys, additional_values)
+    return tuple(query.new_empty(0) if one is None else one.new_empty(one.shape) for one in operands)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:6], *output)
+    ctx.settings = inputs[6:]
+
+
+def _differentiate(ctx: Any, grad_out: torch.Tensor | None, grad_lse: torch.Tensor | None) -> tuple[Any, ...]:
+    *operands, out, lse = ctx.saved_tensors
+    if grad_out is None:
+        grad_out = torch.zeros_like(out)
+    gradients = torch.ops.attnzoo.ranged_attention_2d_backward.default(
+        grad_out, grad_lse, *operands, out, lse, *ctx.settings
+    )
+    present = (None if operand is None else gradient for operand, gradient in zip(operands, gradients, strict=True))
+    return (*present, None, None, None, None)
+
+
+def _refuse(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
+    raise RuntimeError(
+        "Ranged attention's backward pass cannot be differentiated again. "
+        'For second derivatives use backend="reference", which can (and needs memory for all pairs of positions).'
+    )
+
+
+torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)
+torch.library.register_autograd(_BACKWARD, _refuse)
+
+
+def _implementation(query: torch.Tensor, backend: str) -> Any:
+    """The module whose `forward` and `backward` run for operands like `query`.
+
+    Raises:
+        ValueError: if "triton" is asked for and cannot run here.
+    """
+    if backend == "torch" or (backend == "auto" and (query.device.type != "cuda" or query.dtype == torch.float64)):
+        return portable
+    problem = _obstacle(query.device.type)
+    if problem is None:
+        from . import fused
+
+        return fused
+    if backend == "triton":
+        raise ValueError(f'backend="triton" cannot run here: {problem}')
+    _warn_once(problem)
+    return portable
+
+
+def _obstacle(device_type: str) -> str | None:
+    """What keeps the fused kernels from running on a kind of device; None where nothing does."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if device_type != "cuda" and not interpreted:
+        return (
+            f"the operands are on a {device_type} device and the fused kernels run on CUDA devices "
+            '(elsewhere only in Triton\'s interpreter: TRITON_INTERPRET=1). Use backend="auto" or "torch".'
+        )
+    if not _has_triton():
+        return "the package triton is not installed. Install it: pip install triton"
+    if not interpreted and not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+        return (
+            "Triton needs a C compiler to build the code that launches its kernels, and found none. "
+            "Install one (apt-get install gcc, or dnf install gcc), or name one in the environment variable CC."
+        )
+    return None
+
+
+@functools.cache
+def _has_triton() -> bool:
+    try:
+        import triton  # noqa: F401 - whether it imports is the question
+    except ImportError:
+        return False
+    return True
+
+
+@functools.cache
+def _warn_once(problem: str) -> None:
+    warnings.warn(
+        f"attnzoo's fused kernels cannot run here: {problem} Until then attention runs in plain PyTorch, several times "
+        'slower; backend="torch" asks for that without this warning.',
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The dtype that autocast gives to products on a kind of device; None where it is off or unknown (meta)."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return None
+
+
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
+    """Keeps autocast from changing dtypes inside the operator, where it would still act."""
+    if autocast_dtype(device_type) is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device_type, enabled=False)
