@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -29,6 +30,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def model_name(folder: Path) -> str:
+    """Finds which model made the predictions in a folder.
+
+    Args:
+        folder: with the evaluation's results.json, or without.
+
+    Returns:
+        "nat_mini: ", or nothing where the results do not tell.
+    """
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        return f"{results['model']}: "
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns its exit code."""
     args = parse_args(argv)
@@ -37,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             if getattr(args, name) < 1:
                 raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1.")
         source = Path(args.predictions)
-        predictions, classes, facts = read_predictions(source)
+        predictions, classes, _ = read_predictions(source)
+        folder = source if source.is_dir() else source.parent
         root = Path(args.root or ".")
 
         def load_image(prediction: Prediction) -> Image.Image:
@@ -51,14 +69,13 @@ def main(argv: list[str] | None = None) -> int:
                 return image.convert("RGB")
 
         right = sum(prediction.correct for prediction in predictions)
-        title = f"{facts.get('model', 'predictions')}: {right} of {len(predictions)} images right"
+        title = f"{model_name(folder)}{right} of {len(predictions)} images right"
         if predictions:
             title += f" ({100 * right / len(predictions):.2f} %)"
         chosen = choose_predictions(predictions, args.count, seed=args.seed, wrong=args.wrong)
         content = draw_predictions(
             [predictions[position] for position in chosen], classes, load_image, columns=args.columns, title=title
         )
-        folder = source if source.is_dir() else source.parent
         path = write_bytes(args.out or folder / "predictions.png", content)
         print(f"{path}: {len(chosen)} images")
     return outcome.code

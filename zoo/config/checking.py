@@ -120,7 +120,7 @@ class _Checker:
             else:
                 allowed = {*arguments.known, *extra} - set(section.supplied)
                 self.problems.append(f"{place}: " + unknown_name(f"argument of {name}", key, allowed))
-        for key in sorted(arguments.required - set(given) - set(section.supplied)):
+        for key in sorted(arguments.required - {*given, *section.supplied, *section.filled}):
             self.problems.append(f"{where}.{key}: is missing; {name} needs it.")
 
     def value(

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ..training.param_groups import OPTIONS as PARAMWISE_OPTIONS
 from .signatures import Argument, arguments_of
 
 
@@ -21,12 +22,14 @@ class Typed:
         registry: the name in zoo/registry.py.
         default: the type where none is given; None where one must be.
         supplied: arguments that the Runner gives, and a config must not.
+        filled: arguments that the Runner gives where a config does not.
         extra: keys read by others before the thing is built.
     """
 
     registry: str
     default: str | None = None
     supplied: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -85,20 +88,13 @@ TEST_LOOP = Typed("LOOPS", default="TestLoop", supplied=("runner", "dataloader",
 
 PARAMWISE = Keys(
     {
-        "lr_mult": NUMBER,
-        "decay_mult": NUMBER,
-        "norm_decay_mult": NUMBER,
-        "bias_decay_mult": NUMBER,
-        "bias_lr_mult": NUMBER,
-        "dwconv_decay_mult": NUMBER,
-        "flat_decay_mult": NUMBER,
-        "dcn_offset_lr_mult": NUMBER,
-        "bypass_duplicate": bool,
-        "custom_keys": Each(Keys({"lr_mult": NUMBER, "decay_mult": NUMBER})),
+        **{key: type(default) for key, default in PARAMWISE_OPTIONS.items() if isinstance(default, bool | float)},
+        "layer_decay_rate": float | None,
+        "custom_keys": Each(Keys({"lr_mult": float, "decay_mult": float})),
     }
 )
 
-SCHEDULE = Typed("PARAM_SCHEDULERS", supplied=("optimizer", "param_name"), extra={"convert_to_iter_based": bool})
+SCHEDULE = Typed("PARAM_SCHEDULERS", supplied=("optimizer", "epoch_length"), filled=("end", "param_name"))
 
 SECTIONS: dict[str, Any] = {
     "model": Typed("MODELS"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..training.logs import SCALARS, read_scalars
 from .files import write_bytes
 
 
@@ -21,9 +21,9 @@ class LearningCurve:
     """What a training logged.
 
     Attributes:
-        epochs: positions of the training rows in epochs, ascending.
-        losses: training loss at these positions; NaN where the row had none.
-        learning_rates: learning rate at these positions; NaN where the row had none.
+        epochs: positions of the training records in epochs, ascending.
+        losses: training loss at these positions; NaN where it was not finite.
+        learning_rates: learning rate at these positions; NaN where it was not logged.
         metrics: for each validation metric its points (epochs, value), ascending.
     """
 
@@ -33,56 +33,34 @@ class LearningCurve:
     metrics: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
-def find_scalar_logs(work_dir: str | os.PathLike[str]) -> list[Path]:
-    """Finds the scalars logs below a work dir, oldest first: a resumed training leaves one for each start."""
-    return sorted(Path(work_dir).glob("*/vis_data/scalars.json"), key=lambda path: path.parts[-3])
-
-
 def read_learning_curve(work_dir: str | os.PathLike[str]) -> LearningCurve:
-    """Joins the logs of a training and of its resumptions.
-
-    A training that was cut off repeats some steps when it is resumed; the later rows replace the earlier ones.
+    """Reads a training's scalars log.
 
     Args:
-        work_dir: a training's work dir.
+        work_dir: the training's work dir.
 
     Returns:
         The curve.
 
     Raises:
-        ValueError: there is no log with a training row.
+        ValueError: there is no log with a training record.
     """
-    training: dict[int, dict] = {}
-    validation: dict[int, dict] = {}
-    for log in find_scalar_logs(work_dir):
-        rows = [row for row in map(_parse, log.read_text().splitlines()) if row is not None]
-        starts = [row["iter"] for row in rows if _is_training(row)]
-        epochs = [row["epoch"] for row in rows if _is_training(row)]
-        if starts:  # what an earlier start logged from here on was lost with it
-            training = {step: row for step, row in training.items() if step < min(starts)}
-            validation = {step: row for step, row in validation.items() if step < min(epochs)}
-        for row in rows:
-            if _is_training(row):
-                training[row["iter"]] = row
-            elif starts and isinstance(row.get("step"), int):
-                validation[row["step"]] = row
+    records = read_scalars(Path(work_dir))
+    training = [record for record in records if record["mode"] == "train"]
     if not training:
-        raise ValueError(
-            f"There is no training log with a loss below {os.fspath(work_dir)!r} (*/vis_data/scalars.json)."
-        )
-
-    steps = sorted(training)
-    # Rows say in which epoch a step was, not how long an epoch is; the longest mean is right once an epoch has ended.
-    steps_per_epoch = max(step / training[step]["epoch"] for step in steps)
+        raise ValueError(f"There is no training log in {os.fspath(work_dir)!r} ({SCALARS}).")
+    # A record says in which epoch an iteration was, not how long an epoch is; the last one of an epoch tells it.
+    epoch_length = max(record["iter"] / record["epoch"] for record in training)
     curve = LearningCurve()
-    for step in steps:
-        curve.epochs.append(step / steps_per_epoch)
-        curve.losses.append(_number(training[step].get("loss")))
-        curve.learning_rates.append(_number(training[step].get("lr")))
-    for epoch in sorted(validation):
-        for name, value in validation[epoch].items():
-            if name not in ("step", "epoch", "iter", "time", "data_time", "memory") and math.isfinite(_number(value)):
-                curve.metrics.setdefault(name, []).append((float(epoch), float(value)))
+    for record in training:
+        curve.epochs.append(record["iter"] / epoch_length)
+        curve.losses.append(_number(record.get("loss")))
+        curve.learning_rates.append(_number(record.get("lr")))
+    for record in records:
+        if record["mode"] == "val":
+            for name, value in record.items():
+                if name not in ("mode", "epoch", "iter") and math.isfinite(_number(value)):
+                    curve.metrics.setdefault(name, []).append((record["iter"] / epoch_length, float(value)))
     return curve
 
 
@@ -100,7 +78,7 @@ def draw_learning_curve(
         The path of the PNG.
 
     Raises:
-        ValueError: there is no log with a training row.
+        ValueError: there is no log with a training record.
     """
     curve = read_learning_curve(work_dir)
     figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
@@ -138,7 +116,7 @@ def draw_learning_curve(
         if name.rsplit("/", 1)[-1].endswith("top1"):
             best = max(range(len(values)), key=values.__getitem__)
             metric_axes.plot(epochs[best], values[best], marker="*", markersize=13, color=line.get_color())
-            line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:g})")
+            line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:.4g})")
     metric_axes.set(xlabel="epoch", ylabel="accuracy, %", title="Validation")
     if accuracies:
         metric_axes.legend(loc="lower right")
@@ -153,18 +131,6 @@ def draw_learning_curve(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return write_bytes(out or Path(work_dir) / "learning_curve.png", buffer.getvalue())
-
-
-def _parse(line: str) -> dict | None:
-    try:
-        row = json.loads(line)
-    except ValueError:  # a killed process leaves half a line
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _is_training(row: dict) -> bool:
-    return "loss" in row and isinstance(row.get("iter"), int) and isinstance(row.get("epoch"), int) and row["epoch"] > 0
 
 
 def _number(value: object) -> float:

@@ -173,6 +173,6 @@ def _percent(score: float) -> str:
     return "100 %" if percent >= 99.95 else f"{percent:.1f} %"
 
 
-def _name(classes: Sequence[str], label: int, longest: int = 18) -> str:
+def _name(classes: Sequence[str], label: int, longest: int = 14) -> str:
     name = classes[label] if 0 <= label < len(classes) else str(label)
     return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -96,7 +96,9 @@ def test_the_tool_draws_from_a_work_dir(
     (tmp_path / "images").mkdir()
     for index in range(20):
         Image.new("L", (8, 8), 10 * index).save(tmp_path / f"images/{index}.png")
-    write_predictions(tmp_path / "predictions.json", predictions, CLASSES, model="nat_mini")
+    write_predictions(tmp_path / "predictions.json", predictions, CLASSES)
+    (tmp_path / "results.json").write_text('{"model": "nat_mini"}')
+    assert tool.model_name(tmp_path) == "nat_mini: "
     assert tool.main([str(tmp_path), "--root", str(tmp_path), "--count", "10", "--columns", "5"]) == 0
     assert "10 images" in capsys.readouterr().out
     with Image.open(tmp_path / "predictions.png") as image:
@@ -112,6 +114,7 @@ def test_the_tool_says_what_is_missing(
     assert tool.main([str(tmp_path)]) == 2
     assert "There is no file" in capsys.readouterr().err
     write_predictions(tmp_path / "predictions.json", predictions, CLASSES)
+    assert tool.model_name(tmp_path) == ""
     assert tool.main([str(tmp_path), "--root", str(tmp_path)]) == 2
     assert "There is no image" in capsys.readouterr().err
     assert tool.main([str(tmp_path), "--count", "0"]) == 2
