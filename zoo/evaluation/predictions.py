@@ -9,12 +9,17 @@ import torch
 from mmengine.dist import is_main_process
 
 from ..registry import METRICS
+from ..reports.files import write_json
 from .gathering import GatheredMetric
 
 
 @METRICS.register_module()
 class PredictionWriter(GatheredMetric):
-    """Writes the best classes of every image to a JSON file, as `zoo.reports.predictions` reads it; adds no figures.
+    """Writes the best classes of every image to a JSON file; adds no figures.
+
+    The file, in the data set's order, predictions best first; label and class are null where they are not known:
+    `[{"index": 0, "path": "val/cat/1.jpg", "label": 3, "class": "cat",
+    "predictions": [{"label": 3, "class": "cat", "score": 0.98}, ...]}, ...]`.
 
     Args:
         out_file: the file; a relative path starts at the current folder.
@@ -30,7 +35,6 @@ class PredictionWriter(GatheredMetric):
             raise ValueError(f"topk is a whole number from 1 on, not {topk!r}.")
         self.out_file = out_file
         self.topk = topk
-        self._num_classes = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Takes note of a batch.
@@ -43,10 +47,8 @@ class PredictionWriter(GatheredMetric):
         for sample in data_samples:
             scores = torch.nan_to_num(sample["scores"], 0.0, 0.0, 0.0)
             best = torch.topk(scores, min(self.topk, len(scores)))
-            label = -1 if sample["label"] is None else sample["label"]
-            self._num_classes = len(scores)
             self.results.append(
-                (sample["index"], sample["path"] or "", label, best.indices.tolist(), best.values.tolist())
+                (sample["index"], sample["path"], sample["label"], best.indices.tolist(), best.values.tolist())
             )
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
@@ -59,8 +61,17 @@ class PredictionWriter(GatheredMetric):
             Nothing.
         """
         if is_main_process():
-            from ..reports.predictions import Prediction, write_predictions
-
-            classes = self.classes or tuple(map(str, range(self._num_classes)))
-            write_predictions(self.out_file, [Prediction(*result) for result in results], classes)
+            write_json(self.out_file, [self._entry(*result) for result in results], indent=None)
         return {}
+
+    def _entry(
+        self, index: int, path: str | None, label: int | None, best: list[int], scores: list[float]
+    ) -> dict[str, Any]:
+        predictions = [
+            {"label": place, "class": self._name(place), "score": score}
+            for place, score in zip(best, scores, strict=True)
+        ]
+        return {"index": index, "path": path, "label": label, "class": self._name(label), "predictions": predictions}
+
+    def _name(self, label: int | None) -> str | None:
+        return self.classes[label] if label is not None and label < len(self.classes) else None

@@ -80,7 +80,7 @@ class Classifier(BaseModel):
         # loaded.
         if self._is_init or self._weights_source is None:
             return
-        from ... import load_weights
+        from ..weights import load_weights
 
         load_weights(self.backbone, self._weights_source)
         self._is_init = True
@@ -121,9 +121,11 @@ class Classifier(BaseModel):
             mode: "loss", "predict" or "tensor".
 
         Returns:
-            "loss": dict with `loss`, and `train_top1`, the batch's accuracy in percent (with mixing: for the label with the
-            larger share). "predict": a list with a dict an image: `scores` (num_classes,) float32 probabilities on the
-            CPU, `index`, `label` and `path`, None where they are not known. "tensor": logits (B, num_classes).
+            "loss": dict with `loss`, and `train_top1`, the batch's accuracy in percent (with mixing: for the label with
+            the larger share).
+            "predict": a list with a dict an image: `scores` (num_classes,) float32 probabilities on the CPU, `index`,
+            `label` and `path`, None where they are not known.
+            "tensor": logits (B, num_classes).
 
         Raises:
             ValueError: there is no such mode, or something that it needs is missing.
