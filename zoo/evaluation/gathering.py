@@ -38,7 +38,7 @@ class GatheredMetric(BaseMetric):
         Raises:
             ValueError: the samples seen are not all of the data set's.
         """
-        gathered = all_gather_object(self.results)
+        gathered = all_gather_object(list(self.results))
         self.results.clear()
         by_index = {result[0]: result for results in gathered for result in results}
         if len(by_index) != size:
