@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             if getattr(args, name) < 1:
                 raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1.")
         source = Path(args.predictions)
-        predictions, classes, _ = read_predictions(source)
+        predictions = read_predictions(source)
         folder = source if source.is_dir() else source.parent
         root = Path(args.root or ".")
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             title += f" ({100 * right / len(predictions):.2f} %)"
         chosen = choose_predictions(predictions, args.count, seed=args.seed, wrong=args.wrong)
         content = draw_predictions(
-            [predictions[position] for position in chosen], classes, load_image, columns=args.columns, title=title
+            [predictions[position] for position in chosen], load_image, columns=args.columns, title=title
         )
         path = write_bytes(args.out or folder / "predictions.png", content)
         print(f"{path}: {len(chosen)} images")

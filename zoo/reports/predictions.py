@@ -1,4 +1,4 @@
-"""Predictions of single images: the file that an evaluation leaves, and a picture of some of them."""
+"""Predictions of single images, as an evaluation leaves them, and a picture of some of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import math
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-
-from .files import write_json
 
 
 @dataclass(frozen=True)
@@ -27,49 +24,35 @@ class Prediction:
     Attributes:
         index: the sample's position in its data set.
         path: where the image came from.
-        label: its true class; -1 where unknown.
-        top: the most probable classes, best first.
-        scores: their probabilities.
+        label: its true class; None where unknown.
+        name: the true class's name.
+        guess: the most probable class.
+        guess_name: its name.
+        score: its probability.
     """
 
     index: int
     path: str
-    label: int
-    top: list[int]
-    scores: list[float]
+    label: int | None
+    name: str
+    guess: int
+    guess_name: str
+    score: float
 
     @property
     def correct(self) -> bool:
         """Whether the most probable class is the true one."""
-        return self.top[0] == self.label
+        return self.guess == self.label
 
 
-def write_predictions(
-    path: str | os.PathLike[str], predictions: Sequence[Prediction], classes: Sequence[str], **facts: Any
-) -> Path:
-    """Writes predictions.json.
-
-    Args:
-        path: the file.
-        predictions: one for each image.
-        classes: names of the classes, by label.
-        facts: what else to write at the top: checkpoint, model, config.
-
-    Returns:
-        The path written.
-    """
-    content = {**facts, "classes": list(classes), "images": [asdict(prediction) for prediction in predictions]}
-    return write_json(path, content, indent=None if len(predictions) > 5000 else 1)
-
-
-def read_predictions(path: str | os.PathLike[str]) -> tuple[list[Prediction], list[str], dict[str, Any]]:
-    """Reads what `write_predictions` wrote.
+def read_predictions(path: str | os.PathLike[str]) -> list[Prediction]:
+    """Reads the predictions that `PredictionWriter` wrote in an evaluation.
 
     Args:
         path: the file, or the folder with predictions.json in it.
 
     Returns:
-        Predictions, names of the classes, and the other facts.
+        One for each image, in the data set's order.
 
     Raises:
         ValueError: there is no such file, or something else in it.
@@ -80,12 +63,17 @@ def read_predictions(path: str | os.PathLike[str]) -> tuple[list[Prediction], li
     if not path.is_file():
         raise ValueError(f"There is no file {path}; an evaluation (tools/test.py) writes predictions.json.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        predictions = [Prediction(**image) for image in content.pop("images")]
-        classes = [str(name) for name in content.pop("classes")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [_read(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path} does not hold predictions as tools/test.py writes them: {error!r}.") from error
-    return predictions, classes, content
+
+
+def _read(entry: dict) -> Prediction:
+    best, label = entry["predictions"][0], entry["label"]
+    name, guess_name = (str(part["label"] if part["class"] is None else part["class"]) for part in (entry, best))
+    return Prediction(
+        entry["index"], str(entry["path"]), label, name, int(best["label"]), guess_name, float(best["score"])
+    )
 
 
 def choose_predictions(
@@ -104,7 +92,7 @@ def choose_predictions(
     """
     missed = [position for position, prediction in enumerate(predictions) if not prediction.correct]
     right = [position for position, prediction in enumerate(predictions) if prediction.correct]
-    missed.sort(key=lambda position: -predictions[position].scores[0])
+    missed.sort(key=lambda position: -predictions[position].score)
     chosen = missed[: min(count, max(1, count // 4) if wrong is None else wrong)]
     chosen += sorted(random.Random(seed).sample(right, min(len(right), count - len(chosen))))
     return chosen
@@ -112,7 +100,6 @@ def choose_predictions(
 
 def draw_predictions(
     predictions: Sequence[Prediction],
-    classes: Sequence[str],
     load_image: Callable[[Prediction], Image.Image],
     columns: int = 8,
     title: str | None = None,
@@ -121,7 +108,6 @@ def draw_predictions(
 
     Args:
         predictions: those to draw, in order.
-        classes: names of the classes, by label.
         load_image: returns an image as it is stored.
         columns: images in a row.
         title: heading.
@@ -152,15 +138,13 @@ def draw_predictions(
         axes.imshow(
             np.asarray(image.convert("RGB")), interpolation="nearest" if max(image.size) < 100 else "antialiased"
         )
-        guess = f"{_name(classes, prediction.top[0])}  {_percent(prediction.scores[0])}"
-        if prediction.label < 0:
+        guess = f"{_short(prediction.guess_name)}  {_percent(prediction.score)}"
+        if prediction.label is None:
             axes.set_title(guess, fontsize=9)
         elif prediction.correct:
             axes.set_title(guess, fontsize=9, color="tab:green")
         else:
-            axes.set_title(
-                f"{guess}\nis {_name(classes, prediction.label)}", fontsize=9, color="tab:red", fontweight="bold"
-            )
+            axes.set_title(f"{guess}\nis {_short(prediction.name)}", fontsize=9, color="tab:red", fontweight="bold")
             for spine in axes.spines.values():
                 spine.set(color="tab:red", linewidth=3)
     buffer = io.BytesIO()
@@ -173,6 +157,5 @@ def _percent(score: float) -> str:
     return "100 %" if percent >= 99.95 else f"{percent:.1f} %"
 
 
-def _name(classes: Sequence[str], label: int, longest: int = 14) -> str:
-    name = classes[label] if 0 <= label < len(classes) else str(label)
+def _short(name: str, longest: int = 14) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"

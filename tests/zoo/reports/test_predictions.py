@@ -3,48 +3,54 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from attnzoo.tools import draw_predictions as tool
+from attnzoo.zoo.evaluation import PredictionWriter
 from attnzoo.zoo.reports.predictions import (
     Prediction,
     choose_predictions,
     draw_predictions,
     read_predictions,
-    write_predictions,
 )
 
-CLASSES = ["cat", "dog", "a name that is far too long to print"]
+CLASSES = ("cat", "dog", "a name that is far too long to print")
 
 
-def prediction(index: int, label: int, guess: int, score: float = 0.75) -> Prediction:
-    return Prediction(index, f"images/{index}.png", label, [guess, (guess + 1) % 3], [score, 1 - score])
+def prediction(index: int, label: int | None, guess: int, score: float = 0.75) -> Prediction:
+    name = "None" if label is None else CLASSES[label]
+    return Prediction(index, f"images/{index}.png", label, name, guess, CLASSES[guess], score)
+
+
+def write(path: Path, predictions: list[Prediction]) -> None:
+    """Writes them as an evaluation does."""
+    writer = PredictionWriter(str(path), topk=2)
+    writer.dataset_meta = {"classes": CLASSES}
+    for each in predictions:
+        scores = torch.full((3,), (1 - each.score) / 2)
+        scores[each.guess] = each.score
+        writer.process(None, [{"index": each.index, "path": each.path, "label": each.label, "scores": scores}])
+    writer.evaluate(len(predictions))
 
 
 @pytest.fixture
 def predictions() -> list[Prediction]:
-    return [prediction(i, label=i % 3, guess=(i + (i % 5 == 0)) % 3, score=0.5 + i / 100) for i in range(20)]
+    return [prediction(i, label=i % 3, guess=(i + (i % 5 == 0)) % 3, score=0.5 + i / 64) for i in range(20)]
 
 
-def test_what_is_written_is_read(tmp_path: Path, predictions: list[Prediction]):
-    path = write_predictions(tmp_path / "predictions.json", predictions, CLASSES, checkpoint="a.pth", model="nat_mini")
-    for given in (path, tmp_path):
-        assert read_predictions(given) == (predictions, CLASSES, {"checkpoint": "a.pth", "model": "nat_mini"})
-    assert json.loads(path.read_text())["images"][3] == {
-        "index": 3,
-        "path": "images/3.png",
-        "label": 0,
-        "top": [0, 1],
-        "scores": [0.53, 0.47],
-    }
+def test_what_an_evaluation_writes_is_read(tmp_path: Path, predictions: list[Prediction]):
+    predictions.append(prediction(20, None, 1, score=0.875))
+    write(tmp_path / "predictions.json", predictions)
+    for given in (tmp_path / "predictions.json", tmp_path):
+        assert read_predictions(given) == predictions
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": [{"path": 1}], "classes": []}'])
+@pytest.mark.parametrize("text", ["", "{}[", "[3]", '[{"path": 1}]', '[{"label": 1, "predictions": []}]'])
 def test_other_files_are_refused(tmp_path: Path, text: str):
     (tmp_path / "predictions.json").write_text(text)
     with pytest.raises(ValueError, match="does not hold predictions"):
@@ -72,9 +78,9 @@ def test_wrong_predictions_are_framed_in_red():
         return Image.new("RGB", (8, 8), (0, 0, 255))
 
     red, green, blue = (214, 39, 40), (44, 160, 44), (0, 0, 255)
-    right = draw_predictions([prediction(0, 0, 0), prediction(1, 1, 1)], CLASSES, load, title="right")
-    wrong = draw_predictions([prediction(0, 0, 0), prediction(1, 1, 2)], CLASSES, load, title="wrong")
-    unknown = draw_predictions([prediction(0, -1, 0)], CLASSES, load)
+    right = draw_predictions([prediction(0, 0, 0), prediction(1, 1, 1)], load, title="right")
+    wrong = draw_predictions([prediction(0, 0, 0), prediction(1, 1, 2)], load, title="wrong")
+    unknown = draw_predictions([prediction(0, None, 0)], load)
     assert colours(right, blue).sum() > 20_000
     assert colours(right, red).sum() == 0
     assert colours(right, green).sum() > 50
@@ -87,7 +93,7 @@ def test_wrong_predictions_are_framed_in_red():
 
 def test_there_must_be_something_to_draw():
     with pytest.raises(ValueError, match="no predictions to draw"):
-        draw_predictions([], CLASSES, lambda prediction: Image.new("L", (8, 8)))
+        draw_predictions([], lambda prediction: Image.new("L", (8, 8)))
 
 
 def test_the_tool_draws_from_a_work_dir(
@@ -96,7 +102,7 @@ def test_the_tool_draws_from_a_work_dir(
     (tmp_path / "images").mkdir()
     for index in range(20):
         Image.new("L", (8, 8), 10 * index).save(tmp_path / f"images/{index}.png")
-    write_predictions(tmp_path / "predictions.json", predictions, CLASSES)
+    write(tmp_path / "predictions.json", predictions)
     (tmp_path / "results.json").write_text('{"model": "nat_mini"}')
     assert tool.model_name(tmp_path) == "nat_mini: "
     assert tool.main([str(tmp_path), "--root", str(tmp_path), "--count", "10", "--columns", "5"]) == 0
@@ -113,7 +119,7 @@ def test_the_tool_says_what_is_missing(
 ):
     assert tool.main([str(tmp_path)]) == 2
     assert "There is no file" in capsys.readouterr().err
-    write_predictions(tmp_path / "predictions.json", predictions, CLASSES)
+    write(tmp_path / "predictions.json", predictions)
     assert tool.model_name(tmp_path) == ""
     assert tool.main([str(tmp_path), "--root", str(tmp_path)]) == 2
     assert "There is no image" in capsys.readouterr().err
