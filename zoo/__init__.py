@@ -1,1 +1,36 @@
-"""What makes a zoo of backbones and heads: registry, weights, tasks, data, evaluation, training."""
+"""What makes a zoo of backbones and heads, and a pipeline of the zoo: weights, tasks, data, evaluation, training.
+
+The functions that most users need are here by name; each is imported when it is first used, because the parts of this
+package need different libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .factory import create_model
+    from .interop import register_in_timm
+    from .weights import LoadReport, extract_state_dict, load_weights, read_checkpoint
+
+_PLACES = {
+    "create_model": ".factory",
+    "register_in_timm": ".interop",
+    "LoadReport": ".weights",
+    "extract_state_dict": ".weights",
+    "load_weights": ".weights",
+    "read_checkpoint": ".weights",
+}
+
+__all__ = ["LoadReport", "create_model", "extract_state_dict", "load_weights", "read_checkpoint", "register_in_timm"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

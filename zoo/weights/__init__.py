@@ -1,5 +1,22 @@
 """Published weights: fetched, read without running anything, recognised in every form, loaded whole or not at all."""
 
-from .safe_load import CheckpointError, read_checkpoint, safe_load
+from .download import ChecksumError, DownloadError, checkpoints_dir
+from .load import LoadReport, WeightsMismatchError, load_weights
+from .reading import CheckpointError, read_checkpoint, safe_load
+from .sources import fetch
+from .state_dicts import extract_state_dict, find_state_dict
 
-__all__ = ["CheckpointError", "read_checkpoint", "safe_load"]
+__all__ = [
+    "CheckpointError",
+    "ChecksumError",
+    "DownloadError",
+    "LoadReport",
+    "WeightsMismatchError",
+    "checkpoints_dir",
+    "extract_state_dict",
+    "fetch",
+    "find_state_dict",
+    "load_weights",
+    "read_checkpoint",
+    "safe_load",
+]

@@ -1,0 +1,252 @@
+"""Weights are loaded whole or not at all; what had to be changed for it is reported and said in the log."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from attnzoo import load_weights
+from attnzoo.zoo.weights import CheckpointError, WeightsMismatchError
+from attnzoo.zoo.weights.load import adapt_input_channels
+
+from .small_models import official_names, same_weights, small
+
+
+def saved(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("source", ["path", "str", "state dict"])
+def test_own_names_load_from_everywhere(tmp_path: Path, source: str) -> None:
+    model, other = small(), small(seed=1)
+    path = saved(other.state_dict(), tmp_path / "a.pth")
+    report = load_weights(model, {"path": path, "str": str(path), "state dict": other.state_dict()}[source])
+    assert same_weights(model, other)
+    assert report.loaded == len(other.state_dict())
+    assert report.conversions == ()
+    assert (report.renamed, report.form, report.key) == (0, "state dict", None)
+
+
+def test_official_names_and_prefixes_are_translated_and_counted(tmp_path: Path) -> None:
+    model, other = small(), small(seed=1)
+    official = {f"module.{name}": value for name, value in official_names(other.state_dict()).items()}
+    report = load_weights(model, saved({"state_dict": official, "epoch": 1}, tmp_path / "a.pth.tar"))
+    assert same_weights(model, other)
+    assert report.prefixes == ("module.",)
+    assert report.renamed == sum(name not in other.state_dict() for name in official_names(other.state_dict()))
+    assert "names were translated" in str(report)
+    assert "'module.'" in str(report)
+
+
+def test_a_checkpoint_of_a_task_loads_raw_or_averaged(tmp_path: Path) -> None:
+    raw, averaged = small(seed=1), small(seed=2)
+    path = saved(
+        {
+            "format": "attnzoo.training/1",
+            "meta": {"epoch": 3},
+            "state_dict": {f"backbone.{name}": value for name, value in raw.state_dict().items()},
+            "ema_state_dict": {f"backbone.{name}": value for name, value in averaged.state_dict().items()},
+        },
+        tmp_path / "epoch_3.pth",
+    )
+    model = small()
+    report = load_weights(model, path)
+    assert same_weights(model, averaged)
+    assert report.is_ema
+    assert "training checkpoint of attnzoo, under 'ema_state_dict' (its averaged weights)" in str(report)
+    assert not load_weights(model, path, use_ema=False).is_ema
+    assert same_weights(model, raw)
+
+
+def test_a_head_of_other_classes_keeps_its_values_and_this_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    model, other = small(num_classes=7), small(seed=1)
+    before = copy.deepcopy(model)
+    with caplog.at_level(logging.WARNING, "attnzoo"):
+        report = load_weights(model, official_names(other.state_dict()))
+    assert report.head_classes == (5, 7)
+    assert model.head.fc.weight.shape == (7, 16)
+    assert torch.equal(model.head.fc.weight, before.head.fc.weight)
+    assert torch.equal(model.head.fc.bias, before.head.fc.bias)
+    assert torch.equal(model.norm.weight, other.norm.weight)
+    assert same_weights_but_head(model, other)
+    assert report.kept == ()
+    assert "the weights have 5 classes, the model has 7" in caplog.text
+
+
+def same_weights_but_head(model: nn.Module, other: nn.Module) -> bool:
+    return same_weights(model, other, but=r"^head\.")
+
+
+def test_a_model_without_a_head_leaves_it_out(caplog: pytest.LogCaptureFixture) -> None:
+    model, other = small(num_classes=0), small(seed=1)
+    report = load_weights(model, other.state_dict())
+    assert report.head_classes == (5, 0)
+    assert torch.equal(model.norm.weight, other.norm.weight)
+    assert "left out, as the model has none" in caplog.text
+
+
+def test_a_model_can_take_over_the_number_of_classes() -> None:
+    model, other = small(num_classes=7), small(seed=1)
+    report = load_weights(model, other.state_dict(), adopt_classes=True)
+    assert (model.num_classes, report.adopted_classes) == (5, 5)
+    assert same_weights(model, other)
+
+
+def test_a_fresh_head_can_be_asked_for() -> None:
+    model, other = small(), small(seed=1)
+    before = copy.deepcopy(model)
+    report = load_weights(model, other.state_dict(), fresh_head=True)
+    assert torch.equal(model.head.fc.weight, before.head.fc.weight)
+    assert same_weights_but_head(model, other)
+    assert set(report.kept) == {"head.fc.weight", "head.fc.bias"}
+
+
+@pytest.mark.parametrize("in_chans", [1, 2, 5])
+def test_the_first_layer_is_adapted_to_other_channels(in_chans: int, caplog: pytest.LogCaptureFixture) -> None:
+    from timm.models import adapt_input_conv
+
+    model, other = small(in_chans=in_chans), small(seed=1)
+    report = load_weights(model, other.state_dict())
+    assert report.in_chans == (3, in_chans)
+    wanted = adapt_input_conv(in_chans, other.stem.convs[0].weight.detach())
+    torch.testing.assert_close(model.stem.convs[0].weight.detach(), wanted)
+    assert same_weights(model, other, but=r"^stem\.convs\.0\.weight")
+    assert f"from 3 to {in_chans} image channels" in caplog.text
+
+
+def test_a_grey_image_gives_what_its_copy_in_every_channel_gave() -> None:
+    torch.manual_seed(0)
+    weight, grey = torch.randn(4, 3, 3, 3), torch.randn(1, 1, 8, 8)
+    colour = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weight)
+    torch.testing.assert_close(nn.functional.conv2d(grey, adapt_input_channels(weight, 1)), colour)
+    back = adapt_input_channels(adapt_input_channels(weight, 1), 3)
+    torch.testing.assert_close(nn.functional.conv2d(grey.expand(-1, 3, -1, -1), back), colour)
+
+
+def broken(kind: str, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    state_dict = dict(state_dict)
+    if kind == "missing":
+        del state_dict["stages.3.blocks.0.norm1.weight"]
+    elif kind == "unexpected":
+        state_dict["stages.3.blocks.0.norm3.weight"] = torch.ones(16)
+    elif kind == "mismatched":
+        state_dict["stages.3.blocks.0.norm1.weight"] = torch.ones(17)
+    elif kind == "renamed":
+        state_dict["stages.3.blocks.0.norm_1.weight"] = state_dict.pop("stages.3.blocks.0.norm1.weight")
+    return state_dict
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("missing", "1 missing: stages.3.blocks.0.norm1.weight"),
+        (
+            "unexpected",
+            "1 unexpected: stages.3.blocks.0.norm3.weight (the nearest of the model: stages.3.blocks.0.norm",
+        ),
+        ("mismatched", "1 of another shape: stages.3.blocks.0.norm1.weight (17,), not (16,)"),
+        ("renamed", "stages.3.blocks.0.norm_1.weight (the nearest of the model: stages.3.blocks.0.norm1.weight)"),
+    ],
+)
+def test_weights_that_do_not_fit_leave_the_model_untouched(kind: str, says: str) -> None:
+    model = small(num_classes=7)
+    before = copy.deepcopy(model)
+    with pytest.raises(WeightsMismatchError) as error:
+        load_weights(model, broken(kind, small(seed=1).state_dict()), adopt_classes=True)
+    assert says in str(error.value)
+    assert "nothing was loaded" in str(error.value)
+    assert same_weights(model, before)
+    assert model.num_classes == 7
+
+
+@pytest.mark.parametrize("kind", ["missing", "unexpected", "mismatched", "renamed"])
+def test_without_strict_what_fits_is_loaded_and_the_rest_said(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    model, other = small(), small(seed=1)
+    report = load_weights(model, broken(kind, other.state_dict()), strict=False)
+    assert same_weights(model, other, but=r"^stages\.3\.blocks\.0\.norm1\.weight$")
+    assert (len(report.missing) > 0) == (kind in ("missing", "renamed"))
+    assert (len(report.unexpected) > 0) == (kind in ("unexpected", "renamed"))
+    assert (len(report.mismatched) > 0) == (kind == "mismatched")
+    assert (report.kept == ()) == (kind == "unexpected")
+    assert len(report.conversions) > 0
+    assert all(sentence in caplog.text for sentence in report.conversions)
+
+
+def test_weights_of_another_model_are_refused_even_without_strict() -> None:
+    with pytest.raises(WeightsMismatchError, match="nothing of them does"):
+        load_weights(small(), {"conv1.weight": torch.ones(2), "fc.weight": torch.ones(2)}, strict=False)
+
+
+def test_the_message_says_how_to_load_weights_without_a_head() -> None:
+    headless = {name: value for name, value in small(seed=1).state_dict().items() if not name.startswith("head.")}
+    with pytest.raises(WeightsMismatchError, match="have no head: build the model with num_classes=0"):
+        load_weights(small(), headless)
+
+
+def test_the_message_says_that_the_sizes_differ() -> None:
+    with pytest.raises(WeightsMismatchError, match="built with other sizes"):
+        load_weights(small(mlp_ratio=2.0), small().state_dict())
+
+
+def test_feature_maps_take_classification_weights() -> None:
+    other = small(seed=1)
+    model = small(num_classes=None, features_only=True, out_indices=(1, 2))
+    report = load_weights(model, official_names(other.state_dict()))
+    assert torch.equal(model.body.stem.norm.weight, other.stem.norm.weight)
+    assert report.kept == ()
+    torch.testing.assert_close(
+        model.body.stages[2].blocks[0].attn.qkv.weight, other.stages[2].blocks[0].attn.qkv.weight, rtol=0, atol=0
+    )
+
+
+def test_feature_maps_with_norms_of_their_own_say_that_these_keep_their_values() -> None:
+    model = small(num_classes=None, features_only=True, output_norms=True, in_chans=1)
+    report = load_weights(model, small(seed=1).state_dict())
+    assert report.kept == tuple(f"norm{i}.{kind}" for i in range(4) for kind in ("weight", "bias"))
+    assert report.in_chans == (3, 1)
+
+
+def test_a_wrapped_model_is_loaded_into() -> None:
+    class Wrapper(nn.Module):
+        def __init__(self, module: nn.Module):
+            super().__init__()
+            self.module = module
+
+    model, other = small(), small(seed=1)
+    load_weights(Wrapper(model), other.state_dict())
+    assert same_weights(model, other)
+
+
+def test_half_precision_weights_keep_the_models_type() -> None:
+    model, other = small(), small(seed=1)
+    load_weights(model, {name: value.half() for name, value in other.state_dict().items()})
+    assert model.norm.weight.dtype == torch.float32
+    torch.testing.assert_close(model.head.fc.weight, other.head.fc.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_of_no_family_needs_its_own_names() -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    load_weights(model, {f"module.{name}": value for name, value in other.state_dict().items()})
+    assert torch.equal(model.weight, other.weight)
+
+
+def test_a_model_without_memory_is_told_so() -> None:
+    with torch.device("meta"):
+        model = small()
+    with pytest.raises(ValueError, match="meta device"):
+        load_weights(model, small().state_dict())
+
+
+def test_a_source_of_another_type_and_a_checkpoint_without_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not from a int"):
+        load_weights(small(), 3)  # pyright: ignore[reportArgumentType] (the test is that this is told)
+    path = saved({"epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth.*: There are no weights.*'epoch'"):
+        load_weights(small(), path)

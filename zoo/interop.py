@@ -1,0 +1,142 @@
+"""The zoo's models in timm's registry, so that timm's functions and scripts build, train and load them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import timm.models
+import torch
+from timm.models import PretrainedCfg as TimmCfg
+from torch import nn
+
+from ..backbones.registry import (
+    PretrainedCfg,
+    checkpoint_filter,
+    get_pretrained_cfg,
+    get_tags,
+    list_families,
+    list_models,
+)
+from .factory import create_model, model_arguments
+from .weights import CheckpointError, extract_state_dict
+
+PREFIX = "attnzoo_"
+
+_TIMM_FIELDS = {field.name for field in dataclasses.fields(TimmCfg)}
+_registered: dict[str, str] = {}  # names in timm's registry, and ours
+
+# What timm's scripts pass to every model at its neutral value, whether the model knows it or not.
+_NEUTRAL = {"drop_rate": 0.0, "drop_path_rate": 0.0, "drop_block_rate": 0.0}
+
+
+def register_in_timm(prefix: str = PREFIX) -> list[str]:
+    """Makes every model of the zoo one that timm creates: `timm.create_model("attnzoo_nat_mini.in1k", ...)`.
+
+    `pretrained`, tags, `features_only`, `out_indices`, `num_classes`, `in_chans`, `drop_path_rate`, `pretrained_cfg`,
+    `pretrained_cfg_overlay` and `checkpoint_path` (of every form that `load_weights` reads) work as with timm's own.
+    timm lists the models by modules named after prefix and family: `timm.list_models(module="attnzoo_nat")`.
+
+    Calling it again adds what was registered in the zoo meanwhile. timm's own models are never replaced.
+
+    Args:
+        prefix: before every name.
+
+    Returns:
+        The names in timm's registry, as `list_models` orders ours.
+
+    Raises:
+        ValueError: timm has a model of one of these names; then none is registered.
+    """
+    names = {prefix + name: (name, family) for family in list_families() for name in list_models(family=family)}
+    taken = [name for name in names if name not in _registered and timm.models.is_model(name)]
+    if taken:
+        raise ValueError(
+            f"timm has {len(taken)} models of these names, which are not replaced: {', '.join(taken[:8])}. "
+            f"Choose another prefix than {prefix!r}."
+        )
+    for full_name, (name, family) in names.items():
+        if full_name not in _registered:
+            _register(full_name, name, prefix + family)
+            _registered[full_name] = name
+    return [prefix + name for name in list_models()]
+
+
+def _register(full_name: str, name: str, module_key: str) -> None:
+    """Puts one model into timm's registry.
+
+    timm reads an entry point's checkpoints from `default_cfgs` of the module that `__module__` names, lists the model
+    under the last part of that name, and adds to the module's `__all__`. A module of its own for each family keeps ours
+    clean, and apart from timm's, some of which have the same names as our families.
+    """
+    module_name = f"{__name__}.{module_key}"
+    module = sys.modules.setdefault(module_name, types.ModuleType(module_name, "Entry points for timm's registry."))
+    # timm takes the first tag with weights for the default; a star keeps it at ours.
+    cfgs: dict[str, dict[str, Any] | TimmCfg] = {
+        f"{full_name}.{tag}{'' if place else '*'}": timm_cfg(get_pretrained_cfg(f"{name}.{tag}"))
+        for place, tag in enumerate(get_tags(name))
+    }
+    module.__dict__.setdefault("default_cfgs", {}).update(timm.models.generate_default_cfgs(cfgs))
+    entry = _entry_point(full_name, name)
+    entry.__module__ = module_name
+    setattr(module, full_name, timm.models.register_model(entry))
+
+
+def timm_cfg(cfg: PretrainedCfg) -> TimmCfg:
+    """Gives a configuration of ours as timm's class; what timm has no field for is left out."""
+    fields = {name: value for name, value in dataclasses.asdict(cfg).items() if name in _TIMM_FIELDS}
+    notes = (cfg.note,) if cfg.note else None
+    return TimmCfg(**fields, paper_name=cfg.paper, paper_ids=cfg.paper_url, notes=notes)
+
+
+def _entry_point(full_name: str, name: str) -> Callable[..., nn.Module]:
+    def build(
+        pretrained: bool = False,
+        pretrained_cfg: str | Mapping[str, Any] | TimmCfg | None = None,
+        pretrained_cfg_overlay: Mapping[str, Any] | None = None,
+        cache_dir: Any = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> nn.Module:
+        kwargs.pop("pretrained_model_args", None)  # timm's record of how a hub model was built
+        known = {*model_arguments(name), "in_chans", "num_classes", "features_only", "out_indices", "drop_path_rate"}
+        kwargs = {key: value for key, value in kwargs.items() if key in known or _NEUTRAL.get(key, ...) != value}
+        if isinstance(pretrained_cfg, TimmCfg):
+            pretrained_cfg = dataclasses.asdict(pretrained_cfg)
+        if isinstance(pretrained_cfg, Mapping):  # timm's fields that are not set are None
+            pretrained_cfg = {key: value for key, value in pretrained_cfg.items() if value is not None}
+        model: Any = create_model(
+            name,
+            pretrained,
+            pretrained_cfg=pretrained_cfg,
+            pretrained_cfg_overlay=pretrained_cfg_overlay,
+            cache_dir=cache_dir,
+            **kwargs,
+        )
+        cfg = {key: value for key, value in model.pretrained_cfg.items() if key in _TIMM_FIELDS}
+        model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": full_name}
+        model.register_load_state_dict_pre_hook(_translate)
+        return model.to(device=device, dtype=dtype) if device is not None or dtype is not None else model
+
+    build.__name__ = build.__qualname__ = full_name
+    build.__doc__ = f"Builds `{name}` of attnzoo."
+    return build
+
+
+def _translate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Turns a published form into the model's names where `load_state_dict` is given one, as timm's loader does.
+
+    Only a state dict of none of the model's own names is touched, so that timm's resuming is timm's own.
+    """
+    if prefix or state_dict.keys() & dict(module.named_parameters()).keys():
+        return
+    try:
+        translated = checkpoint_filter(module)(extract_state_dict(state_dict))
+    except CheckpointError:  # no weights at all: load_state_dict says so itself
+        return
+    state_dict.clear()
+    state_dict.update(translated)
