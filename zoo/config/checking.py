@@ -69,6 +69,9 @@ class _Checker:
                 self.problems.append(f"{where}: must be a dict or a list, not {value!r}.")
                 return
             for place, element in _elements(where, value):
+                kind = section.types.get(place.rpartition(".")[2])
+                if isinstance(element, Mapping) and kind is not None:
+                    element = {"type": kind, **element}
                 if element is not None:
                     self.section(place, element, section.of)
         else:
@@ -105,22 +108,23 @@ class _Checker:
             self.problems.append(f"{where}.type: {error}")
             return
         arguments = backbone_arguments(name) if _is_backbone(registry, name) else arguments_of(target)
+        supplied = {*section.supplied, *(list(arguments.known)[:1] if section.called else ())}
         extra = {key: _as_argument(what) for key, what in section.extra.items()}
         given = {key: inner for key, inner in value.items() if key not in ("type", "_scope_")}
         for key, inner in given.items():
             place = f"{where}.{key}"
             if key in section.extra:
                 self.section(place, inner, section.extra[key]) if inner is not None else None
-            elif key in section.supplied:
+            elif key in supplied:
                 self.problems.append(f"{place}: is given by the Runner; leave it out.")
             elif key in arguments.known:
                 self.value(place, inner, arguments.known[key], name=key, near=registry)
             elif arguments.open:
                 self.value(place, inner, Argument(), name=key, near=registry)
             else:
-                allowed = {*arguments.known, *extra} - set(section.supplied)
+                allowed = {*arguments.known, *extra} - supplied
                 self.problems.append(f"{place}: " + unknown_name(f"argument of {name}", key, allowed))
-        for key in sorted(arguments.required - {*given, *section.supplied, *section.filled}):
+        for key in sorted(arguments.required - {*given, *supplied, *section.filled}):
             self.problems.append(f"{where}.{key}: is missing; {name} needs it.")
 
     def value(

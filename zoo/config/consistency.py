@@ -72,10 +72,6 @@ def _numbers(cfg: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: is {value}, must be at least 0 and less than 1."
         elif key == "max_norm" and value <= 0:
             yield f"{where}: is {value}, must be more than 0."
-    for name in LOADERS:
-        loader = cfg.get(name) or {}
-        if loader.get("persistent_workers") and not loader.get("num_workers"):
-            yield f"{name}.persistent_workers: needs workers, but {name}.num_workers is {loader.get('num_workers', 0)}."
 
 
 def _schedules(cfg: Mapping[str, Any]) -> Iterator[str]:
@@ -87,15 +83,14 @@ def _schedules(cfg: Mapping[str, Any]) -> Iterator[str]:
     several = isinstance(given, list | tuple)
     for index, schedule in enumerate(given if several else [given] if given else []):
         where = f"param_scheduler.{index}" if several else "param_scheduler"
-        spans = {key: schedule.get(key, 0) for key in ("warmup", "cooldown")}
-        for key, span in spans.items():
-            if span < 0:
-                yield f"{where}.{key}: is {span}, must not be negative."
-        counted = not schedule.get("in_iterations") and schedule.get("by_epoch", True) is not None
-        if length is not None and counted and sum(spans.values()) >= schedule.get("end", length):
+        spans = {key: schedule.get(key) or 0 for key in ("warmup_epochs", "cooldown_epochs")}
+        for key in (*spans, "warmup_iters", "cooldown_iters"):
+            if (schedule.get(key) or 0) < 0:
+                yield f"{where}.{key}: is {schedule[key]}, must not be negative."
+        if length is not None and sum(spans.values()) >= length:
             yield (
-                f"{where}: warmup ({spans['warmup']}) and cooldown ({spans['cooldown']}) leave nothing of the "
-                f"{schedule.get('end', length)} epochs (train_cfg.max_epochs) for the decay."
+                f"{where}: warmup_epochs ({spans['warmup_epochs']}) and cooldown_epochs ({spans['cooldown_epochs']}) "
+                f"leave nothing of train_cfg.max_epochs ({length}) for the decay."
             )
         begin, end = schedule.get("begin", 0), schedule.get("end")
         if end is not None and begin >= end:
@@ -130,12 +125,9 @@ def _paths(cfg: Mapping[str, Any]) -> Iterator[str]:
     for key, value in (("load_from", cfg.get("load_from")), ("resume", cfg.get("resume"))):
         if isinstance(value, str) and value and not _is_remote(value) and not Path(value).exists():
             yield f"{key}: there is no file {value}.{_near(value)}"
-    backbone = backbone_of(cfg)
-    if backbone is not None:
-        where, part = backbone
-        path = part.get("checkpoint_path")
-        if path and not _is_remote(path) and not Path(path).is_file():
-            yield f"{where}.checkpoint_path: there is no file {path}.{_near(path)}"
+    for where, key, value in _leaves(cfg.get("model"), "model"):
+        if key in ("checkpoint_path", "init_weights") and value and not _is_remote(value) and not Path(value).exists():
+            yield f"{where}: there is no file {value}.{_near(value)}"
     for where, dataset in _datasets(cfg):
         root, split = dataset.get("root"), dataset.get("split")
         if not root or dataset.get("reader") == "hfds" or root.startswith("hfds/"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -24,6 +24,7 @@ class Typed:
         supplied: arguments that the Runner gives, and a config must not.
         filled: arguments that the Runner gives where a config does not.
         extra: keys read by others before the thing is built.
+        called: a function, whose first argument comes when it is called.
     """
 
     registry: str
@@ -31,6 +32,7 @@ class Typed:
     supplied: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    called: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +45,15 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A dict with free keys, or a list, whose values are all of one kind; None values are left alone."""
+    """A dict with free keys, or a list, whose values are all of one kind; None values are left alone.
+
+    Attributes:
+        of: the kind.
+        types: for some keys, the type of a dict that gives none.
+    """
 
     of: Any
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +65,6 @@ class OneOrMore:
 
 Section = Typed | Keys | Each | OneOrMore
 
-NUMBER = float
 OPTIONAL_STR = str | None
 
 
@@ -75,8 +82,7 @@ DATALOADER = Keys(
         "dataset": Typed("DATASETS"),
         "sampler": Typed("DATA_SAMPLERS", supplied=("dataset",)),
         "batch_sampler": Typed("DATA_SAMPLERS", supplied=("sampler", "batch_size")),
-        "collate_fn": Typed("FUNCTIONS"),
-        "worker_init_fn": Typed("FUNCTIONS"),
+        "collate_fn": Typed("FUNCTIONS", called=True),
         "num_batch_per_epoch": int | None,
     },
     required=("batch_size", "dataset", "sampler"),
@@ -96,6 +102,17 @@ PARAMWISE = Keys(
 
 SCHEDULE = Typed("PARAM_SCHEDULERS", supplied=("optimizer", "epoch_length"), filled=("end", "param_name"))
 
+DEFAULT_HOOKS = {
+    "runtime_info": "RuntimeInfoHook",
+    "timer": "IterTimerHook",
+    "guard": "NonFiniteGuardHook",
+    "param_scheduler": "ParamSchedulerHook",
+    "logger": "LoggerHook",
+    "progress": "ProgressBarHook",
+    "checkpoint": "CheckpointHook",
+}
+"""The hooks that every run has; a config needs to name their types only to replace them."""
+
 SECTIONS: dict[str, Any] = {
     "model": Typed("MODELS"),
     "train_dataloader": DATALOADER,
@@ -110,30 +127,33 @@ SECTIONS: dict[str, Any] = {
     "param_scheduler": OneOrMore(SCHEDULE),
     "val_evaluator": OneOrMore(METRIC),
     "test_evaluator": OneOrMore(METRIC),
-    "default_hooks": Each(Typed("HOOKS")),
+    "default_hooks": Each(Typed("HOOKS"), types=DEFAULT_HOOKS),
     "custom_hooks": Each(Typed("HOOKS", extra={"priority": int | str})),
-    "auto_scale_lr": Keys({"enable": bool, "base_batch_size": int}, required=("base_batch_size",)),
+    "auto_scale_lr": Keys(
+        {"enable": bool, "base_batch_size": int, "rule": Literal["linear", "sqrt"]}, required=("base_batch_size",)
+    ),
     "randomness": Keys({"seed": int | None, "diff_rank_seed": bool, "deterministic": bool}),
     "env_cfg": Keys(
         {
             "cudnn_benchmark": bool,
             "mp_cfg": Keys({"mp_start_method": str, "opencv_num_threads": int}),
-            "dist_cfg": Keys({"backend": str, "timeout": NUMBER, "init_backend": str, "port": int}),
+            "dist_cfg": Keys({"backend": Literal["auto", "nccl", "gloo"], "timeout": float | None, "port": int}),
             "resource_limit": int,
         }
     ),
     "log_processor": Typed("LOG_PROCESSORS", default="LogProcessor"),
     "visualizer": Typed("VISUALIZERS", default="Visualizer"),
     "custom_imports": Keys({"imports": list[str] | str, "allow_failed_imports": bool}),
+    "channels_last": bool,
     "compile": bool | dict,
-    "sync_bn": OPTIONAL_STR,
+    "sync_bn": bool | str,
     "find_unused_parameters": bool,
     "model_wrapper_cfg": Typed("MODEL_WRAPPERS", supplied=("module",)),
     "work_dir": OPTIONAL_STR,
     "load_from": OPTIONAL_STR,
     "resume": bool | str,
-    "launcher": str,
-    "log_level": str,
+    "launcher": Literal["none", "pytorch", "slurm"],
+    "log_level": Literal["DEBUG", "INFO", "WARNING", "ERROR"],
     "default_scope": str,
     "experiment_name": OPTIONAL_STR,
 }

@@ -1,0 +1,8 @@
+"""A classifier of ImageNet-1K's 1000 classes, trained with mixup or cutmix on every batch and label smoothing."""
+
+model = dict(
+    type="Classifier",
+    data_preprocessor=dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    loss=dict(type="SoftTargetCrossEntropy"),
+    mixing=dict(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1),
+)

@@ -1,0 +1,13 @@
+"""What every run has: log lines every 50 iterations, the three newest checkpoints and the best one, a fixed seed."""
+
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=1, max_keep_ckpts=3, save_best="top1"),
+)
+custom_hooks = []
+
+randomness = dict(seed=0)
+env_cfg = dict(cudnn_benchmark=True)
+log_level = "INFO"
+load_from = None
+resume = False

@@ -1,0 +1,47 @@
+"""ImageNet-1K at 224x224: the usual augmentation for training, resize and central crop for evaluation.
+
+The folder is data/imagenet, or what the environment variable IMAGENET names, with train/<wnid>/*.JPEG and
+val/<wnid>/*.JPEG (or train.tar and val.tar). The batch size is one process's.
+"""
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    collate_fn=dict(type="classification_collate"),
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="EpochSampler", shuffle=True),
+    dataset=dict(
+        type="ImageClassificationDataset",
+        root="{{$IMAGENET:data/imagenet}}",
+        split="train",
+        class_map="imagenet-1k",
+        transform=dict(
+            type="ImageNetTrain",
+            size=224,
+            interpolation="random",
+            rand_augment="rand-m9-mstd0.5-inc1",
+            color_jitter=0.4,
+            random_erasing=0.25,
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    collate_fn=dict(type="classification_collate"),
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="EvaluationSampler"),
+    dataset=dict(
+        type="ImageClassificationDataset",
+        root="{{$IMAGENET:data/imagenet}}",
+        split="val",
+        class_map="imagenet-1k",
+        transform=dict(type="Evaluation", size=224, crop_pct=0.875, interpolation="bicubic"),
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="Accuracy", topk=(1, 5))
+test_evaluator = val_evaluator

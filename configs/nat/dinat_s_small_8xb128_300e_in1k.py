@@ -1,0 +1,18 @@
+"""DiNAT_s-Small on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
+Published: 83.5 % top-1 at 224x224 (49.6 M parameters, 8.7 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_s_small_8xb128_300e_in1k.py --launcher pytorch
+"""
+
+_base_ = [
+    "../_base_/imagenet_1k_224.py",
+    "../_base_/classifier_in1k.py",
+    "../_base_/adamw_300e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(backbone=dict(type="dinat_s_small", num_classes=1000, drop_path_rate=0.3))

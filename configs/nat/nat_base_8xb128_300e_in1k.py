@@ -1,0 +1,18 @@
+"""NAT-Base on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143).
+Published: 84.3 % top-1 at 224x224 (89.8 M parameters, 13.7 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/nat/nat_base_8xb128_300e_in1k.py --launcher pytorch
+"""
+
+_base_ = [
+    "../_base_/imagenet_1k_224.py",
+    "../_base_/classifier_in1k.py",
+    "../_base_/adamw_300e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(backbone=dict(type="nat_base", num_classes=1000, drop_path_rate=0.5))

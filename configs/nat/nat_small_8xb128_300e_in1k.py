@@ -1,0 +1,18 @@
+"""NAT-Small on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143).
+Published: 83.7 % top-1 at 224x224 (50.7 M parameters, 7.8 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/nat/nat_small_8xb128_300e_in1k.py --launcher pytorch
+"""
+
+_base_ = [
+    "../_base_/imagenet_1k_224.py",
+    "../_base_/classifier_in1k.py",
+    "../_base_/adamw_300e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(backbone=dict(type="nat_small", num_classes=1000, drop_path_rate=0.3))

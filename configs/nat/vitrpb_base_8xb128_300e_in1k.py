@@ -1,0 +1,22 @@
+"""ViT-rpb-Base on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
+Published: 82.5 % top-1 at 224x224 (86.6 M parameters, 17.5 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/nat/vitrpb_base_8xb128_300e_in1k.py --launcher pytorch
+
+The base models of one resolution warm up for 50 epochs instead of 20, and average their weights.
+"""
+
+_base_ = [
+    "../_base_/imagenet_1k_224.py",
+    "../_base_/classifier_in1k.py",
+    "../_base_/adamw_300e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(backbone=dict(type="vitrpb_base", num_classes=1000, drop_path_rate=0.4))
+param_scheduler = dict(warmup_epochs=50)
+custom_hooks = [dict(type="EMAHook", decay=0.9998)]
