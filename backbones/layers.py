@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -274,6 +274,27 @@ class Backbone(nn.Module):
         self.num_features = self.head_hidden_size = self.feature_info[taken[-1]]["num_chs"]
         return taken
 
+    @overload
+    def forward_intermediates(
+        self,
+        x: torch.Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: Literal[False] = False,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]: ...
+    @overload
+    def forward_intermediates(
+        self,
+        x: torch.Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        *,
+        intermediates_only: Literal[True],
+    ) -> list[torch.Tensor]: ...
     def forward_intermediates(
         self,
         x: torch.Tensor,
@@ -373,7 +394,6 @@ class FeatureMaps(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps images (B, 3, H, W) to one map (B, C, H / stride, W / stride) an index, channels last in memory."""
         maps = self.body.forward_intermediates(x, self.out_indices, stop_early=True, intermediates_only=True)
-        assert isinstance(maps, list)
         if not self.norm_names:
             return maps
         norms = [self.get_submodule(name) for name in self.norm_names]
