@@ -227,7 +227,7 @@ class TarSource(_ReaderSource):
         class_map: labels by class name; None numbers the classes in natural order.
 
     Raises:
-        ValueError: there is no such file, it is compressed, or it holds no images.
+        ValueError: there is no such file, it is compressed, it holds no images, or some have no class.
     """
 
     def __init__(self, root: str, class_map: Mapping[str, int] | None = None) -> None:
@@ -249,6 +249,12 @@ class TarSource(_ReaderSource):
             raise ValueError(f"{path} holds no images{of_the_map}.") from error
         except (OSError, tarfile.TarError) as error:
             raise ValueError(f"{path} cannot be read as a tar file: {error}.") from error
+        if {"", "."} & set(reader.class_name_to_idx or ()):
+            # timm calls a class by the last part of the path, which is "." for what `tar cf cat.tar -C cat .` packs.
+            raise ValueError(
+                f"{path} holds images outside of any class's folder (or under './'): pack one folder a class into it, or "
+                "the files of one class, without './', into one tar file a class."
+            )
         super().__init__(reader, dict(reader.class_name_to_idx or {}))
         self._owner = os.getpid()
 

@@ -1,0 +1,254 @@
+import functools
+
+import mmengine.registry as roots
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from attnzoo.zoo.data import (
+    BrokenImageError,
+    EpochSampler,
+    EvaluationSampler,
+    ImageClassificationDataset,
+    SampleKey,
+    check_num_classes,
+    check_same_classes,
+    classification_collate,
+)
+from attnzoo.zoo.registry import DATASETS, FUNCTIONS
+
+TRAIN = {"type": "SmallImageTrain", "size": 16, "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.5}
+EVALUATION = {"type": "Evaluation", "size": 16, "crop_pct": 1.0}
+
+
+@pytest.fixture
+def folder(make_folder):
+    return make_folder(count=5)
+
+
+def break_files(root, names):
+    for name in names:
+        path = root / name
+        path.write_bytes(path.read_bytes()[:200])
+    return [str(root / name) for name in names]
+
+
+def batches(root, workers, epoch=0, start=0, seed=0, persistent=False):
+    dataset = ImageClassificationDataset(str(root), transform=TRAIN, seed=seed)
+    sampler = EpochSampler(dataset, num_repeats=2)
+    sampler.set_epoch(epoch, start)
+    loader = DataLoader(
+        dataset,
+        4,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=classification_collate,
+        persistent_workers=persistent,
+    )
+    return list(loader)
+
+
+def same(first, second):
+    return len(first) == len(second) and all(
+        torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"]) and a["path"] == b["path"]
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_a_sample_tells_everything(folder):
+    dataset = DATASETS.build({"type": "ImageClassificationDataset", "root": str(folder), "transform": EVALUATION})
+    assert (len(dataset), dataset.classes, dataset.class_to_idx) == (10, ("cat", "dog"), {"cat": 0, "dog": 1})
+    assert dataset.metainfo == {"classes": ("cat", "dog")}
+    sample = dataset[SampleKey(3, 7, 1)]
+    expected = Image.open(folder / "dog" / "2.png").resize((21, 16), Image.Resampling.BICUBIC).crop((2, 0, 18, 16))
+    np.testing.assert_array_equal(sample.pop("image").permute(1, 2, 0).numpy(), np.asarray(expected))
+    assert sample == {
+        "label": 1,
+        "index": 7,
+        "epoch": 3,
+        "repeat": 1,
+        "path": str(folder / "dog" / "2.png"),
+        "broken": [],
+    }
+    assert dataset[7]["epoch"] == 0
+
+
+@pytest.mark.parametrize("index", [10, -1])
+def test_samples_out_of_range_raise(folder, index):
+    with pytest.raises(IndexError, match=f"no sample {index}"):
+        ImageClassificationDataset(str(folder), transform=EVALUATION)[index]
+
+
+def test_batches_do_not_depend_on_the_workers(folder):
+    torch.manual_seed(0)
+    expected = batches(folder, workers=0)
+    torch.manual_seed(1)
+    assert same(batches(folder, workers=2), expected)
+    np.random.seed(3)  # noqa: NPY002
+    assert same(batches(folder, workers=0), expected)
+
+
+def test_a_resumed_epoch_gives_the_rest_of_the_whole_one(folder):
+    whole = batches(folder, workers=0, epoch=1)
+    assert same(batches(folder, workers=0, epoch=1, start=4), whole[1:])
+    assert same(batches(folder, workers=2, epoch=1, start=8), whole[2:])
+
+
+def test_epochs_repeats_and_seeds_differ(folder):
+    dataset = ImageClassificationDataset(str(folder), transform=TRAIN)
+    other = ImageClassificationDataset(str(folder), transform=TRAIN, seed=1)
+    images = [dataset[SampleKey(0, 2, 0)], dataset[SampleKey(1, 2, 0)], dataset[SampleKey(0, 2, 1)], other[2]]
+    distinct = {sample["image"].numpy().tobytes() for sample in images}
+    assert len(distinct) == 4
+    assert torch.equal(dataset[2]["image"], images[0]["image"])
+
+
+def test_a_batch_has_the_tasks_form(folder):
+    dataset = ImageClassificationDataset(str(folder), transform=TRAIN)
+    batch = classification_collate([dataset[SampleKey(2, 1, 1)], dataset[SampleKey(2, 8, 0)]])
+    assert batch["image"].shape == (2, 3, 16, 16)
+    assert batch["label"].tolist() == [0, 1]
+    assert batch["label"].dtype == torch.int64
+    assert (batch["index"], batch["epoch"], batch["repeat"]) == ([1, 8], [2, 2], [1, 0])
+    assert batch["path"] == [str(folder / "cat/1.png"), str(folder / "dog/3.png")]
+    assert batch["broken"] == []
+
+
+def test_images_of_different_sizes_make_no_batch(folder):
+    samples = [ImageClassificationDataset(str(folder), transform={**EVALUATION, "size": size})[0] for size in (8, 9)]
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\) and \(3, 9, 9\)"):
+        classification_collate(samples)
+
+
+def test_broken_images_are_replaced_in_training_always_by_the_same(folder):
+    broken = break_files(folder, ["cat/1.png", "dog/3.png"])
+    dataset = ImageClassificationDataset(str(folder), transform=TRAIN)
+    first = [dataset[SampleKey(epoch, 1)] for epoch in range(12)]
+    for sample in first:
+        assert sample["index"] == 1
+        assert sample["broken"][0] == broken[0]
+        assert set(sample["broken"]) <= set(broken)
+        assert sample["path"] not in broken
+        assert sample["label"] == ("dog" in sample["path"])
+    assert len({sample["path"] for sample in first}) > 2
+    again = ImageClassificationDataset(str(folder), transform=TRAIN)
+    again[5]
+    for epoch, sample in enumerate(first):
+        repeated = again[SampleKey(epoch, 1)]
+        assert torch.equal(repeated["image"], sample["image"])
+        assert repeated["path"] == sample["path"]
+
+
+def test_a_batch_lists_all_broken_images(folder):
+    broken = break_files(folder, ["cat/1.png", "dog/3.png"])
+    for workers in (0, 2):
+        listed = [path for batch in batches(folder, workers) for path in batch["broken"]]
+        assert set(listed) <= set(broken)
+        assert listed
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_fails_an_evaluation_by_name(folder, workers):
+    (broken,) = break_files(folder, ["dog/3.png"])
+    dataset = ImageClassificationDataset(str(folder), transform=EVALUATION)
+    loader = DataLoader(
+        dataset, 2, sampler=EvaluationSampler(dataset), num_workers=workers, collate_fn=classification_collate
+    )
+    with pytest.raises(BrokenImageError, match=f"{broken} cannot be read: OSError"):
+        list(loader)
+
+
+def test_what_is_done_with_broken_images_can_be_said(folder):
+    break_files(folder, ["cat/0.png"])
+    strict = ImageClassificationDataset(str(folder), transform=TRAIN, replace_broken=False)
+    with pytest.raises(BrokenImageError):
+        strict[0]
+    lenient = ImageClassificationDataset(str(folder), transform=EVALUATION, replace_broken=True)
+    assert len(lenient[0]["broken"]) >= 1
+
+
+def test_too_many_broken_images_stop_training(folder):
+    names = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(5)]
+    break_files(folder, names)
+    dataset = ImageClassificationDataset(str(folder), transform=TRAIN, max_retries=3)
+    with pytest.raises(BrokenImageError, match=r"nor can 3 others tried before it: .*cat/0\.png"):
+        dataset[0]
+
+
+def test_a_file_that_vanished_is_broken(folder):
+    dataset = ImageClassificationDataset(str(folder), transform=EVALUATION)
+    (folder / "cat" / "0.png").unlink()
+    with pytest.raises(BrokenImageError, match="FileNotFoundError"):
+        dataset[0]
+
+
+def test_an_error_of_a_transform_is_no_broken_image(folder):
+    def failing(image):
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug") as caught:
+        ImageClassificationDataset(str(folder), transform=failing, replace_broken=True)[0]
+    assert not isinstance(caught.value, BrokenImageError)
+
+
+def test_the_number_of_classes_is_checked(folder):
+    ImageClassificationDataset(str(folder), transform=EVALUATION, num_classes=2)
+    with pytest.raises(ValueError, match=r"images has 2 classes, not num_classes=1000"):
+        ImageClassificationDataset(str(folder), transform=EVALUATION, num_classes=1000)
+    with pytest.raises(ValueError, match="needs a transform"):
+        ImageClassificationDataset(str(folder))
+
+
+def test_a_models_number_of_classes_is_checked(folder):
+    dataset = ImageClassificationDataset(str(folder), transform=EVALUATION)
+    check_num_classes(2, dataset)
+    message = r"model\.backbone\.num_classes is 1000, but .*images has 2 classes: set .*num_classes=2"
+    with pytest.raises(ValueError, match=message):
+        check_num_classes(1000, dataset)
+
+
+def test_two_sets_must_number_their_classes_alike(make_folder):
+    def dataset(name, classes, **options):
+        root = make_folder(name, classes, count=1)
+        return ImageClassificationDataset(str(root), transform=EVALUATION, **options)
+
+    train = dataset("train", ("cat", "cow", "dog"))
+    check_same_classes(train, dataset("same", ("cat", "cow", "dog")))
+    with pytest.raises(ValueError, match="has 2 classes, .* has 3: the former lacks cow. Give both the same class_map"):
+        check_same_classes(train, dataset("less", ("cat", "dog")))
+    with pytest.raises(ValueError, match="lacks cow and has hen besides"):
+        check_same_classes(train, dataset("other", ("cat", "dog", "hen")))
+    with pytest.raises(ValueError, match="numbers them in another order"):
+        check_same_classes(train, dataset("turned", ("cat", "cow", "dog"), class_map=["dog", "cow", "cat"]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mmengines_runner_builds_the_loader(folder, workers):
+    before = dict(DefaultScope._instance_dict)
+    DefaultScope.get_instance("test-loader", scope_name="attnzoo")
+    try:
+        loader = Runner.build_dataloader(
+            {
+                "batch_size": 4,
+                "num_workers": workers,
+                "drop_last": True,
+                "dataset": {"type": "ImageClassificationDataset", "root": str(folder), "transform": TRAIN},
+                "sampler": {"type": "EpochSampler", "num_repeats": 2},
+                "collate_fn": {"type": "classification_collate"},
+            },
+            seed=0,
+        )
+    finally:
+        DefaultScope._instance_dict.clear()
+        DefaultScope._instance_dict.update(before)
+    assert same(list(loader), batches(folder, 0)[:2])
+
+
+def test_the_collate_function_is_found_in_both_registries():
+    found = roots.FUNCTIONS.get("classification_collate"), FUNCTIONS.get("classification_collate")
+    assert found == (classification_collate, classification_collate)
+    assert functools.partial(ImageClassificationDataset.collate).func is classification_collate
