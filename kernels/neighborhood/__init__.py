@@ -8,6 +8,7 @@ from typing import Literal, TypeVar, Union, overload
 import torch
 
 from ..backends import plain_operators_requested, requested_backend
+from . import flops as _flops  # noqa: F401 - registers formulas
 from .operator import autocast_dtype, ranged_attention_2d_operator, without_autocast
 from .plain import ranged_attention_2d_plain
 from .reference import ranged_attention_2d_reference

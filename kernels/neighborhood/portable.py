@@ -149,17 +149,16 @@ class _Block:
         self.row_run, self.col_run = row_run, col_run
         self.dtype = compute_dtype(self.query.dtype)
         self.heads, self.key_heads = self.query.shape[3], self.key.shape[3]
-        tokens = 0 if self.additional_keys is None else self.additional_keys.shape[1]
+        self.tokens = 0 if self.additional_keys is None else self.additional_keys.shape[1]
         self.map_keys = row_run.extent * col_run.extent
-        self.tile_shape = (row_run.queries * col_run.queries, self.map_keys + tokens)
+        self.tile_shape = (row_run.queries * col_run.queries, self.map_keys + self.tokens)
 
         tile_bytes = self.heads * self.tile_shape[0] * self.tile_shape[1] * self.dtype.itemsize
         most = max(1, _chunk_bytes(self.query.device) // tile_bytes)
-        batch = self.query.shape[0]
-        # The batch first: tiles of different images share no keys, so their gradients can be added at once.
-        self.batch_part = _even_part(batch, most)
-        self.col_part = _even_part(col_run.count, most // self.batch_part)
-        self.row_part = _even_part(row_run.count, most // (self.batch_part * self.col_part))
+        # Neighbours first: the keys that they share are then read from cache.
+        self.col_part = _even_part(col_run.count, most)
+        self.row_part = _even_part(row_run.count, most // self.col_part)
+        self.batch_part = _even_part(self.query.shape[0], most // (self.col_part * self.row_part))
         self.most_tiles = self.batch_part * self.col_part * self.row_part
 
         empty = {"dtype": self.dtype, "device": self.query.device}
@@ -186,37 +185,29 @@ class _Block:
     def add_bias(self, grad_rpb: torch.Tensor, grad_bias: torch.Tensor) -> None:
         """Adds the gradient of the block's bias, (heads, queries, keys), to that of the table it was looked up in."""
         row_run, col_run = self.row_run, self.col_run
-        grad = grad_bias[..., : self.map_keys].unflatten(2, (row_run.extent, col_run.extent))
-        grad = grad.unflatten(1, (row_run.queries, col_run.queries)).permute(0, 1, 3, 2, 4)
-        # Products with 0 and 1 sum up equal offsets; entries that nobody sees fall into the columns left out.
-        row_index, col_index = (
-            torch.nn.functional.one_hot(run.bias_index.flatten(), run.bias_length + 1)[:, :-1].to(grad)
-            for run in (row_run, col_run)
-        )
-        grad_rpb += row_index.mT @ (grad.flatten(3, 4).flatten(1, 2) @ col_index)
+        grad = grad_bias[..., : self.map_keys]
+        grad = grad.reshape(-1, row_run.queries, col_run.queries, row_run.extent, col_run.extent)
+        grad = grad.permute(0, 1, 3, 2, 4).reshape(self.heads, len(row_run.flat_index), len(col_run.flat_index))
+        # Products with 0 and 1 sum up equal offsets; what no query sees is 0 in all columns.
+        grad_rpb += row_run.one_hot.to(grad).mT @ (grad @ col_run.one_hot.to(grad))
 
     def _bias(self, rpb: torch.Tensor | None) -> torch.Tensor | None:
         """What to add to the scores of a chunk, (matrices, queries, keys); None for nothing."""
         row_run, col_run = self.row_run, self.col_run
-        index = (row_run.bias_index.flatten(), col_run.bias_index.flatten())
-        index = tuple(one.to(self.query.device) for one in index)
+        row_index, col_index = (run.flat_index.to(self.query.device) for run in (row_run, col_run))
         if rpb is None:
             if row_run.all_visible and col_run.all_visible:
                 return None
-            row_bias, col_bias = (
-                torch.zeros(len(one), dtype=self.dtype, device=one.device).masked_fill_(
-                    one == run.bias_length, -torch.inf
-                )
-                for one, run in zip(index, (row_run, col_run), strict=True)
-            )
-            bias = (row_bias[:, None] + col_bias).expand(self.heads, -1, -1)
+            table = self.key_buffer.new_zeros(1, row_run.bias_length, col_run.bias_length)
         else:
-            bias = torch.nn.functional.pad(rpb.to(self.dtype), (0, 1, 0, 1), value=-torch.inf)
-            bias = bias.index_select(1, index[0]).index_select(2, index[1])
-        bias = bias.unflatten(2, (col_run.queries, col_run.extent)).unflatten(1, (row_run.queries, row_run.extent))
-        bias = bias.permute(0, 1, 3, 2, 4).reshape(self.heads, self.tile_shape[0], self.map_keys)
-        bias = torch.nn.functional.pad(bias, (0, self.tile_shape[1] - self.map_keys))
-        return bias.expand(self.most_tiles, -1, -1, -1).reshape(-1, *self.stacked_shape)
+            table = rpb.to(self.dtype)
+        table = torch.nn.functional.pad(table, (0, 1, 0, 1), value=-torch.inf)
+        bias = table.index_select(1, row_index).index_select(2, col_index)
+        bias = bias.view(-1, row_run.queries, row_run.extent, col_run.queries, col_run.extent).permute(0, 1, 3, 2, 4)
+        if self.tile_shape[1] > self.map_keys:
+            bias = torch.nn.functional.pad(bias.reshape(-1, self.tile_shape[0], self.map_keys), (0, self.tokens))
+        bias = bias.reshape(-1, *self.tile_shape).expand(self.most_tiles, self.heads, *self.tile_shape)
+        return bias.reshape(-1, *self.stacked_shape)
 
     @property
     def stacked_shape(self) -> tuple[int, int]:
@@ -303,7 +294,8 @@ class _Chunk:
     def _on_map(self, tiles: torch.Tensor) -> torch.Tensor:
         """Views those keys of (images, tile rows, tile columns, heads, keys, dim) on the map, as `_keys_of`."""
         row_run, col_run = self.block.row_run, self.block.col_run
-        tiles = tiles[..., : self.block.map_keys, :].unflatten(4, (row_run.extent, col_run.extent))
+        tiles = tiles[..., : self.block.map_keys, :]
+        tiles = tiles.view(*tiles.shape[:4], row_run.extent, col_run.extent, tiles.shape[-1])
         tiles = tiles.narrow(4, row_run.before, row_run.keys).narrow(5, col_run.before, col_run.keys)
         return tiles.permute(0, 1, 2, 4, 5, 3, 6)
 

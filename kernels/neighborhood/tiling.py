@@ -11,12 +11,12 @@ import torch
 
 from .tables import AxisRule, Neighborhood, axis_ranges
 
-# Costs of the choice between tile sizes, in nanoseconds on one core of an AMD EPYC 9005 with dim 32: only their
-# proportions matter, and the choice is flat around its best.
-_PER_SCORE = 2.0
-_PER_SCORE_ROW = 6.0  # a tile of few queries wastes the matrix product: this much a score, over the number of queries
-_PER_KEY = 8.0
-_PER_BLOCK = 60_000.0
+# Costs of the choice between tile sizes, in nanoseconds of a forward pass on one core of an AMD EPYC 9005 with dim 32.
+# Only their proportions matter, which are about the same backward; the choice is flat around its best.
+_PER_SCORE = 2.2
+_PER_SCORE_ROW = 10.0  # a tile of few queries wastes the matrix product: this much a score, over the number of queries
+_PER_KEY = 26.0
+_PER_BLOCK = 80_000.0
 _TILE_SIZES = (*range(2, 17), 20, 24, 28, 32, 48, 64)
 _MOST_SCORES = 1 << 20  # of one tile and head: bounds the memory that a tile needs, whatever the kernel's size
 
@@ -58,6 +58,16 @@ class Run:
     bias_index: torch.Tensor
     all_visible: bool
     bias_length: int
+
+    @functools.cached_property
+    def flat_index(self) -> torch.Tensor:
+        """`bias_index` as one axis."""
+        return self.bias_index.flatten()
+
+    @functools.cached_property
+    def one_hot(self) -> torch.Tensor:
+        """(queries * extent, bias_length) float32: 1 where an entry of `flat_index` is that offset."""
+        return torch.nn.functional.one_hot(self.flat_index, self.bias_length + 1)[:, :-1].float()
 
     @property
     def extent(self) -> int:
@@ -155,7 +165,9 @@ def _split(first: int, length: int, size: int, unit: int) -> list[_Tile]:
     """Cuts a group into tiles of about `size` queries whose borders are multiples of `unit` inside the group."""
     units = math.ceil(length / unit)
     parts = math.ceil(units / max(1, size // unit))
-    borders = [min(length, units * part // parts * unit) for part in range(parts + 1)]
+    smaller, larger = divmod(units, parts)
+    # The larger ones first: tiles of one size side by side make one run.
+    borders = [min(length, unit * (part * smaller + min(part, larger))) for part in range(parts + 1)]
     return [(first + low, high - low) for low, high in itertools.pairwise(borders)]
 
 
