@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS
 from ..seeding import derive_seed, isolated_randomness
-from .collate import classification_collate
 from .decoding import UNREADABLE, BrokenImageError, decode_rgb
 from .samplers import SampleKey
 from .sources import build_source
@@ -50,8 +49,6 @@ class ImageClassificationDataset(Dataset[dict[str, Any]]):
     Raises:
         ValueError: see `build_source`; or the number of classes is not `num_classes`.
     """
-
-    collate = staticmethod(classification_collate)
 
     def __init__(
         self,

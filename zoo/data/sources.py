@@ -252,8 +252,8 @@ class TarSource(_ReaderSource):
         if {"", "."} & set(reader.class_name_to_idx or ()):
             # timm calls a class by the last part of the path, which is "." for what `tar cf cat.tar -C cat .` packs.
             raise ValueError(
-                f"{path} holds images outside of any class's folder (or under './'): pack one folder a class into it, or "
-                "the files of one class, without './', into one tar file a class."
+                f"{path} holds images outside of any class's folder (or under './'): pack one folder a class into it, "
+                "or the files of one class, without './', into one tar file a class."
             )
         super().__init__(reader, dict(reader.class_name_to_idx or {}))
         self._owner = os.getpid()
