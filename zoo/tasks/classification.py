@@ -20,9 +20,11 @@ from .preprocessing import Normalisation
 MODES = ("loss", "predict", "tensor")
 
 
-def _with_type(config: Any, default: str) -> Any:
-    """A config with the type that it has where it names none."""
-    return {"type": default, **config} if isinstance(config, dict) else config
+def _build(config: Any, default: str | None = None) -> Any:
+    """Builds from a config of MODELS, with a default type; a module is taken as it is, None as an empty config."""
+    if isinstance(config, nn.Module):
+        return config
+    return MODELS.build({**({"type": default} if default else {}), **(config or {})})
 
 
 @MODELS.register_module()
@@ -58,14 +60,12 @@ class Classifier(BaseModel):
         seed: int = 0,
         init_weights: str | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=_with_type(data_preprocessor or {}, "ImagePreprocessor"))
-        self.backbone: Any = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
+        super().__init__(data_preprocessor=_build(data_preprocessor, "ImagePreprocessor"))
+        self.backbone: Any = _build(backbone)
         self.num_classes = int(getattr(self.backbone, "num_classes", 0))
         if self.num_classes < 1:
             raise ValueError("A classifier's backbone needs a head: num_classes of at least 1.")
-        self.loss: nn.Module = (
-            loss if isinstance(loss, nn.Module) else MODELS.build(_with_type(loss or {}, "CrossEntropy"))
-        )
+        self.loss: nn.Module = _build(loss, "CrossEntropy")
         self.mixing = Mixing(**mixing) if isinstance(mixing, dict) else mixing
         if self.mixing is not None and getattr(self.loss, "label_smoothing", 0):
             raise ValueError("With mixing, label_smoothing belongs in `mixing`: the loss's own would not be used.")
