@@ -160,18 +160,22 @@ def resolve_pretrained_cfg(
             base = get_pretrained_cfg(f"{name}.{given['tag']}")
         fields = dict(given)
         if any(fields.get(source) for source in (*_SOURCES, "state_dict")):
-            base = dataclasses.replace(base, file=None, url=None, hf_hub_id=None, hf_hub_filename=None, sha256=None)
+            same = fields.get("url") == base.url
+            none = dict.fromkeys(("file", "url", "hf_hub_id", "hf_hub_filename"))
+            base = dataclasses.replace(base, **none, sha256=base.sha256 if same else None)
     elif given is not None:
         raise ValueError(
             f"pretrained_cfg is a tag, a PretrainedCfg or a mapping of fields, not a {type(given).__name__}."
         )
+    if (
+        overlay and "url" in overlay and overlay["url"] != fields.get("url", base.url)
+    ):  # no longer the file of that checksum
+        fields["sha256"] = None
     fields |= overlay or {}
     state_dict = fields.pop("state_dict", None)
     for key in fields:
         if key not in _FIELDS | _TIMM_FIELDS:
             raise ValueError(unknown_name("field of a pretrained_cfg", key, _FIELDS, most=0))
-    if "url" in fields and "sha256" not in fields:
-        fields["sha256"] = None  # that of another file
     fields = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in _FIELDS
     }

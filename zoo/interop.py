@@ -130,9 +130,9 @@ def _entry_point(full_name: str, name: str) -> Callable[..., nn.Module]:
 def _translate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Turns a published form into the model's names where `load_state_dict` is given one, as timm's loader does.
 
-    Only a state dict of none of the model's own names is touched, so that timm's resuming is timm's own.
+    One with the model's own names is left alone, so that timm's resuming is timm's own.
     """
-    if prefix or state_dict.keys() & dict(module.named_parameters()).keys():
+    if prefix or state_dict.keys() <= module.state_dict().keys():
         return
     try:
         translated = checkpoint_filter(module)(extract_state_dict(state_dict))

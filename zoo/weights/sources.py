@@ -177,8 +177,9 @@ def fetch_from_hub(
                     )
                 )
             except LocalEntryNotFoundError as error:
-                # Offline, a missing file and an unreachable hub look the same: another name may be in the cache.
                 unreachable = error
+                if not is_offline():  # the hub cannot be reached; offline, another name may be in the cache
+                    break
             except EntryNotFoundError:
                 unreachable = None
             except RepositoryNotFoundError as error:

@@ -49,7 +49,10 @@ class _Handler(BaseHTTPRequestHandler):
         files: dict[str, Served] = self.server.files  # pyright: ignore[reportAttributeAccessIssue] (set by the fixture)
         served = files.get(self.path.partition("?")[0])
         if served is None:
-            self.send_error(404)
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")  # what the Hugging Face hub says
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         served.requests.append((self.command, {name.lower(): value for name, value in self.headers.items()}))
         if served.status != 200 and len(served.requests) <= served.failures:
