@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +149,7 @@ def toy_config(work_dir: Path | str, **changes: Any) -> dict[str, Any]:
             "optimizer": {"type": "AdamW", "lr": 0.05, "weight_decay": 0.1},
             "clip_grad": {"max_norm": 1.0},
         },
-        "param_scheduler": [{"type": "WarmupCosine", "warmup_epochs": 1, "warmup_lr": 1e-4, "min_lr": 1e-3}],
+        "param_scheduler": [{"type": "WarmupCosine", "warmup_iters": 3, "warmup_lr": 1e-4, "min_lr": 1e-3}],
         "custom_hooks": [{"type": "EMAHook", "decay": 0.9}],
         "default_hooks": {
             "logger": {"type": "LoggerHook", "interval": 1, "tensorboard": False},
@@ -160,3 +165,66 @@ def toy_config(work_dir: Path | str, **changes: Any) -> dict[str, Any]:
             target = target[key]
         target[last] = value
     return config
+
+
+def run_in_child(function: Callable[[], Any], own_group: bool = False, **environment: str) -> Child:
+    """Runs a function in a forked process, which may be killed; see `Child.wait`."""
+    pid = os.fork()
+    if pid:
+        return Child(pid)
+    code = 1
+    try:
+        signal.alarm(120)
+        if own_group:
+            os.setpgid(0, 0)
+        os.environ.update(environment)
+        function()
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class Child:
+    """A forked process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def wait(self) -> int:
+        """Its exit code, or minus the signal that killed it."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def run_ranks(function: Callable[[int], Any], count: int = 2) -> list[int]:
+    """Runs a function in several processes, as torchrun would start them; gives their exit codes."""
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    children = [
+        run_in_child(lambda rank=rank: function(rank), RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank in range(count)
+    ]
+    return [child.wait() for child in children]
+
+
+def same(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two plain states differ, bit for bit; times are left out."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return [] if a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all()) else [path]
+    if isinstance(a, dict) and isinstance(b, dict):
+        skipped = ("time", "data_time", "train/time", "train/data_time", "val/time", "val/data_time")
+        keys = [key for key in {**a, **b} if key not in skipped]
+        missing = [f"{path}.{key} only once" for key in keys if (key in a) != (key in b)]
+        return missing + [
+            found for key in keys if key in a and key in b for found in same(a[key], b[key], f"{path}.{key}")
+        ]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        return [found for i, (x, y) in enumerate(zip(a, b, strict=True)) for found in same(x, y, f"{path}[{i}]")]
+    return [] if type(a) is type(b) and a == b else [f"{path}: {str(a)[:40]} / {str(b)[:40]}"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..registry import HOOKS
+from .placement import bare
 
 
 class WeightAverage:
@@ -134,9 +134,7 @@ class EMAHook(Hook):
 
     def start(self, model: nn.Module) -> WeightAverage:
         """Starts a new average from a model's present weights."""
-        inner = model.module if is_model_wrapper(model) else model
-        assert isinstance(inner, nn.Module)
-        self.average = WeightAverage(inner, self.decay, self.warmup)
+        self.average = WeightAverage(bare(model), self.decay, self.warmup)
         return self.average
 
     def after_train_iter(

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from ...names import unknown_name
 from ..registry import LOOPS
 from .distributed import any_process, broadcast_buffers, gather_objects
+from .loops import batches
 
 _DTYPES = ("bfloat16", "float16")
 
@@ -40,8 +41,9 @@ class EvaluationLoop(BaseLoop):
             raise ValueError(unknown_name(f"{self.mode}_cfg.amp_dtype", amp_dtype, _DTYPES))
         self.amp_dtype = amp_dtype
         self.evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
-        if hasattr(self.dataloader.dataset, "metainfo"):
-            self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
+        self.dataset: Any = self.dataloader.dataset
+        if hasattr(self.dataset, "metainfo"):
+            self.evaluator.dataset_meta = self.dataset.metainfo
 
     def run(self) -> dict[str, Any]:
         """Evaluates and reports to the hooks.
@@ -71,7 +73,7 @@ class EvaluationLoop(BaseLoop):
         average = ema.average if ema is not None else None
         with average.applied() if average is not None else contextlib.nullcontext():
             metrics = self._pass()
-        if metrics is not None and average is not None and ema.evaluate_raw:
+        if metrics is not None and ema is not None and average is not None and ema.evaluate_raw:
             raw = self._pass()
             metrics = None if raw is None else {**metrics, **{f"raw_{name}": value for name, value in raw.items()}}
         return metrics
@@ -88,17 +90,20 @@ class EvaluationLoop(BaseLoop):
         broadcast_buffers(runner.model)
         # Processes may differ by a batch, and must ask each other equally often.
         common = min(gather_objects(len(self.dataloader)))
-        for batch_idx, batch in enumerate(self.dataloader):
-            if batch_idx < common and runner.is_training and any_process(runner.stop_request.received is not None):
-                for metric in self.evaluator.metrics:
-                    metric.results.clear()
-                return None
-            runner.call_hook(f"before_{self.mode}_iter", batch_idx=batch_idx, data_batch=batch)
-            with self._precision():
-                outputs = getattr(runner.model, f"{self.mode}_step")(batch)
-            self.evaluator.process(data_samples=outputs, data_batch=batch)
-            runner.call_hook(f"after_{self.mode}_iter", batch_idx=batch_idx, data_batch=batch, outputs=outputs)
-        return self.evaluator.evaluate(len(self.dataloader.dataset))
+        with batches(self.dataloader) as following:
+            for batch_idx in range(len(self.dataloader)):
+                asked = runner.stop_request.received is not None
+                if batch_idx < common and runner.is_training and any_process(asked):
+                    for metric in self.evaluator.metrics:
+                        metric.results.clear()
+                    return None
+                batch = following()
+                runner.call_hook(f"before_{self.mode}_iter", batch_idx=batch_idx, data_batch=batch)
+                with self._precision():
+                    outputs = getattr(runner.model, f"{self.mode}_step")(batch)
+                self.evaluator.process(data_samples=outputs, data_batch=batch)
+                runner.call_hook(f"after_{self.mode}_iter", batch_idx=batch_idx, data_batch=batch, outputs=outputs)
+        return self.evaluator.evaluate(len(self.dataset))
 
     def _precision(self) -> contextlib.AbstractContextManager:
         if self.amp_dtype is None:

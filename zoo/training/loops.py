@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -47,9 +49,10 @@ class TrainLoop(BaseLoop):
             raise ValueError(f"train_cfg.val_interval is from 1 on, not {val_interval}.")
         self.epoch_length = len(self.dataloader)
         if self.epoch_length == 0:
+            sampler: Any = self.dataloader.sampler
             raise ValueError(
-                f"The training set gives each process {len(self.dataloader.sampler)} samples, less than one batch: take a "  # type: ignore[arg-type]
-                f"smaller train_dataloader.batch_size, or drop_last=False."
+                f"The training set gives a process {len(sampler)} samples, less than one batch: take a smaller "
+                f"train_dataloader.batch_size, or drop_last=False."
             )
         self.val_begin = val_begin
         self.val_interval = val_interval
@@ -83,13 +86,11 @@ class TrainLoop(BaseLoop):
         runner.optim_wrapper.start_epoch(length - start)
         self._aim(start)
         runner.model.train()
-        for batch_idx, batch in enumerate(self.dataloader, start=start):
-            self.run_iter(batch_idx, batch)
-            if self.step_in_epoch == length:
-                break
-            if runner.optim_wrapper.at_boundary:
-                self._between_steps(epoch_over=False)
-        assert self.step_in_epoch == length, f"The data ended after {self.step_in_epoch} of {length} batches."
+        with batches(self.dataloader) as following:
+            while self.step_in_epoch < length:
+                self.run_iter(self.step_in_epoch, following())
+                if self.step_in_epoch < length and runner.optim_wrapper.at_boundary:
+                    self._between_steps(epoch_over=False)
         runner.call_hook("after_train_epoch")
         if length == self.epoch_length:
             self.epoch += 1
@@ -183,6 +184,24 @@ class TrainLoop(BaseLoop):
         self.epoch, self.iter, self.step_in_epoch = state["epoch"], state["iter"], state["step_in_epoch"]
         self.validated_at, self.validation_pending = state["validated_at"], state["validation_pending"]
         self.stop_training = state["stop_training"]
+
+
+@contextlib.contextmanager
+def batches(loader: DataLoader) -> Iterator[Callable[[], Any]]:
+    """Gives a function for the next batch, and ends the workers with the block, whatever ends it.
+
+    A `for` loop would keep the iterator alive in the traceback of an exception, and its workers with it.
+    """
+    held = [iter(loader)]
+    try:
+        yield lambda: next(held[0])
+    finally:
+        held.clear()
+
+
+def end_workers(loader: DataLoader) -> None:
+    """Ends persistent workers now. Left to the garbage collector, each takes seconds of waiting."""
+    loader._iterator = None
 
 
 def batch_size(loader: DataLoader) -> int:

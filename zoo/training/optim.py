@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from timm.optim.lamb import Lamb
 from torch import nn
@@ -17,6 +16,7 @@ from ...names import unknown_name
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from .distributed import any_process
 from .param_groups import parameter_groups
+from .placement import bare
 
 OPTIMIZERS.register_module(name="LAMB", module=Lamb)
 
@@ -77,6 +77,11 @@ class OptimWrapper(_OptimWrapper):
         self._epoch_length = length
         self._inner_count = 0
         self._window_spoilt = False
+
+    @property
+    def accumulative_counts(self) -> int:
+        """Batches a step."""
+        return self._accumulative_counts
 
     @property
     def at_boundary(self) -> bool:
@@ -269,9 +274,8 @@ class OptimWrapperConstructor:
         Args:
             model: the model, or its distributed wrapper.
         """
-        inner = model.module if is_model_wrapper(model) else model
-        assert isinstance(inner, nn.Module)
-        groups = parameter_groups(inner, self.optimizer["lr"], self.optimizer.get("weight_decay", 0.0), self.paramwise)
+        lr, weight_decay = self.optimizer["lr"], self.optimizer.get("weight_decay", 0.0)
+        groups = parameter_groups(bare(model), lr, weight_decay, self.paramwise)
         # Optimizers take parameters, not their names.
         parameters = [{key: value for key, value in group.items() if key != "param_names"} for group in groups]
         optimizer = OPTIMIZERS.build({**self.optimizer, "params": parameters})

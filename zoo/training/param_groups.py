@@ -137,7 +137,7 @@ def _layer_scales(model: nn.Module, rate: float | None) -> dict[str, float]:
         if not callable(matcher) or any(not outer or prefix.startswith(f"{outer}.") for outer in inside):
             continue
         inside.append(prefix)
-        layers = group_parameters(module, matcher(coarse=False), reverse=True)
+        layers: Any = group_parameters(module, matcher(coarse=False), reverse=True)  # reversed, it maps names to layers
         last = max(layers.values())
         for name, layer in layers.items():
             scales[f"{prefix}.{name}" if prefix else name] = rate ** (last - layer)

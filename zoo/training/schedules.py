@@ -9,9 +9,6 @@ from mmengine.optim import _ParamScheduler
 
 from ..registry import PARAM_SCHEDULERS
 
-ABSOLUTE_RATES = ("warmup_lr", "min_lr", "eta_min")
-"""Arguments of schedules that are learning rates; `auto_scale_lr` scales them with the optimizer's."""
-
 
 class WarmupDecay(_ParamScheduler):
     """Warm-up from an absolute rate, decay to an absolute rate, cool-down at that rate.
@@ -22,7 +19,7 @@ class WarmupDecay(_ParamScheduler):
     Args:
         optimizer: the optimizer wrapper; the Runner gives it.
         epoch_length: iterations in an epoch; the Runner gives it.
-        max_iters: iterations of the whole training, cool-down included; the Runner gives it.
+        end: iterations of the whole training, cool-down included; the Runner gives it.
         warmup_epochs: length of the linear warm-up.
         warmup_iters: the same in iterations; added to `warmup_epochs`.
         warmup_lr: rate that the warm-up starts from.
@@ -41,7 +38,7 @@ class WarmupDecay(_ParamScheduler):
         self,
         optimizer: Any,
         epoch_length: int,
-        max_iters: int,
+        end: int,
         warmup_epochs: float = 0,
         warmup_iters: int = 0,
         warmup_lr: float = 0.0,
@@ -55,19 +52,21 @@ class WarmupDecay(_ParamScheduler):
         self.cooldown = round(cooldown_epochs * epoch_length) + cooldown_iters
         if min(warmup_epochs, warmup_iters, cooldown_epochs, cooldown_iters, warmup_lr, min_lr) < 0:
             raise ValueError("Lengths and rates of a schedule are not negative.")
-        if self.warmup + self.cooldown >= max_iters:
+        if self.warmup + self.cooldown >= end:
             raise ValueError(
-                f"Of {max_iters} iterations of training, in epochs of {epoch_length}, warm-up ({self.warmup}) and "
+                f"Of {end} iterations of training, in epochs of {epoch_length}, warm-up ({self.warmup}) and "
                 f"cool-down ({self.cooldown}) leave nothing for the decay."
             )
         self.epoch_length = epoch_length
-        self.length = max_iters
+        self.length = end
         self.warmup_lr = warmup_lr
         self.min_lr = min_lr
         self.every_epoch = by_epoch
         self.warmup_prefix = warmup_prefix
         # mmengine steps it every iteration; `every_epoch` says what it makes of that.
         super().__init__(optimizer, param_name="lr", by_epoch=False)
+        # With gradient accumulation the first step of the schedule rightly comes first; mmengine would warn of it.
+        optimizer._global_step = 0
 
     def rate(self, iteration: int, base: float) -> float:
         """The schedule's rate.

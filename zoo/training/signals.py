@@ -82,16 +82,18 @@ def shield_worker() -> None:
     """Lets a data loader's worker live on when a signal goes to the whole process group.
 
     Schedulers and terminals signal every process of a job; a worker that dies of it takes the step boundary away at
-    which the main process would save. The main process ends its workers itself, and a second SIGTERM still kills.
+    which the main process would save. A SIGTERM from the main process itself still ends the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    parent = os.getppid()
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM keeps its meaning
+        # A handler is not told who sent a signal; a thread that waits for it is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_only, args=(os.getppid(),), daemon=True).start()
 
-    def outlive_first(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getppid() != parent:
-            os._exit(0)
 
-    signal.signal(signal.SIGTERM, outlive_first)
+def _obey_only(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        continue
+    os._exit(0)

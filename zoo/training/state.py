@@ -1,8 +1,9 @@
-"""What a training run is, beside its weights: random states and log history, as plain types and back."""
+"""What a training run is: weights, optimizer, random states, place in the data, log history; collected and restored."""
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from ..seeding import derive_seed
+from .distributed import gather_objects
+from .logs import HISTORY_LENGTH
+from .placement import bare
 
 VOLATILE = frozenset({"cfg", "dataset_meta", "eta", "loop_stage", "experiment_name", "mmengine_version"})
 """Runtime information that every run sets anew. The config's text is among it: it has no place in a checkpoint."""
@@ -63,17 +67,91 @@ def message_hub_state(hub: MessageHub) -> dict[str, Any]:
     return {"log_scalars": scalars, "runtime_info": info}
 
 
-def restore_message_hub(hub: MessageHub, state: Mapping[str, Any], history_length: int) -> None:
-    """Puts the log history back.
-
-    Args:
-        hub: what to fill.
-        state: what `message_hub_state` gave.
-        history_length: how many values a history keeps.
-    """
+def restore_message_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
+    """Puts the log history back, as `message_hub_state` gave it."""
     for name, scalars in state["log_scalars"].items():
-        buffer = HistoryBuffer(scalars["history"].numpy(), scalars["counts"].numpy(), max_length=history_length)
+        buffer = HistoryBuffer(scalars["history"].numpy(), scalars["counts"].numpy(), max_length=HISTORY_LENGTH)
         hub.log_scalars[name] = buffer
         hub._resumed_keys[name] = True
     for name, value in state["runtime_info"].items():
         hub.update_info(name, value)
+
+
+def collect_state(runner: Any) -> dict[str, Any]:
+    """Everything that a run is, for `write_checkpoint`; all processes must call it.
+
+    Args:
+        runner: the Runner, at a boundary between steps.
+
+    Returns:
+        The state on process 0, {} on others.
+    """
+    states = gather_objects(random_states())
+    if runner.rank != 0:
+        return {}
+    state: dict[str, Any] = {
+        "meta": {
+            **runner.train_loop.state_dict(),
+            "seed": int(runner.seed),
+            "world_size": runner.world_size,
+            "metrics": {name: value for name, value in runner.last_metrics.items() if isinstance(value, (int, float))},
+            "torch": str(torch.__version__),
+            "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        },
+        "state_dict": bare(runner.model).state_dict(),
+        "optimizer": runner.optim_wrapper.state_dict(),
+        "param_schedulers": [
+            {name: value for name, value in scheduler.state_dict().items() if name != "optimizer"}
+            for scheduler in runner.param_schedulers or ()
+        ],
+        "random_states": states,
+        "hooks": {type(hook).__name__: hook.state_dict() for hook in runner.hooks if hasattr(hook, "state_dict")},
+        "message_hub": message_hub_state(runner.message_hub),
+    }
+    if runner.ema is not None and runner.ema.average is not None:
+        state["ema_state_dict"] = runner.ema.average.state_dict()
+        state["meta"]["ema_updates"] = runner.ema.average.updates
+    return state
+
+
+def restore_state(runner: Any, path: Any, state: Mapping[str, Any]) -> None:
+    """Makes a run what it was when `collect_state` was called; all processes must call it.
+
+    Args:
+        runner: the Runner, built and ready to train.
+        path: where the state comes from, for messages.
+        state: what `collect_state` gave.
+
+    Raises:
+        ValueError: the state is of another model, optimizer, batch size, epoch length or number of processes.
+    """
+    meta = state["meta"]
+    if meta["world_size"] != runner.world_size:
+        raise ValueError(
+            f"{path} is of {meta['world_size']} process(es), this run has {runner.world_size}: its place in the data "
+            f"cannot be carried over. Resume with as many, or start anew from its weights with load_from."
+        )
+    runner.train_loop.load_state_dict(meta)
+    try:
+        bare(runner.model).load_state_dict(state["state_dict"], strict=True)
+        runner.optim_wrapper.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit this config: {error}") from error
+    if runner.ema is not None:
+        average = runner.ema.start(runner.model)
+        if "ema_state_dict" in state:
+            average.load_state_dict(state["ema_state_dict"], meta["ema_updates"])
+        else:
+            runner.logger.warning(f"{path} has no averaged weights: the average starts from its weights.")
+    schedulers, saved = runner.param_schedulers or [], state["param_schedulers"]
+    if len(schedulers) != len(saved):
+        raise ValueError(f"{path} has {len(saved)} schedules, this config {len(schedulers)}.")
+    for scheduler, its_state in zip(schedulers, saved, strict=True):
+        scheduler.load_state_dict(its_state)
+    for hook in runner.hooks:
+        if type(hook).__name__ in state["hooks"]:
+            hook.load_state_dict(state["hooks"][type(hook).__name__])
+    restore_message_hub(runner.message_hub, state["message_hub"])
+    runner.last_metrics = dict(meta["metrics"])
+    # Last, because building and loading may draw from the generators.
+    restore_random_states(state["random_states"][runner.rank])

@@ -1,0 +1,118 @@
+"""A training that is asked to stop saves at the next step boundary and says so with its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from attnzoo.zoo.training import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, build_runner, read_scalars
+from attnzoo.zoo.training.checkpoint import find_latest
+from attnzoo.zoo.training.signals import StopRequest, shield_worker
+from support.training_toy import run_in_child, same, toy_config
+
+
+def stopping(work_dir, at, what, during_validation=False, **changes):
+    config = toy_config(work_dir, **changes)
+    config["custom_hooks"].append({"type": "FaultHook", "at": at, "what": what, "during_validation": during_validation})
+    return config
+
+
+def train(config):
+    build_runner(config).train()
+
+
+def states(*work_dirs):
+    found = []
+    for work_dir in work_dirs:
+        state = find_latest(work_dir)[1]
+        state["meta"].pop("time")
+        found.append(state)
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(toy_config(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [("term", EXIT_PREEMPTED), ("interrupt", EXIT_INTERRUPTED)], ids=["SIGTERM", "SIGINT"]
+)
+def test_saves_after_the_step_and_resumes_bit_equal(tmp_path, uninterrupted, what, code):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted, match="--resume") as stopped:
+        train(stopping(tmp_path, 7, what))
+    assert stopped.value.code == code
+    assert signal.getsignal(signal.SIGTERM) is before
+    # The step that was under way is in it.
+    assert (tmp_path / "iter_8.pth").exists()
+    assert (tmp_path / "last_checkpoint").read_text() == "iter_8.pth\n"
+    train(toy_config(tmp_path, resume=True))
+    ours, theirs = states(tmp_path, uninterrupted)
+    # It was saved at another iteration; nothing else may differ.
+    assert not same(ours, theirs)
+    assert not same(read_scalars(tmp_path), read_scalars(uninterrupted))
+
+
+def test_the_exit_code_of_the_process_and_workers_that_get_the_signal_too(tmp_path, uninterrupted):
+    config = stopping(tmp_path, 7, "term_group", train_dataloader__num_workers=2)
+    assert run_in_child(lambda: train(config), own_group=True).wait() == EXIT_PREEMPTED
+    assert (tmp_path / "iter_8.pth").exists()
+    train(toy_config(tmp_path, resume=True))
+    ours, theirs = states(tmp_path, uninterrupted)
+    assert not same(ours, theirs)
+
+
+def test_waits_for_the_end_of_gradient_accumulation(tmp_path):
+    with pytest.raises(Preempted):
+        train(stopping(tmp_path, 6, "term", optim_wrapper__accumulative_counts=3))
+    # Windows of an epoch of five: 3 and 2. Iteration 6 is the second of epoch 2.
+    assert (tmp_path / "iter_8.pth").exists()
+
+
+def test_stops_in_an_evaluation_and_makes_it_up(tmp_path, uninterrupted):
+    checkpoint = {"type": "CheckpointHook", "interval": -1, "save_best": "top1"}
+    with pytest.raises(Preempted):
+        train(stopping(tmp_path, 10, "term", during_validation=True, default_hooks__checkpoint=checkpoint))
+    assert find_latest(tmp_path)[1]["meta"]["validation_pending"]
+    train(toy_config(tmp_path, resume=True))
+    assert not same(read_scalars(tmp_path), read_scalars(uninterrupted))
+
+
+def test_a_signal_in_the_last_step_lets_training_finish(tmp_path):
+    config = stopping(tmp_path, 14, "term", val_dataloader=None, val_cfg=None, val_evaluator=None)
+    config["default_hooks"]["checkpoint"]["save_best"] = None
+    train(config)
+    assert (tmp_path / "epoch_3.pth").exists()
+
+
+def test_second_interrupt_is_immediate():
+    with StopRequest() as request:
+        signal.raise_signal(signal.SIGINT)
+        assert request.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_workers_obey_their_parent_alone():
+    ready, done = os.pipe()
+
+    def worker():
+        shield_worker()
+        os.write(done, b"x")
+        time.sleep(60)
+
+    child = run_in_child(worker)
+    os.read(ready, 1)
+    # From another process: not obeyed.
+    assert run_in_child(lambda: os.kill(child.pid, signal.SIGTERM)).wait() == 0
+    os.kill(child.pid, signal.SIGINT)
+    time.sleep(0.2)
+    assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
+    os.kill(child.pid, signal.SIGTERM)
+    assert child.wait() == 0
