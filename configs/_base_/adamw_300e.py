@@ -9,5 +9,5 @@ param_scheduler = dict(type="WarmupCosine", warmup_epochs=20, warmup_lr=1e-6, mi
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=310, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")

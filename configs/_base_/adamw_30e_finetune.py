@@ -9,5 +9,5 @@ param_scheduler = dict(type="WarmupLinear", min_lr=5e-6)
 auto_scale_lr = dict(enable=False, base_batch_size=512)
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=30, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")

@@ -11,8 +11,10 @@ import torch
 
 from ...backbones.registry import get_pretrained_cfg
 from ...names import nearest_names
+from ..data.classification import check_num_classes, check_same_classes
 from ..data.sources import load_class_map
 from ..registry import MODELS
+from ..training.placement import bare
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -33,6 +35,26 @@ def find_contradictions(cfg: Mapping[str, Any], paths: bool = True) -> list[str]
     if not found:
         found += [*_class_counts(cfg, paths), *_forward(cfg)]
     return found
+
+
+def check_built(runner: Any) -> None:
+    """Checks what only the built data sets tell, before the first step.
+
+    Args:
+        runner: a Runner whose loops are built.
+
+    Raises:
+        ValueError: the model and a data set differ in their classes, or two data sets do.
+    """
+    model: Any = bare(runner.model)
+    loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
+    data = [loop.dataloader.dataset for loop in loops]
+    if not hasattr(model, "num_classes") or not all(hasattr(dataset, "classes") for dataset in data):
+        return
+    for dataset in data:
+        check_num_classes(model.num_classes, dataset)
+    for dataset in data[1:]:
+        check_same_classes(data[0], dataset)
 
 
 def backbone_of(cfg: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:

@@ -89,8 +89,8 @@ DATALOADER = Keys(
 )
 
 TRAIN_LOOP = Typed("LOOPS", supplied=("runner", "dataloader"))
-VAL_LOOP = Typed("LOOPS", default="ValLoop", supplied=("runner", "dataloader", "evaluator"))
-TEST_LOOP = Typed("LOOPS", default="TestLoop", supplied=("runner", "dataloader", "evaluator"))
+VAL_LOOP = Typed("LOOPS", supplied=("runner", "dataloader", "evaluator"))
+TEST_LOOP = Typed("LOOPS", supplied=("runner", "dataloader", "evaluator"))
 
 PARAMWISE = Keys(
     {

@@ -1,0 +1,87 @@
+r"""A NAT of at most 2 M parameters for small pictures in folders, as CIFAR-10's: 32x32, one folder a class.
+
+Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143). The model has
+its architecture with fewer and narrower stages and smaller windows; nobody published it.
+Published: nothing.
+Measured here: not measured.
+
+The folder is data/cifar10, or what the environment variable CIFAR10 names, with train/<class>/*.png and
+val/<class>/*.png. Larger pictures are resized to cover 32x32; for others set all three sizes and the classes:
+    python tools/train.py nat_micro_cifar10-like --cfg-options model.backbone.num_classes=7 \
+        train_dataloader.dataset.transform.size=64 val_dataloader.dataset.transform.size=64 \
+        test_dataloader.dataset.transform.size=64
+"""
+
+_base_ = ["../_base_/default_runtime.py"]
+
+_mean, _std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+model = dict(
+    type="Classifier",
+    backbone=dict(
+        type="nat_mini",
+        depths=(2, 3, 2),
+        embed_dims=(64, 128, 192),
+        num_heads=(2, 4, 6),
+        kernel_size=5,
+        mlp_ratio=2.0,
+        stem_stride=2,
+        num_classes=10,
+        drop_path_rate=0.1,
+    ),
+    data_preprocessor=dict(mean=_mean, std=_std),
+    loss=dict(type="SoftTargetCrossEntropy"),
+    mixing=dict(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.5, label_smoothing=0.1),
+)
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    collate_fn=dict(type="classification_collate"),
+    sampler=dict(type="EpochSampler", shuffle=True),
+    dataset=dict(
+        type="ImageClassificationDataset",
+        root="{{$CIFAR10:data/cifar10}}",
+        split="train",
+        transform=dict(
+            type="SmallImageTrain",
+            size=32,
+            padding=4,
+            rand_augment="rand-m9-n2-mstd0.5-inc1",
+            mean=_mean,
+            std=_std,
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    collate_fn=dict(type="classification_collate"),
+    sampler=dict(type="EvaluationSampler"),
+    dataset=dict(
+        type="ImageClassificationDataset",
+        root="{{$CIFAR10:data/cifar10}}",
+        split="val",
+        transform=dict(type="Evaluation", size=32, crop_pct=1.0),
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="Accuracy", topk=(1, 5))
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = dict(
+    type="WarmupCosine", warmup_epochs=5, warmup_lr=1e-5, min_lr=1e-5, cooldown_epochs=2, warmup_prefix=True
+)
+auto_scale_lr = dict(enable=False, base_batch_size=64)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=60, val_interval=5)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=2))
+custom_hooks = [dict(type="EMAHook", decay=0.995, warmup=True)]
