@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
 from attnzoo.backbones.layers import FeatureMaps, PooledHead
 from attnzoo.backbones.nat import NAT, GlobalAttention, NeighborhoodAttention
 from attnzoo.backbones.nat import model as nat_model
 from attnzoo.backbones.registry import checkpoint_filter
-from attnzoo.zoo.weights import load_weights
 from support import parity
 
 PACKS = ("nat_mini", "dinat_mini", "dinat_s_tiny", "dinat_isotropic_small")
@@ -430,17 +430,18 @@ def window(position: int, length: int, kernel_size: int, dilation: int) -> list[
 
 
 class TestModel:
-    def test_initial_values_are_the_published_ones(self):
+    @pytest.mark.parametrize("body", [{}, {"downsample": "merge"}, {"attention": "global"}])
+    def test_initial_values_are_the_published_ones(self, body: dict[str, Any]):
         torch.manual_seed(0)
-        model = NAT(depths=(1, 1), embed_dims=(64, 128), num_heads=(2, 4), layer_scale=1e-5, drop_path_rate=0.1)
+        model = NAT(depths=(1, 1), embed_dims=(64, 128), num_heads=(2, 4), layer_scale=1e-5, drop_path_rate=0.1, **body)
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 assert module.weight.std().item() == pytest.approx(0.02, rel=0.1), name
-                assert not module.bias.any(), name
+                assert module.bias is None or not module.bias.any(), name
             elif isinstance(module, nn.LayerNorm):
                 assert torch.equal(module.weight, torch.ones_like(module.weight))
                 assert not module.bias.any()
-            elif isinstance(module, NeighborhoodAttention):
+            elif isinstance(module, NeighborhoodAttention | GlobalAttention):
                 assert module.rpb is not None
                 assert module.rpb.std().item() == pytest.approx(0.02, rel=0.2), name
         assert torch.equal(model.get_parameter("stages.0.blocks.0.ls1.gamma"), torch.full((64,), 1e-5))
