@@ -22,6 +22,7 @@ from torch import nn
 from attnzoo.zoo.data.samplers import SampleKey
 from attnzoo.zoo.registry import DATASETS, HOOKS, METRICS, MODELS
 from attnzoo.zoo.seeding import derive_seed, isolated_randomness
+from attnzoo.zoo.training import build_runner
 
 
 @DATASETS.register_module()
@@ -167,7 +168,14 @@ def toy_config(work_dir: Path | str, **changes: Any) -> dict[str, Any]:
     return config
 
 
-def run_in_child(function: Callable[[], Any], own_group: bool = False, **environment: str) -> Child:
+def build(config: dict[str, Any]) -> Any:
+    """`build_runner`, typed for tests that look inside."""
+    return build_runner(config)
+
+
+def run_in_child(
+    function: Callable[[], Any], own_group: bool = False, environment: dict[str, str] | None = None
+) -> Child:
     """Runs a function in a forked process, which may be killed; see `Child.wait`."""
     pid = os.fork()
     if pid:
@@ -177,7 +185,7 @@ def run_in_child(function: Callable[[], Any], own_group: bool = False, **environ
         signal.alarm(120)
         if own_group:
             os.setpgid(0, 0)
-        os.environ.update(environment)
+        os.environ.update(environment or {})
         function()
         code = 0
     except SystemExit as leaving:
@@ -208,7 +216,9 @@ def run_ranks(function: Callable[[int], Any], count: int = 2) -> list[int]:
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     children = [
-        run_in_child(lambda rank=rank: function(rank), RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        run_in_child(
+            lambda rank=rank: function(rank), environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
         for rank in range(count)
     ]
     return [child.wait() for child in children]

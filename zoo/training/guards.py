@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ..registry import HOOKS
 from .checkpoint import write_text
@@ -94,6 +96,30 @@ class NonFiniteGuardHook(Hook):
                 f"float32, or allow more with NonFiniteGuardHook(max_skips=...)."
             )
         runner.logger.warning(f"{seen}: step skipped ({count} of at most {self.max_skips}); samples in {path}.")
+
+
+class RunningStatistics:
+    """Normalisation layers' running statistics, kept while a batch goes through that may not be finite.
+
+    One infinite activation would otherwise stay in them for good, although no step is made.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = [layer for layer in model.modules() if isinstance(layer, _NormBase)]
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def keep(self) -> None:
+        """Notes the present values."""
+        buffers = [buffer for layer in self._layers for buffer in layer.buffers(recurse=False)]
+        self._kept = [(buffer, buffer.clone()) for buffer in buffers]
+
+    def restore(self) -> None:
+        """Puts the noted values back."""
+        for buffer, value in self._kept:
+            buffer.copy_(value)
 
 
 def batch_ids(batch: Any) -> dict[str, list]:

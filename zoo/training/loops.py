@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ..registry import LOOPS
 from ..seeding import derive_seed
 from .distributed import any_process
+from .guards import RunningStatistics
 from .state import seed_step
 
 
@@ -62,6 +63,7 @@ class TrainLoop(BaseLoop):
         self.validated_at = 0
         self.validation_pending = False
         self.stop_training = False
+        self._statistics = RunningStatistics(runner.model)
 
     @property
     def finished(self) -> bool:
@@ -125,7 +127,10 @@ class TrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=batch_idx, data_batch=batch)
         seed_step(runner.seed, self.iter, runner.rank)
+        self._statistics.keep()
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        if runner.optim_wrapper.nonfinite == "loss":
+            self._statistics.restore()
         outputs = {name: value.detach() for name, value in outputs.items()}
         runner.call_hook("after_train_iter", batch_idx=batch_idx, data_batch=batch, outputs=outputs)
         self.iter += 1

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from attnzoo.zoo.training import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, build_runner, read_scalars
+from attnzoo.zoo.training import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, read_scalars
 from attnzoo.zoo.training.checkpoint import find_latest
 from attnzoo.zoo.training.signals import StopRequest, shield_worker
-from support.training_toy import run_in_child, same, toy_config
+from support.training_toy import build, run_in_child, same, toy_config
 
 
 def stopping(work_dir, at, what, during_validation=False, **changes):
@@ -21,7 +21,7 @@ def stopping(work_dir, at, what, during_validation=False, **changes):
 
 
 def train(config):
-    build_runner(config).train()
+    build(config).train()
 
 
 def states(*work_dirs):
