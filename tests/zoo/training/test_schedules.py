@@ -1,0 +1,124 @@
+"""Schedules in absolute rates, and their scaling with the batch size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler  # pyright: ignore[reportPrivateImportUsage]  # it is public
+from torch import nn
+
+from attnzoo.zoo.training import OptimWrapper, WarmupConstant, WarmupCosine, WarmupLinear
+from attnzoo.zoo.training.auto_scale import lr_factor, scale_schedule
+from support.training_toy import build, toy_config
+
+
+def wrapper(lr=0.1, scales=(1.0,)):
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr * scale, "lr_scale": scale} for scale in scales]
+    return OptimWrapper(torch.optim.SGD(groups, lr=lr))
+
+
+def rates(kind, steps, group=0, scales=(1.0,), **arguments):
+    optimizer = wrapper(scales=scales)
+    schedule = kind(optimizer, **arguments)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.optimizer.param_groups[group]["lr"])
+        optimizer.optimizer.step()
+        schedule.step()
+    return found
+
+
+RECIPE = {"warmup_lr": 1e-3, "min_lr": 2e-3}
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_cosine_is_timms(prefix, by_epoch):
+    epochs, length = 12, 4
+    unit = 1 if by_epoch else length
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    # timm's own recipe counts the cool-down on top of the cosine's length, and a warm-up prefix too.
+    cosine = epochs - 2 - (3 if prefix else 0)
+    theirs = CosineLRScheduler(
+        optimizer,
+        t_initial=cosine * unit,
+        lr_min=2e-3,
+        warmup_t=3 * unit,
+        warmup_lr_init=1e-3,
+        warmup_prefix=prefix,
+        t_in_epochs=by_epoch,
+    )
+    expected = []
+    for iteration in range(epochs * length):
+        expected.append(optimizer.param_groups[0]["lr"])
+        done = iteration + 1
+        if by_epoch:
+            theirs.step(done // length)
+        else:
+            theirs.step_update(done)
+    arguments = {"epoch_length": length, "end": epochs * length, "warmup_epochs": 3, "cooldown_epochs": 2, **RECIPE}
+    found = rates(WarmupCosine, epochs * length, by_epoch=by_epoch, warmup_prefix=prefix, **arguments)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found[0] == 1e-3
+    assert found[-2 * length :] == pytest.approx([2e-3] * 2 * length)
+
+
+def test_linear_and_constant():
+    arguments = {"epoch_length": 5, "end": 10, "warmup_iters": 2, "cooldown_iters": 4, "min_lr": 0.04}
+    linear = rates(WarmupLinear, 10, **arguments)
+    assert linear == pytest.approx([0, 0.05, 0.08, 0.07, 0.06, 0.05, 0.04, 0.04, 0.04, 0.04])
+    assert rates(WarmupConstant, 10, **arguments) == pytest.approx([0, 0.05] + [0.1] * 4 + [0.04] * 4)
+
+
+def test_groups_follow_their_scale():
+    arguments = {"epoch_length": 5, "end": 10, "warmup_epochs": 1, **RECIPE}
+    full = rates(WarmupCosine, 10, group=0, scales=(1.0, 0.25), **arguments)
+    quarter = rates(WarmupCosine, 10, group=1, scales=(1.0, 0.25), **arguments)
+    assert quarter == pytest.approx([0.25 * rate for rate in full])
+
+
+def test_too_much_warmup_and_negative_rates():
+    with pytest.raises(ValueError, match="leave nothing for the decay"):
+        WarmupCosine(wrapper(), epoch_length=2, end=10, warmup_epochs=3, cooldown_epochs=2)
+    with pytest.raises(ValueError, match="not negative"):
+        WarmupCosine(wrapper(), epoch_length=2, end=10, min_lr=-1.0)
+
+
+def test_factor():
+    options = {"enable": True, "base_batch_size": 64}
+    assert lr_factor(options, 16) == 0.25
+    assert lr_factor({**options, "rule": "sqrt"}, 16) == 0.5
+    assert lr_factor({**options, "enable": False}, 16) == lr_factor(None, 16) == 1.0
+    for wrong, message in (
+        ({"enable": True}, "base_batch_size"),
+        ({**options, "base": 3}, "There is no key of auto_scale_lr 'base'"),
+        ({**options, "rule": "liner"}, "Did you mean 'linear'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lr_factor(wrong, 16)
+
+
+def test_scaled_schedules_keep_what_is_relative():
+    given = {"type": "CosineAnnealingLR", "eta_min": 0.1, "eta_min_ratio": 0.5, "T_max": 4}
+    scaled, said = scale_schedule(given, 0.5)
+    assert scaled == {**given, "eta_min": 0.05}
+    assert "eta_min 0.1 becomes 0.05" in said
+    assert scale_schedule(given, 1.0) == (given, "")
+
+
+def test_training_scales_everything_and_says_so(tmp_path, monkeypatch):
+    config = toy_config(
+        tmp_path,
+        auto_scale_lr={"enable": True, "base_batch_size": 16},
+        optim_wrapper__accumulative_counts=2,
+        train_cfg__max_epochs=1,
+    )
+    runner = build(config)
+    said = []
+    monkeypatch.setattr(runner.logger, "info", said.append)
+    runner.train()
+    # 4 images x 2 accumulated: half of the recipe.
+    assert runner.optim_wrapper.optimizer.param_groups[0]["initial_lr"] == pytest.approx(0.025)
+    (schedule,) = runner.param_schedulers
+    assert (schedule.warmup_lr, schedule.min_lr) == pytest.approx((5e-5, 5e-4))
+    assert any("a step sees 8 images" in line and "multiplied by 0.5" in line for line in said)
