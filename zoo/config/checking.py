@@ -109,7 +109,6 @@ class _Checker:
             return
         arguments = backbone_arguments(name) if _is_backbone(registry, name) else arguments_of(target)
         supplied = {*section.supplied, *(list(arguments.known)[:1] if section.called else ())}
-        extra = {key: _as_argument(what) for key, what in section.extra.items()}
         given = {key: inner for key, inner in value.items() if key not in ("type", "_scope_")}
         for key, inner in given.items():
             place = f"{where}.{key}"
@@ -122,7 +121,7 @@ class _Checker:
             elif arguments.open:
                 self.value(place, inner, Argument(), name=key, near=registry)
             else:
-                allowed = {*arguments.known, *extra} - supplied
+                allowed = {"type", *arguments.known, *section.extra} - supplied
                 self.problems.append(f"{place}: " + unknown_name(f"argument of {name}", key, allowed))
         for key in sorted(arguments.required - {*given, *supplied, *section.filled}):
             self.problems.append(f"{where}.{key}: is missing; {name} needs it.")
@@ -205,10 +204,6 @@ def _guess_section(name: str, near: Registry | None) -> Typed:
 
 def _variable(registry: Registry) -> str:
     return next(key for key, value in vars(registries).items() if value is registry)
-
-
-def _as_argument(what: Any) -> Argument:
-    return what if isinstance(what, Argument) else Argument(what)
 
 
 def _elements(where: str, value: Mapping[str, Any] | Iterable[Any]) -> list[tuple[str, Any]]:

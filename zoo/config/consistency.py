@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ...backbones.registry import get_pretrained_cfg
-from ...names import nearest_names
+from ...names import nearest_names, unknown_name
 from ..data.classification import check_num_classes, check_same_classes
 from ..data.sources import load_class_map
 from ..registry import MODELS
@@ -29,7 +29,7 @@ def find_contradictions(cfg: Mapping[str, Any], paths: bool = True) -> list[str]
     Returns:
         One line for each contradiction, with the dotted keys.
     """
-    found = [*_numbers(cfg), *_schedules(cfg), *_sizes(cfg)]
+    found = [*_numbers(cfg), *_schedules(cfg), *_best_metric(cfg), *_channels(cfg), *_sizes(cfg)]
     if paths:
         found += _paths(cfg)
     if not found:
@@ -121,6 +121,40 @@ def _schedules(cfg: Mapping[str, Any]) -> Iterator[str]:
             rate = schedule.get(key)
             if base is not None and rate is not None and rate > base:
                 yield f"{where}.{key}: is {rate}, more than optim_wrapper.optimizer.lr, which is {base}."
+
+
+def _best_metric(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """A metric to keep the best checkpoint by that no evaluation will give."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    wanted = hook.get("save_best")
+    given = cfg.get("val_evaluator")
+    metrics = [given] if isinstance(given, Mapping) else given or []
+    if not wanted or not given or any(metric.get("type") not in ("Accuracy", "PredictionWriter") for metric in metrics):
+        return  # other metrics' names are not known before they are computed
+    names = []
+    for metric in metrics:
+        if metric["type"] == "Accuracy":
+            prefix = f"{metric['prefix']}/" if metric.get("prefix") else ""
+            names += [f"{prefix}top{k}" for k in metric.get("topk", (1, 5))]
+            names += [f"{prefix}mean_class_top1"] if metric.get("per_class") else []
+    names += [
+        f"raw_{name}" for name in names if any(hook.get("evaluate_raw") for hook in cfg.get("custom_hooks") or ())
+    ]
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        if name not in names:
+            yield f"default_hooks.checkpoint.save_best: {unknown_name('metric of val_evaluator', name, names)}"
+
+
+def _channels(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """Models and normalisation for another number of channels than the images have, which are always RGB."""
+    backbone = backbone_of(cfg)
+    if backbone is not None and backbone[1].get("in_chans", 3) != 3 and any(_datasets(cfg)):
+        yield f"{backbone[0]}.in_chans: is {backbone[1]['in_chans']}, but the data sets give images of 3 channels."
+    preprocessor = (cfg.get("model") or {}).get("data_preprocessor") or {}
+    for key in ("mean", "std"):
+        values = preprocessor.get(key)
+        if isinstance(values, list | tuple) and len(values) != 3:
+            yield f"model.data_preprocessor.{key}: has {len(values)} values, but images have 3 channels."
 
 
 def _sizes(cfg: Mapping[str, Any]) -> Iterator[str]:

@@ -100,7 +100,12 @@ PARAMWISE = Keys(
     }
 )
 
-SCHEDULE = Typed("PARAM_SCHEDULERS", supplied=("optimizer", "epoch_length"), filled=("end", "param_name"))
+SCHEDULE = Typed(
+    "PARAM_SCHEDULERS",
+    supplied=("optimizer", "epoch_length"),
+    filled=("end", "param_name"),
+    extra={"convert_to_iter_based": bool},
+)
 
 DEFAULT_HOOKS = {
     "runtime_info": "RuntimeInfoHook",

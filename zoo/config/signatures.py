@@ -208,10 +208,23 @@ def _opened(arguments: Arguments) -> Arguments:
 
 
 def _hints(target: Any) -> dict[str, Any]:
+    target = inspect.unwrap(target) if callable(target) else target
     try:
-        return typing.get_type_hints(inspect.unwrap(target) if callable(target) else target)
+        return typing.get_type_hints(target)
     except Exception:  # names imported under TYPE_CHECKING, and other annotations that only a type checker resolves
-        return {}
+        return _resolvable_hints(target)
+
+
+def _resolvable_hints(target: Any) -> dict[str, Any]:
+    """Resolves each annotation by itself, and leaves out those that cannot be."""
+    hints = {}
+    for name, annotation in getattr(target, "__annotations__", {}).items():
+        single = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints.update(typing.get_type_hints(single, getattr(target, "__globals__", {})))
+        except Exception:  # see above
+            continue
+    return hints
 
 
 def _is_number(value: Any) -> bool:
