@@ -57,10 +57,11 @@ class ToyDataset(torch.utils.data.Dataset):
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    """Linear, BatchNorm (if wanted), dropout, linear."""
+    """Linear, BatchNorm (if wanted), dropout, linear; if careless, draws from Python's and NumPy's generators too."""
 
-    def __init__(self, norm: bool = True, dropout: float = 0.3, dtype: str = "float32") -> None:
+    def __init__(self, norm: bool = True, dropout: float = 0.3, dtype: str = "float32", careless: bool = False) -> None:
         super().__init__()
+        self.careless = careless
         self.fc1 = nn.Linear(6, 8)
         self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -71,6 +72,8 @@ class ToyModel(BaseModel):
         x = self.dropout(torch.relu(self.norm(self.fc1(image.to(self.fc1.weight.dtype)))))
         logits = self.fc2(x)
         if mode == "loss":
+            if self.careless:
+                logits = logits * (1.0 + 0.1 * random.random() + 0.1 * float(np.random.rand()))  # noqa: NPY002
             return {"loss": nn.functional.cross_entropy(logits, label)}
         return [{"right": bool(p == t)} for p, t in zip(logits.argmax(1), label, strict=True)]
 

@@ -88,6 +88,11 @@ def several_processes() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def is_main_process() -> bool:
+    """Tells whether this is process 0."""
+    return not several_processes() or dist.get_rank() == 0
+
+
 def any_process(flag: bool | torch.Tensor) -> bool:
     """Tells every process whether the flag is set on any; all processes must call it."""
     if not several_processes():

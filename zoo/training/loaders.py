@@ -50,6 +50,8 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
     if isinstance(collate, Mapping):
         arguments = dict(collate)
         collate = functools.partial(FUNCTIONS.get(arguments.pop("type")), **arguments)
+    if not torch.cuda.is_available():
+        options.pop("pin_memory", None)  # torch would warn that there is nothing to pin for
     if not options.get("num_workers"):
         for key in _WORKERS_ONLY:
             options.pop(key, None)

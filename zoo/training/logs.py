@@ -27,6 +27,11 @@ HISTORY_LENGTH = 10_000
 class RuntimeInfoHook(_RuntimeInfoHook):
     """mmengine's hook, for runs of any length: histories are bounded, and values that are not finite stay out."""
 
+    def before_run(self, runner: Any) -> None:
+        """Notes the seed; the config's text, which mmengine notes too, takes time to format and nobody reads it."""
+        runner.message_hub.update_info("seed", runner.seed)
+        self.last_loop_stage = None
+
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:

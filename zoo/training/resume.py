@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from .checkpoint import LAST, PATTERNS, CheckpointError, find_latest, list_checkpoints
-from .distributed import gather_objects
+from .distributed import gather_objects, is_main_process
 from .guards import RECORD
 from .logs import SCALARS
 
@@ -36,7 +36,10 @@ def find_resume(wanted: bool | str, work_dir: str | Path, logger: logging.Logger
             raise CheckpointError(f"resume={wanted!r}: there is no such file or folder.")
         if folder.is_file():
             return folder
-    path, _, skipped = find_latest(folder)
+    path: Path | None = None
+    skipped: dict[Path, str] = {}
+    if is_main_process():
+        path, _, skipped = find_latest(folder)
     path, skipped = gather_objects((path, skipped))[0]
     for reason in skipped.values():
         logger.warning(f"Skipped while looking for a checkpoint to resume from: {reason}")

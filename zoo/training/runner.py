@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...names import unknown_name
+from ..data.broken_images import BrokenImagesHook
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
 from .auto_scale import lr_factor, scale_schedule
 from .checkpoint import read_checkpoint, remove_leftovers, write_text
@@ -180,6 +181,7 @@ class Runner(_Runner):
             "guard": {"type": "NonFiniteGuardHook"},
             "param_scheduler": {"type": "ParamSchedulerHook"},
             "logger": {"type": "LoggerHook"},
+            "broken_images": {"type": "BrokenImagesHook"},
             "progress": {"type": "ProgressBarHook"},
             "checkpoint": {"type": "CheckpointHook"},
         }
@@ -194,9 +196,9 @@ class Runner(_Runner):
                 self.register_hook(hook)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        """Registers a hook; a guard or checkpoint hook takes the place of the one that is there."""
+        """Registers a hook; one of a kind that a run has once takes the place of the one that is there."""
         super().register_hook(hook, priority)
-        for single in (NonFiniteGuardHook, CheckpointHook, EMAHook):
+        for single in (NonFiniteGuardHook, CheckpointHook, EMAHook, BrokenImagesHook):
             same = [known for known in self._hooks if isinstance(known, single)]
             if len(same) > 1:
                 # mmengine sorts a later one of equal priority behind the earlier ones.
@@ -209,6 +211,13 @@ class Runner(_Runner):
     def ema(self) -> EMAHook | None:
         """The hook that averages weights, where there is one."""
         return self._hook(EMAHook)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Calls a moment's function of all hooks that have it; mmengine's hides where a TypeError comes from."""
+        for hook in self._hooks:
+            function = getattr(hook, fn_name, None)
+            if function is not None:
+                function(self, **kwargs)
 
     def get_hooks_info(self) -> str:
         """Names the hooks in their order."""

@@ -16,8 +16,8 @@ from .distributed import gather_objects
 from .logs import HISTORY_LENGTH
 from .placement import bare
 
-VOLATILE = frozenset({"cfg", "dataset_meta", "eta", "loop_stage", "experiment_name", "mmengine_version"})
-"""Runtime information that every run sets anew. The config's text is among it: it has no place in a checkpoint."""
+VOLATILE = frozenset({"cfg", "eta", "loop_stage"})
+"""Runtime information that every run sets anew; a config's text has no place in a checkpoint anyway."""
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -26,7 +26,7 @@ def final_state(work_dir):
 
 def changed(work_dir, kill_at=None, resume=False, **changes):
     """A config that saves every second iteration and may kill itself."""
-    config = toy_config(work_dir, resume=resume, **changes)
+    config = toy_config(work_dir, resume=resume, model__careless=True, **changes)
     config["default_hooks"]["checkpoint"].update(interval=2, by_epoch=False, max_keep_ckpts=2)
     if kill_at is not None:
         config["custom_hooks"].append({"type": "FaultHook", "at": kill_at, "what": "kill"})
