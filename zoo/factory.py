@@ -167,11 +167,10 @@ def resolve_pretrained_cfg(
         raise ValueError(
             f"pretrained_cfg is a tag, a PretrainedCfg or a mapping of fields, not a {type(given).__name__}."
         )
-    if (
-        overlay and "url" in overlay and overlay["url"] != fields.get("url", base.url)
-    ):  # no longer the file of that checksum
-        fields["sha256"] = None
-    fields |= overlay or {}
+    overlay = overlay or {}
+    if "url" in overlay and overlay["url"] != fields.get("url", base.url):
+        fields["sha256"] = None  # it was that of another file
+    fields |= overlay
     state_dict = fields.pop("state_dict", None)
     for key in fields:
         if key not in _FIELDS | _TIMM_FIELDS:

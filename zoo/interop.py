@@ -74,10 +74,8 @@ def _register(full_name: str, name: str, module_key: str) -> None:
     """
     module_name = f"{__name__}.{module_key}"
     module = sys.modules.setdefault(module_name, types.ModuleType(module_name, "Entry points for timm's registry."))
-    # timm takes the first tag with weights for the default; a star keeps it at ours.
     cfgs: dict[str, dict[str, Any] | TimmCfg] = {
-        f"{full_name}.{tag}{'' if place else '*'}": timm_cfg(get_pretrained_cfg(f"{name}.{tag}"))
-        for place, tag in enumerate(get_tags(name))
+        f"{full_name}.{tag}": timm_cfg(get_pretrained_cfg(f"{name}.{tag}")) for tag in get_tags(name)
     }
     module.__dict__.setdefault("default_cfgs", {}).update(timm.models.generate_default_cfgs(cfgs))
     entry = _entry_point(full_name, name)
@@ -128,11 +126,8 @@ def _entry_point(full_name: str, name: str) -> Callable[..., nn.Module]:
 
 
 def _translate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Turns a published form into the model's names where `load_state_dict` is given one, as timm's loader does.
-
-    One with the model's own names is left alone, so that timm's resuming is timm's own.
-    """
-    if prefix or state_dict.keys() <= module.state_dict().keys():
+    """Turns a published form into the model's names where `load_state_dict` is given one, as timm's loader does."""
+    if prefix:  # a wrapper loads it: its names are its own affair
         return
     try:
         translated = checkpoint_filter(module)(extract_state_dict(state_dict))

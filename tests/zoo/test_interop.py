@@ -81,7 +81,7 @@ def test_the_arguments_of_timms_scripts_are_taken() -> None:
         num_classes=7,
         drop_rate=0.0,
         drop_path_rate=0.2,
-        drop_block_rate=None,
+        drop_block_rate=0.0,
         global_pool=None,
         bn_momentum=None,
         bn_eps=None,
@@ -180,6 +180,13 @@ def test_checkpoint_path_through_timm(tmp_path: Path, form: str) -> None:
     }
     torch.save(contents[form], tmp_path / "a.pth")
     assert same_weights(timm_small(checkpoint_path=str(tmp_path / "a.pth")), other)
+
+
+def test_a_wrapped_model_loads_its_own_names() -> None:
+    model, other = torch.nn.Module(), torch.nn.Module()
+    model.module, other.module = timm_small(), timm_small(seed=1)  # the prefix of data parallel training
+    model.load_state_dict(other.state_dict())
+    assert same_weights(model, other)
 
 
 def test_wrong_checkpoints_are_still_refused_through_timm(tmp_path: Path) -> None:

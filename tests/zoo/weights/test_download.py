@@ -52,6 +52,7 @@ def test_an_address_without_a_file_name_gets_one_of_its_own(tmp_path: Path) -> N
     assert first.parent == second.parent == tmp_path
     escape = cached_path("https://example.org/..%2F..%2Fetc%2Fpasswd.pth", tmp_path)
     assert escape.parent == tmp_path
+    assert cached_path("https://example.org/a.pth", tmp_path, "../../etc/a.pth").parent == tmp_path
 
 
 def test_files_of_one_name_from_two_addresses_do_not_mix(server: Server) -> None:
@@ -180,9 +181,14 @@ def test_a_busy_server_is_asked_again(server: Server) -> None:
     assert len(served.requests) == 2
 
 
-@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
-def test_a_web_page_is_not_taken_for_weights(server: Server, content_type: str) -> None:
-    page = b"\n<!DOCTYPE html><html>Virus scan warning: download anyway?</html>"
+@pytest.mark.parametrize(
+    ("content_type", "page"),
+    [
+        ("text/html; charset=utf-8", b"Virus scan warning: download anyway?"),
+        ("application/octet-stream", b"\n<!DOCTYPE html><html>Virus scan warning: download anyway?</html>"),
+    ],
+)
+def test_a_web_page_is_not_taken_for_weights(server: Server, content_type: str, page: bytes) -> None:
     url = server.serve("/a.pth", Served(page, headers={"Content-Type": content_type}))
     with pytest.raises(DownloadError, match="a web page instead of the file"):
         fetch(url)

@@ -213,6 +213,12 @@ def test_feature_maps_with_norms_of_their_own_say_that_these_keep_their_values()
     assert report.in_chans == (3, 1)
 
 
+def test_a_models_own_weights_count_as_loaded() -> None:
+    model = small()
+    report = load_weights(model, model.state_dict())
+    assert (report.loaded, report.kept) == (len(model.state_dict()), ())
+
+
 def test_a_wrapped_model_is_loaded_into() -> None:
     class Wrapper(nn.Module):
         def __init__(self, module: nn.Module):

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from attnzoo.zoo.weights import DownloadError, fetch
@@ -116,9 +117,15 @@ def test_offline_the_cache_is_used_and_else_it_is_said_what_to_do(
 def test_a_hub_that_cannot_be_reached_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub waits between its attempts
-    with pytest.raises(DownloadError, match="by hand") as error:
+    asked = []
+    ask = huggingface_hub.hf_hub_download
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download", lambda *args, **kwargs: asked.append(args) or ask(*args, **kwargs)
+    )
+    with pytest.raises(DownloadError, match="the hub cannot be reached") as error:
         fetch("hf-hub:owner/name", cache_dir=tmp_path)
     assert str(HubName("owner/name").by_hand("model.safetensors", tmp_path)) in str(error.value)
+    assert asked == [("owner/name", "model.safetensors")]  # a second name would not be reached either
 
 
 def test_the_config_beside_weights_is_read(tmp_path: Path) -> None:
