@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from timm.data.imagenet_info import ImageNetInfo
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,21 @@ def _read(entry: dict) -> Prediction:
     return Prediction(
         entry["index"], str(entry["path"]), label, name, int(best["label"]), guess_name, float(best["score"])
     )
+
+
+def spoken_name(name: str) -> str:
+    """Turns one of ImageNet's WordNet ids into its first word, "n01484850" into "great white shark"; others stay."""
+    if not re.fullmatch(r"n\d{8}", name):
+        return name
+    try:
+        return _imagenet().label_name_to_description(name).split(",")[0]
+    except KeyError:
+        return name
+
+
+@functools.cache
+def _imagenet() -> ImageNetInfo:
+    return ImageNetInfo("imagenet-22k")
 
 
 def choose_predictions(
@@ -158,4 +176,5 @@ def _percent(score: float) -> str:
 
 
 def _short(name: str, longest: int = 14) -> str:
+    name = spoken_name(name)
     return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -17,6 +17,7 @@ from attnzoo.zoo.reports.predictions import (
     choose_predictions,
     draw_predictions,
     read_predictions,
+    spoken_name,
 )
 
 CLASSES = ("cat", "dog", "a name that is far too long to print")
@@ -55,6 +56,12 @@ def test_other_files_are_refused(tmp_path: Path, text: str):
     (tmp_path / "predictions.json").write_text(text)
     with pytest.raises(ValueError, match="does not hold predictions"):
         read_predictions(tmp_path)
+
+
+def test_wordnet_ids_are_spoken():
+    assert spoken_name("n01484850") == "great white shark"
+    assert spoken_name("n99999999") == "n99999999"
+    assert spoken_name("cat") == "cat"
 
 
 def test_wrong_ones_are_chosen_first_most_certain_ahead(predictions: list[Prediction]):
