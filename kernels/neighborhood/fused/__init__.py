@@ -1,0 +1,101 @@
+"""Ranged attention as fused Triton kernels (backend "triton"): no score is ever stored, and no gathered key."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from ..tables import AxisRule
+from . import launch
+from .backward_pass import differentiate
+from .forward_pass import attend, forward_kernel
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_LARGEST_DIM = 256
+
+
+def forward(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rpb: torch.Tensor | None,
+    additional_keys: torch.Tensor | None,
+    additional_values: torch.Tensor | None,
+    rows: AxisRule,
+    cols: AxisRule,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes attention; arguments as in `forward_pass.attend`, which see.
+
+    Returns:
+        The output in the query's dtype, and the logarithms of the softmax's denominators in float32.
+
+    Raises:
+        ValueError: if the operands' dtype or dims are not among those that the kernels take.
+    """
+    _check(query, value)
+    operands = [_computable(one) for one in (query, key, value, rpb, additional_keys, additional_values)]
+    out, lse = attend(*cast(Any, operands), rows=rows, cols=cols, scale=scale)
+    return out.to(query.dtype), lse
+
+
+def backward(
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rpb: torch.Tensor | None,
+    additional_keys: torch.Tensor | None,
+    additional_values: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    rows: AxisRule,
+    cols: AxisRule,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Computes the gradients; arguments as in `backward_pass.differentiate`, which see.
+
+    Returns:
+        The gradients of query, key, value, rpb, additional keys and additional values, None for those that are None.
+
+    Raises:
+        ValueError: if the operands' dtype or dims are not among those that the kernels take.
+    """
+    _check(query, value)
+    operands = (query, key, value, rpb, additional_keys, additional_values)
+    tensors = [_computable(one) for one in (grad_out, grad_lse, *operands, out, lse)]
+    gradients = differentiate(*cast(Any, tensors), rows=rows, cols=cols, scale=scale)
+    return cast(
+        Any,
+        tuple(
+            None if operand is None or gradient is None else gradient.to(operand.dtype)
+            for operand, gradient in zip(operands, gradients, strict=True)
+        ),
+    )
+
+
+def _check(query: torch.Tensor, value: torch.Tensor) -> None:
+    """Raises a ValueError for operands that the kernels do not take."""
+    if query.dtype not in _DTYPES:
+        allowed = ", ".join(str(dtype) for dtype in _DTYPES)
+        raise ValueError(
+            f'backend="triton" takes {allowed}, but the operands are {query.dtype}. '
+            'For these use backend="torch" or "reference".'
+        )
+    for name, dim in (("query and key", query.shape[4]), ("value", value.shape[4])):
+        if dim > _LARGEST_DIM:
+            raise ValueError(
+                f'backend="triton" takes dims of up to {_LARGEST_DIM}, but {name} have {dim}. Use backend="torch".'
+            )
+
+
+def _computable(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """What the kernels compute with: the tensor itself, on a GPU.
+
+    Triton's interpreter takes bfloat16 for the integers that have the same bits, so there it becomes float32.
+    """
+    if tensor is None or tensor.dtype != torch.bfloat16 or not launch.is_interpreted(forward_kernel):
+        return tensor
+    return tensor.float()

@@ -1,0 +1,497 @@
+"""The backward pass: one kernel that walks over the keys of a tile of queries, one that walks the other way.
+
+Probabilities are computed again from the scores and the saved denominators. Every gradient is summed by the one program
+that owns it, in a fixed order, so results are the same each time.
+"""
+
+# Kernels are in Triton's language, where a constexpr is a number.
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from ..tables import AxisRule
+from . import launch
+from .additional import additional_gradients
+from .bias import bias_gradient, pad_bias
+from .lanes import first_of_step, head_base, inside, load_vectors, offsets, read_tile, score_gradients, store_vectors
+from .tiles import Grid, plan_keys, plan_queries
+
+
+@triton.jit(do_not_specialize=["query_map", "key_map", "bias_low", "tiles", "col_tiles", "tokens"])
+def queries_kernel(
+    query,
+    key,
+    value,
+    additional_keys,
+    additional_values,
+    bias,
+    out,
+    lse,
+    grad_out,
+    grad_lse,
+    delta,
+    grad_query,
+    row_table,
+    col_table,
+    query_strides,
+    key_strides,
+    value_strides,
+    additional_key_strides,
+    additional_value_strides,
+    out_strides,
+    grad_out_strides,
+    grad_lse_strides,
+    query_map,
+    key_map,
+    spread,
+    bias_low,
+    tiles,
+    col_tiles,
+    group,
+    tokens,
+    scale,
+    DIM: tl.constexpr,
+    DIM_V: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    BLOCK_DIM_V: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLS: tl.constexpr,
+    STEP_ROWS: tl.constexpr,
+    STEP_COLS: tl.constexpr,
+    COL_STEPS: tl.constexpr,
+    BIAS_ROWS: tl.constexpr,
+    BIAS_COLS: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Gradient of the queries of one tile and head, and the `delta` that the other kernels need.
+
+    `delta`, (B, H, W, heads), is what the softmax takes off every score's gradient: output times its gradient, less the
+    gradient of the denominator's logarithm.
+    """
+    tile = tl.program_id(0) % tiles
+    batch = tl.program_id(0) // tiles
+    head = tl.program_id(1)
+    heads = tl.num_programs(1)
+    key_head = head // group
+
+    lanes = tl.arange(0, TILE_ROWS * TILE_COLS)
+    lane_rows = lanes // TILE_COLS
+    lane_cols = lanes % TILE_COLS
+    row, key_row, row_steps, bias_row, own_rows, row_from, row_to = read_tile(
+        row_table, tile // col_tiles, lane_rows, TILE_ROWS
+    )
+    col, key_col, _, bias_col, own_cols, col_from, col_to = read_tile(col_table, tile % col_tiles, lane_cols, TILE_COLS)
+    rows = row + lane_rows * spread[0]
+    cols = col + lane_cols * spread[1]
+    owned = own_rows & own_cols
+    queries = load_vectors(
+        head_base(query, batch, head, query_strides),
+        offsets(rows, cols, query_strides, WIDE),
+        owned,
+        query_strides[4],
+        DIM,
+        BLOCK_DIM,
+    )
+    upstream = load_vectors(
+        head_base(grad_out, batch, head, grad_out_strides),
+        offsets(rows, cols, grad_out_strides, WIDE),
+        owned,
+        grad_out_strides[4],
+        DIM_V,
+        BLOCK_DIM_V,
+    )
+    outputs = load_vectors(
+        head_base(out, batch, head, out_strides),
+        offsets(rows, cols, out_strides, WIDE),
+        owned,
+        out_strides[4],
+        DIM_V,
+        BLOCK_DIM_V,
+    )
+    taken_off = tl.sum(upstream.to(tl.float32) * outputs.to(tl.float32), 1)
+    if grad_lse is not None:
+        lse_offsets = offsets(rows, cols, grad_lse_strides, WIDE)
+        taken_off -= tl.load(
+            head_base(grad_lse, batch, head, grad_lse_strides) + lse_offsets, mask=owned, other=0.0
+        ).to(tl.float32)
+    # (B, H, W, heads), contiguous, as the saved logarithms are.
+    image = batch.to(tl.int64) * query_map[0] * query_map[1] * heads
+    place = (rows * query_map[1] + cols) * heads + head
+    if WIDE:
+        place = (rows.to(tl.int64) * query_map[1] + cols) * heads + head
+    tl.store(delta + image + place, taken_off, mask=owned)
+    logs = tl.load(lse + image + place, mask=owned, other=0.0) * 1.4426950408889634
+
+    keys_base = head_base(key, batch, key_head, key_strides)
+    values_base = head_base(value, batch, key_head, value_strides)
+    slots = tl.arange(0, STEP_ROWS * STEP_COLS)
+    slot_rows = slots // STEP_COLS
+    slot_cols = slots % STEP_COLS
+    if bias is not None:
+        bias += head * (BIAS_ROWS * BIAS_COLS) + (bias_row - bias_low[0]) * BIAS_COLS + (bias_col - bias_low[1])
+        lane_bias = lane_rows * BIAS_COLS + lane_cols
+        slot_bias = slot_rows * BIAS_COLS + slot_cols
+
+    gradient = tl.zeros([TILE_ROWS * TILE_COLS, BLOCK_DIM], tl.float32)
+    for step in range(row_steps * COL_STEPS):
+        first_row = step // COL_STEPS * STEP_ROWS
+        first_col = step % COL_STEPS * STEP_COLS
+        key_slot_rows = first_row + slot_rows
+        key_slot_cols = first_col + slot_cols
+        key_rows = key_row + key_slot_rows * spread[0]
+        key_cols = key_col + key_slot_cols * spread[1]
+        on_map = inside(key_rows, key_cols, key_map[0], key_map[1])
+        keys = load_vectors(
+            keys_base, offsets(key_rows, key_cols, key_strides, WIDE), on_map, key_strides[4], DIM, BLOCK_DIM
+        )
+        values = load_vectors(
+            values_base, offsets(key_rows, key_cols, value_strides, WIDE), on_map, value_strides[4], DIM_V, BLOCK_DIM_V
+        )
+        biases = None
+        if bias is not None:
+            first_bias = first_row * BIAS_COLS + first_col
+            biases = tl.load(bias + first_bias + (slot_bias[None, :] - lane_bias[:, None]))
+        visible = (key_slot_rows[None, :] >= row_from[:, None]) & (key_slot_rows[None, :] < row_to[:, None])
+        visible &= (key_slot_cols[None, :] >= col_from[:, None]) & (key_slot_cols[None, :] < col_to[:, None])
+        _weights, grad_scores = score_gradients(
+            queries, keys, upstream, values, biases, visible, logs[:, None], taken_off[:, None], scale, PRECISION
+        )
+        gradient = tl.dot(grad_scores.to(keys.dtype), keys, gradient, input_precision=PRECISION)
+
+    if additional_keys is not None:
+        keys_base = additional_keys + batch.to(tl.int64) * additional_key_strides[0]
+        keys_base += key_head.to(tl.int64) * additional_key_strides[2]
+        values_base = additional_values + batch.to(tl.int64) * additional_value_strides[0]
+        values_base += key_head.to(tl.int64) * additional_value_strides[2]
+        for first in range(0, tokens, STEP_ROWS * STEP_COLS):
+            token = first + slots
+            present = token < tokens
+            token = token.to(tl.int64)
+            keys = load_vectors(
+                keys_base, token * additional_key_strides[1], present, additional_key_strides[3], DIM, BLOCK_DIM
+            )
+            values = load_vectors(
+                values_base,
+                token * additional_value_strides[1],
+                present,
+                additional_value_strides[3],
+                DIM_V,
+                BLOCK_DIM_V,
+            )
+            _weights, grad_scores = score_gradients(
+                queries,
+                keys,
+                upstream,
+                values,
+                None,
+                present[None, :],
+                logs[:, None],
+                taken_off[:, None],
+                scale,
+                PRECISION,
+            )
+            gradient = tl.dot(grad_scores.to(keys.dtype), keys, gradient, input_precision=PRECISION)
+
+    store_vectors(grad_query + image * DIM, place * DIM, owned, gradient * (scale * 0.6931471805599453), DIM, BLOCK_DIM)
+
+
+@triton.jit(do_not_specialize=["query_map", "key_map", "bias_low", "tiles", "col_tiles"])
+def keys_kernel(
+    query,
+    key,
+    value,
+    bias,
+    lse,
+    delta,
+    grad_out,
+    grad_key,
+    grad_value,
+    row_table,
+    col_table,
+    query_strides,
+    key_strides,
+    value_strides,
+    grad_out_strides,
+    query_map,
+    key_map,
+    spread,
+    bias_low,
+    tiles,
+    col_tiles,
+    group,
+    scale,
+    DIM: tl.constexpr,
+    DIM_V: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    BLOCK_DIM_V: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLS: tl.constexpr,
+    STEP_ROWS: tl.constexpr,
+    STEP_COLS: tl.constexpr,
+    COL_STEPS: tl.constexpr,
+    ROW_RUN: tl.constexpr,
+    ROW_STEPS_PER_RUN: tl.constexpr,
+    ROW_RUN_LENGTH: tl.constexpr,
+    ROW_ORIGIN_RUN: tl.constexpr,
+    COL_RUN: tl.constexpr,
+    COL_STEPS_PER_RUN: tl.constexpr,
+    COL_RUN_LENGTH: tl.constexpr,
+    COL_ORIGIN_RUN: tl.constexpr,
+    BIAS_ROWS: tl.constexpr,
+    BIAS_COLS: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Gradients of the keys and values of one tile and key head, over the queries of all heads that share it."""
+    tile = tl.program_id(0) % tiles
+    batch = tl.program_id(0) // tiles
+    key_head = tl.program_id(1)
+    key_heads = tl.num_programs(1)
+    heads = key_heads * group
+
+    lanes = tl.arange(0, TILE_ROWS * TILE_COLS)
+    lane_rows = lanes // TILE_COLS
+    lane_cols = lanes % TILE_COLS
+    row, query_row, row_steps, bias_row, own_rows, row_from, row_to = read_tile(
+        row_table, tile // col_tiles, lane_rows, TILE_ROWS
+    )
+    col, query_col, _, bias_col, own_cols, col_from, col_to = read_tile(
+        col_table, tile % col_tiles, lane_cols, TILE_COLS
+    )
+    rows = row + lane_rows * spread[0]
+    cols = col + lane_cols * spread[1]
+    owned = own_rows & own_cols
+    keys = load_vectors(
+        head_base(key, batch, key_head, key_strides),
+        offsets(rows, cols, key_strides, WIDE),
+        owned,
+        key_strides[4],
+        DIM,
+        BLOCK_DIM,
+    )
+    values = load_vectors(
+        head_base(value, batch, key_head, value_strides),
+        offsets(rows, cols, value_strides, WIDE),
+        owned,
+        value_strides[4],
+        DIM_V,
+        BLOCK_DIM_V,
+    )
+    slots = tl.arange(0, STEP_ROWS * STEP_COLS)
+    slot_rows = slots // STEP_COLS
+    slot_cols = slots % STEP_COLS
+    if bias is not None:
+        lane_bias = lane_rows * BIAS_COLS + lane_cols
+        slot_bias = slot_rows * BIAS_COLS + slot_cols
+    image = batch.to(tl.int64) * query_map[0] * query_map[1] * heads
+
+    grad_keys = tl.zeros([TILE_ROWS * TILE_COLS, BLOCK_DIM], tl.float32)
+    grad_values = tl.zeros([TILE_ROWS * TILE_COLS, BLOCK_DIM_V], tl.float32)
+    for member in range(group):
+        head = key_head * group + member
+        queries_base = head_base(query, batch, head, query_strides)
+        upstream_base = head_base(grad_out, batch, head, grad_out_strides)
+        if bias is not None:
+            head_bias = bias + head * (BIAS_ROWS * BIAS_COLS)
+            head_bias += (bias_row - bias_low[0]) * BIAS_COLS + (bias_col - bias_low[1])
+        for step in range(row_steps * COL_STEPS):
+            row_step = step // COL_STEPS
+            col_step = step % COL_STEPS
+            query_slot_rows = first_of_step(row_step, STEP_ROWS, ROW_RUN, ROW_STEPS_PER_RUN) + slot_rows
+            query_slot_cols = first_of_step(col_step, STEP_COLS, COL_RUN, COL_STEPS_PER_RUN) + slot_cols
+            query_rows = query_row + query_slot_rows * spread[0]
+            query_cols = query_col + query_slot_cols * spread[1]
+            known = inside(query_rows, query_cols, query_map[0], query_map[1])
+            if ROW_RUN_LENGTH > 0:
+                known &= row_step % ROW_STEPS_PER_RUN * STEP_ROWS + slot_rows < ROW_RUN_LENGTH
+            if COL_RUN_LENGTH > 0:
+                known &= col_step % COL_STEPS_PER_RUN * STEP_COLS + slot_cols < COL_RUN_LENGTH
+            queries = load_vectors(
+                queries_base,
+                offsets(query_rows, query_cols, query_strides, WIDE),
+                known,
+                query_strides[4],
+                DIM,
+                BLOCK_DIM,
+            )
+            upstream = load_vectors(
+                upstream_base,
+                offsets(query_rows, query_cols, grad_out_strides, WIDE),
+                known,
+                grad_out_strides[4],
+                DIM_V,
+                BLOCK_DIM_V,
+            )
+            place = (query_rows * query_map[1] + query_cols) * heads + head
+            if WIDE:
+                place = (query_rows.to(tl.int64) * query_map[1] + query_cols) * heads + head
+            logs = tl.load(lse + image + place, mask=known, other=0.0) * 1.4426950408889634
+            taken_off = tl.load(delta + image + place, mask=known, other=0.0)
+            biases = None
+            if bias is not None:
+                first_bias = first_of_step(row_step, STEP_ROWS, ROW_ORIGIN_RUN, ROW_STEPS_PER_RUN) * BIAS_COLS
+                first_bias += first_of_step(col_step, STEP_COLS, COL_ORIGIN_RUN, COL_STEPS_PER_RUN)
+                biases = tl.load(head_bias - first_bias + (lane_bias[:, None] - slot_bias[None, :]))
+            visible = (query_slot_rows[None, :] >= row_from[:, None]) & (query_slot_rows[None, :] < row_to[:, None])
+            visible &= (query_slot_cols[None, :] >= col_from[:, None]) & (query_slot_cols[None, :] < col_to[:, None])
+            visible &= known[None, :]
+            weights, grad_scores = score_gradients(
+                keys, queries, values, upstream, biases, visible, logs[None, :], taken_off[None, :], scale, PRECISION
+            )
+            grad_values = tl.dot(weights.to(upstream.dtype), upstream, grad_values, input_precision=PRECISION)
+            grad_keys = tl.dot(grad_scores.to(queries.dtype), queries, grad_keys, input_precision=PRECISION)
+
+    image = batch.to(tl.int64) * key_map[0] * key_map[1] * key_heads
+    place = (rows * key_map[1] + cols) * key_heads + key_head
+    if WIDE:
+        place = (rows.to(tl.int64) * key_map[1] + cols) * key_heads + key_head
+    store_vectors(grad_key + image * DIM, place * DIM, owned, grad_keys * (scale * 0.6931471805599453), DIM, BLOCK_DIM)
+    store_vectors(grad_value + image * DIM_V, place * DIM_V, owned, grad_values, DIM_V, BLOCK_DIM_V)
+
+
+def differentiate(
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rpb: torch.Tensor | None,
+    additional_keys: torch.Tensor | None,
+    additional_values: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    rows: AxisRule,
+    cols: AxisRule,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Runs the backward pass.
+
+    Args:
+        grad_out: gradient of the output, (B, Hq, Wq, heads, dim_v), as all operands with any strides.
+        grad_lse: gradient of `lse`, or None.
+        query: as in the forward pass, as all that follow.
+        key: see there.
+        value: see there.
+        rpb: see there.
+        additional_keys: see there.
+        additional_values: see there.
+        out: what the forward pass returned.
+        lse: what the forward pass returned.
+        rows: which rows of keys a row of queries sees.
+        cols: which columns of keys a column of queries sees.
+        scale: multiplies the scores.
+
+    Returns:
+        The gradients of query, key, value, rpb, additional keys and additional values, contiguous, each in the shape
+        and dtype of what it belongs to; None for those that are None.
+    """
+    batch, height, width, heads, _ = query.shape
+    lse = lse.contiguous()
+    delta = torch.empty_like(lse)
+    grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
+    grad_key = torch.empty_like(key, memory_format=torch.contiguous_format)
+    grad_value = torch.empty_like(value, memory_format=torch.contiguous_format)
+    query_map, key_map = Grid(height, width), Grid(*key.shape[1:3])
+    sizes = {kernel: launch.sizes(kernel, query, value) for kernel in ("queries", "keys", "bias")}
+    geometry = ((rows, cols), query_map, key_map)
+    queries_plan = plan_queries(*geometry, sizes["queries"].tile, sizes["queries"].step, query.device)
+    keys_plan = plan_keys(*geometry, sizes["keys"].tile, sizes["keys"].step, query.device)
+    bias_plan = plan_queries(*geometry, sizes["bias"].tile, sizes["bias"].step, query.device, aligned=True)
+    bias = pad_bias(rpb, queries_plan, keys_plan, bias_plan)
+    options = {
+        **launch.dims(query, value),
+        "BIAS_ROWS": bias.size.rows,
+        "BIAS_COLS": bias.size.cols,
+        "WIDE": launch.is_wide(query, key, value, out, grad_out),
+    }
+    group, scale = heads // key.shape[3], scale * launch.LOG2_E
+    maps = (tuple(query_map), tuple(key_map))
+
+    launch.run(
+        queries_kernel,
+        (batch * queries_plan.tiles, heads),
+        (
+            query,
+            key,
+            value,
+            additional_keys,
+            additional_values,
+            bias.table,
+            out,
+            lse,
+            grad_out,
+            grad_lse,
+            delta,
+            grad_query,
+            queries_plan.rows.table,
+            queries_plan.cols.table,
+            query.stride(),
+            key.stride(),
+            value.stride(),
+            launch.strides(additional_keys),
+            launch.strides(additional_values),
+            out.stride(),
+            grad_out.stride(),
+            launch.strides(grad_lse),
+            *maps,
+            queries_plan.spread,
+            tuple(bias.low),
+            queries_plan.tiles,
+            queries_plan.cols.tiles,
+            group,
+            0 if additional_keys is None else additional_keys.shape[1],
+            scale,
+        ),
+        **queries_plan.sizes,
+        **options,
+        num_warps=sizes["queries"].warps_for(queries_plan.tile),
+        num_stages=sizes["queries"].stages,
+    )
+    launch.run(
+        keys_kernel,
+        (batch * keys_plan.tiles, key.shape[3]),
+        (
+            query,
+            key,
+            value,
+            bias.table,
+            lse,
+            delta,
+            grad_out,
+            grad_key,
+            grad_value,
+            keys_plan.rows.table,
+            keys_plan.cols.table,
+            query.stride(),
+            key.stride(),
+            value.stride(),
+            grad_out.stride(),
+            *maps,
+            keys_plan.spread,
+            tuple(bias.low),
+            keys_plan.tiles,
+            keys_plan.cols.tiles,
+            group,
+            scale,
+        ),
+        **keys_plan.sizes,
+        **keys_plan.runs,
+        **options,
+        num_warps=sizes["keys"].warps_for(keys_plan.tile),
+        num_stages=sizes["keys"].stages,
+    )
+    grad_rpb = grad_additional_keys = grad_additional_values = None
+    if rpb is not None:
+        grad_rpb = bias_gradient(
+            rpb, bias, bias_plan, sizes["bias"], query, key, value, lse, delta, grad_out, scale, options
+        )
+    if additional_keys is not None and additional_values is not None:
+        grad_additional_keys, grad_additional_values = additional_gradients(
+            query, additional_keys, additional_values, lse, delta, grad_out, scale, options["WIDE"]
+        )
+    return grad_query, grad_key, grad_value, grad_rpb, grad_additional_keys, grad_additional_values
