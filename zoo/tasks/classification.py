@@ -152,6 +152,8 @@ class Classifier(BaseModel):
         if self.mixing is not None:
             if index is None or epoch is None:
                 raise ValueError("Mixing draws from (seed, epoch, indices): the batch has no `index` or no `epoch`.")
+            if isinstance(index, torch.Tensor):
+                raise ValueError("The data loader needs collate_fn=dict(type='classification_collate').")
             seed = derive_seed(self.seed, *epoch[:1], *index, *(repeat or ()), stream="mixing")
             image, target, main_label = self.mixing(image, label, self.num_classes, seed)
         logits = self.backbone(image)

@@ -168,8 +168,9 @@ def test_too_many_broken_images_stop_training(folder):
     names = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(5)]
     break_files(folder, names)
     dataset = ImageClassificationDataset(str(folder), transform=TRAIN, max_retries=3)
-    with pytest.raises(BrokenImageError, match=r"nor can 3 others tried before it: .*cat/0\.png"):
+    with pytest.raises(BrokenImageError, match=r"nor can 3 others tried before it: .*cat/0\.png") as caught:
         dataset[0]
+    assert str(caught.value).count(".png") == 4
 
 
 def test_a_file_that_vanished_is_broken(folder):

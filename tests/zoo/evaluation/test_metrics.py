@@ -74,12 +74,16 @@ def test_processes_of_unequal_length_are_put_together_exactly(two_ranks):
     assert first.evaluate(11) == alone
 
 
-def test_an_evaluation_that_missed_samples_raises(two_ranks):
+def test_an_evaluation_that_missed_samples_raises():
     samples = predictions(10)
     with pytest.raises(ValueError, match=r"Accuracy has seen 9 of the data set's 10 samples.*EvaluationSampler"):
         evaluate(Accuracy(), samples[:9], size=10)
-    metric = Accuracy()
-    assert evaluate(metric, samples) == evaluate(metric, samples)
+
+
+def test_an_evaluation_forgets_the_one_before():
+    samples, metric = predictions(10), Accuracy()
+    assert evaluate(metric, samples[:4]) == evaluate(Accuracy(), samples[:4])
+    assert evaluate(metric, samples[4:]) == evaluate(Accuracy(), samples[4:])
 
 
 def test_labels_outside_of_the_models_classes_raise():
