@@ -113,6 +113,7 @@ DEFAULT_HOOKS = {
     "guard": "NonFiniteGuardHook",
     "param_scheduler": "ParamSchedulerHook",
     "logger": "LoggerHook",
+    "broken_images": "BrokenImagesHook",
     "progress": "ProgressBarHook",
     "checkpoint": "CheckpointHook",
 }

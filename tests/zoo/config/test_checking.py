@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from attnzoo.zoo.config import ConfigError, check_config, load_config
+from attnzoo.zoo.config.sections import DEFAULT_HOOKS
+from attnzoo.zoo.training import Runner
 
 CONFIG = """
 model = dict(
@@ -321,3 +323,16 @@ def test_keys_of_dicts_inside_of_lists_are_checked(config: Path):
     }
     with pytest.raises(ConfigError, match=r"visualizer.vis_backends.0.dir: There is no argument of LocalVisBackend"):
         check_config(load_config(config, options))
+
+
+def test_the_hooks_of_every_run_are_those_of_the_runner():
+    class Stub:
+        registered: list[dict] = []
+
+        def register_hook(self, hook: dict) -> None:
+            self.registered.append(hook)
+
+    Runner.register_default_hooks(Stub(), {name: {} for name in DEFAULT_HOOKS})  # pyright: ignore[reportArgumentType]
+    assert sorted(hook.get("type", "unknown to the Runner") for hook in Stub.registered) == sorted(
+        DEFAULT_HOOKS.values()
+    )
