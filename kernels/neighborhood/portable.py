@@ -49,12 +49,7 @@ def forward(
     lse = query.new_empty(query.shape[:4], dtype=compute_dtype(query.dtype))
     for block in _blocks(query, key, value, rpb, additional_keys, additional_values, rows, cols):
         for chunk in block.chunks():
-            scores = block.scores(chunk, scale)
-            probabilities = torch.softmax(scores, -1)
-            chunk.queries_of(out).copy_(chunk.as_queries(torch.bmm(probabilities, chunk.values)))
-            # The largest probability is exp(largest score - lse): cheaper than exponentials of all scores once more.
-            denominators = scores.amax(-1) - probabilities.amax(-1).log_()
-            chunk.queries_of(lse[..., None]).copy_(chunk.as_queries(denominators[..., None]))
+            _attend(block, chunk, scale, out, lse)
     return out, lse
 
 
@@ -91,23 +86,16 @@ def backward(
         for one in (additional_keys, additional_values)
     )
     for block in _blocks(query, key, value, rpb, additional_keys, additional_values, rows, cols):
-        grad_bias = None
+        grad_bias = None if grad_rpb is None else grad_rpb.new_zeros(block.heads, *block.tile_shape)
         for chunk in block.chunks():
-            probabilities = torch.softmax(block.scores(chunk, scale), -1)
-            upstream = chunk.gather(chunk.queries_of(grad_out), dtype)
-            tile_out = chunk.gather(chunk.queries_of(out), dtype)
-            minus_delta = tile_out.mul_(upstream).sum(-1, keepdim=True).neg_()
-            if grad_lse is not None:
-                minus_delta += chunk.gather(chunk.queries_of(grad_lse[..., None]), dtype)
-            chunk.add_values(grad_value, torch.bmm(probabilities.mT, upstream), grad_token_values)
-            grad_scores = torch.baddbmm(minus_delta, upstream, chunk.values.mT).mul_(probabilities)
+            grad_scores = _grad_scores(block, chunk, scale, grad_out, grad_lse, out, (grad_value, grad_token_values))
             product = torch.baddbmm(chunk.queries, grad_scores, chunk.keys, beta=0, alpha=scale)
             chunk.queries_of(grad_query).copy_(chunk.as_queries(product))
             product = torch.baddbmm(chunk.keys, grad_scores.mT, chunk.queries, beta=0, alpha=scale)
             chunk.add_values(grad_key, product, grad_tokens)
-            if grad_rpb is not None:
-                total = grad_scores.view(-1, block.heads, *block.tile_shape).sum(0)
-                grad_bias = total if grad_bias is None else grad_bias.add_(total)
+            if grad_bias is not None:
+                grad_bias += grad_scores.view(-1, *grad_bias.shape).sum(0)
+            del grad_scores, product  # free, and in cache, for the next chunk
         if grad_rpb is not None and grad_bias is not None:
             block.add_bias(grad_rpb, grad_bias)
     return (
@@ -118,6 +106,36 @@ def backward(
         None if grad_tokens is None else grad_tokens.to(key.dtype),
         None if grad_token_values is None else grad_token_values.to(value.dtype),
     )
+
+
+def _attend(block: _Block, chunk: _Chunk, scale: float, out: torch.Tensor, lse: torch.Tensor) -> None:
+    """Writes a chunk's part of the results. A function, so that its memory is free, and in cache, for the next one."""
+    scores = block.scores(chunk, scale)
+    probabilities = torch.softmax(scores, -1)
+    chunk.queries_of(out).copy_(chunk.as_queries(torch.bmm(probabilities, chunk.values)))
+    # The largest probability is exp(largest score - lse): cheaper than exponentials of all scores once more.
+    denominators = scores.amax(-1) - probabilities.amax(-1).log_()
+    chunk.queries_of(lse[..., None]).copy_(chunk.as_queries(denominators[..., None]))
+
+
+def _grad_scores(
+    block: _Block,
+    chunk: _Chunk,
+    scale: float,
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    out: torch.Tensor,
+    grad_values: tuple[torch.Tensor, torch.Tensor | None],
+) -> torch.Tensor:
+    """Computes the gradient of a chunk's scores, and adds that of its values to the pair of map and tokens."""
+    probabilities = torch.softmax(block.scores(chunk, scale), -1)
+    upstream = chunk.gather(chunk.queries_of(grad_out), block.dtype)
+    tile_out = chunk.gather(chunk.queries_of(out), block.dtype)
+    minus_delta = tile_out.mul_(upstream).sum(-1, keepdim=True).neg_()
+    if grad_lse is not None:
+        minus_delta += chunk.gather(chunk.queries_of(grad_lse[..., None]), block.dtype)
+    chunk.add_values(grad_values[0], torch.bmm(probabilities.mT, upstream), grad_values[1])
+    return torch.baddbmm(minus_delta, upstream, chunk.values.mT).mul_(probabilities)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,65 @@
+"""The benchmark measures what it says, for every way, and refuses to time what computes something else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from attnzoo.tools import benchmark_kernels
+from attnzoo.tools.attention_baselines import DenseAttention, UnfoldAttention
+from attnzoo.tools.benchmark_kernels import main, peak_memory
+
+
+def test_report_holds_every_way(tmp_path, capsys):
+    out = tmp_path / "report.json"
+    options = ["--sizes", "7", "9", "--batch-size", "1", "--repeats", "2", "--dim", "4", "--out", str(out)]
+    assert main(["--device", "cpu", *options]) == 0
+    report = json.loads(out.read_text())
+    assert [(one["size"], one["heads"]) for one in report["maps"]] == [(7, 16), (9, 2)]
+    names = {"attnzoo torch", "attnzoo torch, no bias", "unfold + einsum", "dense SDPA, mask"}
+    for one in report["maps"]:
+        assert set(one["ways"]) == names | {"plain copy"}
+        assert all(row["forward_ms"] > 0 and row["train_ms"] > 0 for row in one["ways"].values())
+        assert all(one["ways"][name]["train_bytes"] >= one["ways"][name]["forward_bytes"] > 0 for name in names)
+    table = capsys.readouterr().out
+    assert all(table.count(name) >= 2 for name in names)
+    assert torch.__version__ in table
+
+
+def test_a_way_that_computes_something_else_is_not_timed(monkeypatch, capsys):
+    class Wrong(UnfoldAttention):
+        def __call__(self, query, key, value, rpb):
+            return super().__call__(query, key, value, rpb) * 1.01
+
+    monkeypatch.setattr(benchmark_kernels, "UnfoldAttention", Wrong)
+    assert main(["--device", "cpu", "--sizes", "9", "--batch-size", "1", "--repeats", "1", "--dim", "4"]) == 1
+    shown = capsys.readouterr()
+    line = next(line for line in shown.out.splitlines() if line.startswith("unfold + einsum"))
+    assert line.split()[-1] == "disagrees"
+    assert "disagree" in shown.err
+
+
+@pytest.mark.parametrize("way", [UnfoldAttention, DenseAttention])
+@pytest.mark.parametrize("grid", [(5, 8), (9, 7)])
+def test_baselines_take_any_map(way, grid):
+    query, key, value = (torch.randn(2, *grid, 2, 4) for _ in range(3))
+    for rpb in (None, torch.randn(2, 9, 9)):
+        expected = benchmark_kernels.neighborhood_attention_2d(query, key, value, 5, rpb=rpb, backend="reference")
+        torch.testing.assert_close(way(5)(query, key, value, rpb), expected)
+
+
+def test_peak_memory_counts_what_lives_together():
+    def run():
+        first = torch.ones(1000, 250)  # 1 MB
+        second = first * 2
+        del first
+        return second + 1
+
+    assert 2_000_000 <= peak_memory(run, torch.device("cpu")) < 2_100_000
+
+
+def test_wrong_options_are_refused(capsys):
+    assert main(["--device", "cpu", "--sizes", "5", "--kernel-size", "7", "--repeats", "1"]) == 2
+    assert "must not exceed the map" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Other ways to compute neighborhood attention with a bias, for `benchmark_kernels.py` to compare with.
+
+Each takes query, key and value (B, H, W, heads, dim) and rpb (heads, 2 * kernel_size - 1, 2 * kernel_size - 1) or None,
+and returns (B, H, W, heads, dim). Stride, dilation and scale are the defaults. Tables that depend on the map's size are
+made once and kept, as a model would keep them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from attnzoo.kernels.neighborhood.tables import AxisTables, Neighborhood, axis_tables
+
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "torch.Tensor | None"], torch.Tensor]
+
+
+class UnfoldAttention:
+    """Unfolds keys and values into one copy for every query, then multiplies: what people write.
+
+    Rows are unfolded and moved inwards at the borders before columns are, which copies the large tensor once, not
+    twice. The products are einsums whose batch dimensions stand in front, in memory order, so they copy nothing more.
+    """
+
+    def __init__(self, kernel_size: int) -> None:
+        self.kernel_size = kernel_size
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rpb: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Computes attention; see the module."""
+        rows, cols = (_tables(self.kernel_size, size, query.device) for size in query.shape[1:3])
+        keys, values = (self._windows(one, rows.start, cols.start) for one in (key, value))
+        scores = torch.einsum("byxhd,byxhdn->byxhn", query * query.shape[-1] ** -0.5, keys)
+        if rpb is not None:
+            seen = torch.arange(self.kernel_size, device=query.device)
+            row_index = rows.start[:, None] + seen - rows.origin[:, None]
+            col_index = cols.start[:, None] + seen - cols.origin[:, None]
+            bias = rpb[:, row_index[:, None, :, None], col_index[None, :, None, :]]
+            scores = scores + bias.flatten(3).permute(1, 2, 0, 3)
+        return torch.einsum("byxhn,byxhdn->byxhd", scores.softmax(-1), values)
+
+    def _windows(self, tensor: torch.Tensor, row_start: torch.Tensor, col_start: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.unfold(1, self.kernel_size, 1).index_select(1, row_start)
+        return tensor.unfold(2, self.kernel_size, 1).index_select(2, col_start).flatten(-2)
+
+
+class DenseAttention:
+    """torch's attention of all positions to all, under a mask that carries the bias."""
+
+    def __init__(self, kernel_size: int) -> None:
+        self.kernel_size = kernel_size
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rpb: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Computes attention; see the module."""
+        height, width, heads = query.shape[1:4]
+        hidden, row_index, col_index = _dense_tables(self.kernel_size, height, width, query.device)
+        if rpb is None:
+            mask = torch.zeros((), dtype=query.dtype, device=query.device).where(~hidden, -torch.inf)
+        else:
+            bias = rpb.index_select(1, row_index).index_select(2, col_index)
+            bias = bias.unflatten(2, (width, width)).unflatten(1, (height, height)).transpose(2, 3)
+            mask = bias.reshape(heads, height * width, -1).to(query.dtype).masked_fill(hidden, -torch.inf)[None]
+        flat = [one.flatten(1, 2).transpose(1, 2) for one in (query, key, value)]
+        out = functional.scaled_dot_product_attention(flat[0], flat[1], flat[2], attn_mask=mask)
+        return out.transpose(1, 2).reshape(query.shape)
+
+
+class FlexAttention:
+    """torch's compiled FlexAttention in row-major order, the bias looked up for every score. Trains on GPUs only."""
+
+    def __init__(self, kernel_size: int) -> None:
+        from torch.nn.attention import flex_attention
+
+        self.kernel_size = kernel_size
+        self._flex = flex_attention
+        self._attention = torch.compile(flex_attention.flex_attention, dynamic=False)
+        self._block_masks: dict[tuple[int, int], flex_attention.BlockMask] = {}
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rpb: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Computes attention; see the module."""
+        height, width = query.shape[1:3]
+        last = self.kernel_size - 1
+
+        def biased(score, batch, head, query_index, key_index):
+            row = key_index // width - query_index // width + last
+            col = key_index % width - query_index % width + last
+            assert rpb is not None
+            # Scores that the mask hides are computed too; their offsets may lie outside the table.
+            return score + rpb[head, row.clamp(0, 2 * last), col.clamp(0, 2 * last)]
+
+        flat = [one.flatten(1, 2).transpose(1, 2) for one in (query, key, value)]
+        out = self._attention(
+            *flat, score_mod=None if rpb is None else biased, block_mask=self._block_mask(height, width, query.device)
+        )
+        return out.transpose(1, 2).reshape(query.shape)
+
+    def _block_mask(self, height: int, width: int, device: torch.device):
+        if (height, width) not in self._block_masks:
+            row_start, col_start = (_tables(self.kernel_size, size, device).start for size in (height, width))
+
+            def visible(batch, head, query_index, key_index):
+                row = key_index // width - row_start[query_index // width]
+                col = key_index % width - col_start[query_index % width]
+                return (row >= 0) & (row < self.kernel_size) & (col >= 0) & (col < self.kernel_size)
+
+            self._block_masks[height, width] = self._flex.create_block_mask(
+                visible, None, None, height * width, height * width, device=device.type
+            )
+        return self._block_masks[height, width]
+
+
+def _tables(kernel_size: int, size: int, device: torch.device) -> AxisTables:
+    return axis_tables(Neighborhood(kernel_size), size, size, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _dense_tables(
+    kernel_size: int, height: int, width: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which pairs of positions do not see each other (queries, keys), and each axis's bias index of every pair."""
+    hidden, index = [], []
+    for size in (height, width):
+        tables = _tables(kernel_size, size, device)
+        keys = torch.arange(size, device=device)
+        hidden.append((keys < tables.start[:, None]) | (keys >= tables.end[:, None]))
+        index.append((keys - tables.origin[:, None]).clamp(0, 2 * kernel_size - 2).flatten())
+    pairs = hidden[0][:, None, :, None] | hidden[1][None, :, None, :]
+    return pairs.flatten(2, 3).flatten(0, 1), index[0], index[1]
