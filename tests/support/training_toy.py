@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,7 @@ class FaultHook(Hook):
             os.kill(os.getpid(), signal.SIGINT)
         elif self.what == "term_group":
             os.killpg(os.getpgid(0), signal.SIGTERM)
+            time.sleep(0.5)  # a worker that would die of it is dead before the step is over
         else:
             raise ValueError(self.what)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
+from attnzoo.zoo.registry import HOOKS
 from attnzoo.zoo.training import EXIT_PREEMPTED, read_checkpoint, read_scalars
 from attnzoo.zoo.training.distributed import init_distributed
+from attnzoo.zoo.training.placement import bare
 from support.training_toy import build, run_ranks, same, toy_config
 
 # An infinite label-weighted image in one process only: sample 5 of epoch 1.
@@ -79,6 +83,34 @@ def test_a_signal_to_one_process_stops_both_and_they_resume_bit_equal(tmp_path):
     assert not same(ours, theirs)
 
 
+@HOOKS.register_module()
+class StatisticsHook(Hook):
+    """Writes BatchNorm's running mean as an evaluation sees it, and as the step before it left it."""
+
+    def _write(self, runner, when):
+        model: Any = bare(runner.model)
+        torch.save(model.norm.running_mean, f"{runner.work_dir}/{when}_{runner.rank}.pt")
+
+    def after_train_epoch(self, runner):
+        self._write(runner, "trained")
+
+    def before_val_iter(self, runner, batch_idx, data_batch: Any = None):
+        self._write(runner, "evaluated")
+
+
+def test_processes_evaluate_with_the_same_running_statistics(tmp_path):
+    config = config_of(tmp_path, 2, train_cfg__max_epochs=1, custom_hooks=[{"type": "StatisticsHook"}])
+    config["model"]["norm"] = True
+    assert run_ranks(lambda rank: train(config)) == [0, 0]
+    trained, evaluated = (
+        [torch.load(tmp_path / f"{when}_{rank}.pt", weights_only=True) for rank in (0, 1)]
+        for when in ("trained", "evaluated")
+    )
+    assert not torch.equal(*trained)
+    assert torch.equal(*evaluated)
+    assert torch.equal(evaluated[0], trained[0])
+
+
 def test_a_full_disk_ends_all_processes(tmp_path):
     (tmp_path / "run").mkdir()
 
@@ -89,9 +121,12 @@ def test_a_full_disk_ends_all_processes(tmp_path):
             raise checkpoint_hook.CheckpointError("no space left")
 
         checkpoint_hook.write_checkpoint = no_space
-        train(config_of(tmp_path / "run", 2))
+        try:
+            train(config_of(tmp_path / "run", 2))
+        except checkpoint_hook.CheckpointError:
+            raise SystemExit(9) from None  # not because the connection broke
 
-    assert run_ranks(fail) == [1, 1]
+    assert run_ranks(fail) == [9, 9]
 
 
 def test_resuming_with_another_number_of_processes_is_refused(tmp_path):

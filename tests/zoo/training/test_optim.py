@@ -53,6 +53,22 @@ def test_a_wrapper_without_epochs_accumulates_plainly():
         assert wrapper.stepped == (i % 2 == 1)
 
 
+@pytest.mark.parametrize("spoilt", [0, 1])
+def test_one_spoilt_batch_gives_its_whole_window_up_and_no_other(spoilt):
+    model, wrapper = wrapped(accumulative_counts=2)
+    before = model.weight.detach().clone()
+    for i, loss in enumerate(losses(model, 2)):
+        wrapper.update_params(loss() * (torch.nan if i == spoilt else 1.0))
+        assert wrapper.nonfinite == ("loss" if i == spoilt else None)
+    assert torch.equal(model.weight, before)
+    clean, expected = wrapped(accumulative_counts=2)
+    for ours, theirs in zip(losses(model, 2), losses(clean, 2), strict=True):
+        wrapper.update_params(ours())
+        expected.update_params(theirs())
+    assert torch.equal(model.weight, clean.weight)
+    assert not torch.equal(model.weight, before)
+
+
 def test_clipping_by_norm_and_by_value():
     for clip, size in (({"max_norm": 0.5}, None), ({"type": "value", "clip_value": 0.01}, 0.01), (None, None)):
         model, wrapper = wrapped(lr=1.0, clip_grad=clip)
