@@ -116,8 +116,14 @@ class FaultHook(Hook):
         elif self.what == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
         elif self.what == "term_group":
-            os.killpg(os.getpgid(0), signal.SIGTERM)
-            time.sleep(0.5)  # a worker that would die of it is dead before the step is over
+            # From outside, as a scheduler sends it; a worker that would die of it is dead before the step is over.
+            group, outside = os.getpgid(0), os.fork()
+            if not outside:
+                os.setpgid(0, 0)
+                os.killpg(group, signal.SIGTERM)
+                os._exit(0)
+            os.waitpid(outside, 0)
+            time.sleep(0.5)
         else:
             raise ValueError(self.what)
 
