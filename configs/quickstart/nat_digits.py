@@ -3,7 +3,8 @@
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143). The model has
 its architecture with fewer and narrower stages; nobody published it.
 Published: nothing.
-Measured here: see below.
+Measured here: 99.2 % top-1 on the 359 validation images (the best of 20 evaluations, which also chose the checkpoint;
+98.9 % after the last epoch), in 155 s of one core's time.
 
     python tools/make_digits.py
     python tools/train.py configs/quickstart/nat_digits.py --work-dir work_dirs/quickstart
