@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .tables import AxisRule, AxisTables, axis_tables
+from .tables import AxisRule, AxisTables, build_axis_tables
 
 
 def ranged_attention_2d_reference(
@@ -41,8 +41,8 @@ def ranged_attention_2d_reference(
     """
     _, height, width, heads, dim = query.shape
     factor = dim**-0.5 if scale is None else scale
-    row_tables = axis_tables(rows, height, key.shape[1], query.device)
-    col_tables = axis_tables(cols, width, key.shape[2], query.device)
+    row_tables = build_axis_tables(rows, height, key.shape[1], query.device)
+    col_tables = build_axis_tables(cols, width, key.shape[2], query.device)
     group = heads // key.shape[3]
 
     query = query[:, row_tables.query_order][:, :, col_tables.query_order].flatten(1, 2)
@@ -74,9 +74,7 @@ def ranged_attention_2d_reference(
 
 def _slots(tables: AxisTables) -> torch.Tensor:
     """Every key slot that exists or that a range reaches for: (slots,)."""
-    first = min(0, int(tables.start.min()))
-    last = max(tables.num_keys, int(tables.end.max()))
-    return torch.arange(first, last, device=tables.start.device)
+    return torch.arange(*tables.slots, device=tables.start.device)
 
 
 def _visible(tables: AxisTables) -> tuple[torch.Tensor, torch.Tensor]:

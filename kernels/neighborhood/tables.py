@@ -97,6 +97,7 @@ class AxisTables:
         groups: first query slot and number of queries of each run of slots whose windows overlap smoothly (the dilation
             groups). A tile of queries should not reach from one run into the next.
         bias_length: number of bias indices.
+        slots: the first key slot, and one past the last, that is on the map or that a query sees.
     """
 
     query_order: torch.Tensor
@@ -108,6 +109,7 @@ class AxisTables:
     seen_to: torch.Tensor
     groups: tuple[tuple[int, int], ...]
     bias_length: int
+    slots: tuple[int, int]
 
     @property
     def num_queries(self) -> int:
@@ -122,7 +124,9 @@ class AxisTables:
 
 @functools.lru_cache(maxsize=1024)
 def axis_tables(rule: AxisRule, num_queries: int, num_keys: int, device: torch.device | None = None) -> AxisTables:
-    """Builds the tables of one axis; the same arguments give the same object.
+    """Gives the tables of one axis, always the same object for the same arguments.
+
+    Only for code that runs on real tensors: what a tracer's fake tensors are made of must not be kept.
 
     Args:
         rule: which keys a query sees.
@@ -135,20 +139,28 @@ def axis_tables(rule: AxisRule, num_queries: int, num_keys: int, device: torch.d
     """
     if device is not None and device.type != "cpu":
         return _moved(axis_tables(rule, num_queries, num_keys), device)
+    return build_axis_tables(rule, num_queries, num_keys)
+
+
+def build_axis_tables(
+    rule: AxisRule, num_queries: int, num_keys: int, device: torch.device | None = None
+) -> AxisTables:
+    """Builds the tables of one axis anew; arguments and errors as in `axis_tables`."""
     ranges = axis_ranges(rule, num_queries, num_keys)
-    # The device is named because a default device, set by the user, must not end up in the cache.
-    start, end = (torch.tensor(table, dtype=torch.int64, device="cpu") for table in (ranges.start, ranges.end))
-    keys = torch.arange(num_keys, device="cpu")
+    device = device or torch.device("cpu")  # not the default device, which a user may have set
+    start, end = (torch.tensor(table, dtype=torch.int64, device=device) for table in (ranges.start, ranges.end))
+    keys = torch.arange(num_keys, device=device)
     return AxisTables(
-        query_order=torch.tensor(ranges.query_order, dtype=torch.int64, device="cpu"),
-        key_order=torch.tensor(ranges.key_order, dtype=torch.int64, device="cpu"),
+        query_order=torch.tensor(ranges.query_order, dtype=torch.int64, device=device),
+        key_order=torch.tensor(ranges.key_order, dtype=torch.int64, device=device),
         start=start,
         end=end,
-        origin=torch.tensor(ranges.origin, dtype=torch.int64, device="cpu"),
+        origin=torch.tensor(ranges.origin, dtype=torch.int64, device=device),
         seen_from=torch.searchsorted(end, keys, right=True),
         seen_to=torch.searchsorted(start, keys, right=True),
         groups=ranges.groups,
         bias_length=rule.bias_length,
+        slots=(min(0, *ranges.start), max(num_keys, *ranges.end)),
     )
 
 

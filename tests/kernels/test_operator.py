@@ -267,17 +267,22 @@ def test_vmap_loops_over_the_operator():
     assert torch.equal(actual, expected)
 
 
-def test_default_device_and_fake_mode_do_not_poison_tables():
-    """Tables are cached over calls, so nothing of the first call's surroundings may stay in them."""
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_default_device_and_fake_tensors_leave_nothing_behind(backend):
+    """Tables are kept over calls, so nothing of the first call's surroundings may stay in them."""
     query = torch.randn(1, 13, 17, 1, 3)
+
+    def attention(kernel_size):
+        return neighborhood_attention_2d(query, query, query, kernel_size, 2, (3, 2), backend=backend)
+
     with torch.device("meta"):
-        first = neighborhood_attention_2d(query, query, query, (4, 5), 2, (3, 2))
+        first = attention((4, 5))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        neighborhood_attention_2d(query, query, query, (5, 4), 2, (2, 3))
-    assert torch.equal(first, neighborhood_attention_2d(query, query, query, (4, 5), 2, (3, 2)))
-    actual = neighborhood_attention_2d(query, query, query, (5, 4), 2, (2, 3))
-    expected = neighborhood_attention_2d(query, query, query, (5, 4), 2, (2, 3), backend="reference")
-    torch.testing.assert_close(actual, expected)
+        attention((4, 6))
+    for kernel_size in ((4, 5), (4, 6)):
+        expected = neighborhood_attention_2d(query, query, query, kernel_size, 2, (3, 2), backend="reference")
+        torch.testing.assert_close(attention(kernel_size), expected)
+    assert torch.equal(first, attention((4, 5)))
 
 
 def test_triton_on_a_cpu_is_an_error(monkeypatch):

@@ -33,7 +33,7 @@ def test_random_cases(case, chunk_bytes):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(case=attention_cases(extra=24), chunk_bytes=st.sampled_from([1, 4000, 50_000, 1 << 19]))
 def test_many_random_cases(case, chunk_bytes):
     with mock.patch.object(portable, "_CHUNK_BYTES", chunk_bytes):
