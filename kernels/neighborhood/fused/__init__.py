@@ -7,12 +7,11 @@ from typing import Any, cast
 import torch
 
 from ..tables import AxisRule
-from . import launch
+from . import launch, tuning
 from .backward_pass import differentiate
 from .forward_pass import attend, forward_kernel
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_LARGEST_DIM = 256
 
 
 def forward(
@@ -85,9 +84,11 @@ def _check(query: torch.Tensor, value: torch.Tensor) -> None:
             'For these use backend="torch" or "reference".'
         )
     for name, dim in (("query and key", query.shape[4]), ("value", value.shape[4])):
-        if dim > _LARGEST_DIM:
+        largest = tuning.largest_dim(query.dtype)
+        if dim > largest:
             raise ValueError(
-                f'backend="triton" takes dims of up to {_LARGEST_DIM}, but {name} have {dim}. Use backend="torch".'
+                f'backend="triton" takes {query.dtype} dims of up to {largest}, but {name} have {dim}. '
+                'Use backend="torch".'
             )
 
 

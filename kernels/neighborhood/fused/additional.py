@@ -11,6 +11,7 @@ import triton.language as tl
 
 from . import launch
 from .lanes import head_base, load_vectors, offsets, score_gradients, store_vectors
+from .tiles import Grid
 
 
 @triton.jit(do_not_specialize=["query_map", "tokens"])
@@ -155,7 +156,6 @@ def additional_gradients(
         TILE=sizes.tile,
         STEP=sizes.step,
         WIDE=wide,
-        num_warps=sizes.warps,
-        num_stages=sizes.stages,
+        **launch.tuned(sizes, Grid(sizes.tile, 1)),
     )
     return grad_keys, grad_values

@@ -449,8 +449,7 @@ def differentiate(
         ),
         **queries_plan.sizes,
         **options,
-        num_warps=sizes["queries"].warps_for(queries_plan.tile),
-        num_stages=sizes["queries"].stages,
+        **launch.tuned(sizes["queries"], queries_plan.tile),
     )
     launch.run(
         keys_kernel,
@@ -482,8 +481,7 @@ def differentiate(
         **keys_plan.sizes,
         **keys_plan.runs,
         **options,
-        num_warps=sizes["keys"].warps_for(keys_plan.tile),
-        num_stages=sizes["keys"].stages,
+        **launch.tuned(sizes["keys"], keys_plan.tile),
     )
     grad_rpb = grad_additional_keys = grad_additional_values = None
     if rpb is not None:

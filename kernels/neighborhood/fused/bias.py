@@ -310,8 +310,7 @@ def bias_gradient(
         ),
         **plan.sizes,
         **options,
-        num_warps=sizes.warps_for(plan.tile),
-        num_stages=sizes.stages,
+        **launch.tuned(sizes, plan.tile),
     )
     gradient = torch.empty_like(rpb, memory_format=torch.contiguous_format)
     launch.run(

@@ -234,7 +234,6 @@ def attend(
         BIAS_ROWS=bias.size.rows,
         BIAS_COLS=bias.size.cols,
         WIDE=launch.is_wide(query, key, value, out),
-        num_warps=sizes.warps_for(plan.tile),
-        num_stages=sizes.stages,
+        **launch.tuned(sizes, plan.tile),
     )
     return out, lse

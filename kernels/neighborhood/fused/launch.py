@@ -9,6 +9,7 @@ import torch
 import triton
 
 from . import tuning
+from .tiles import Grid
 
 LOG2_E = 1.4426950408889634
 """Turns exponents of e into exponents of 2, for which GPUs have an instruction."""
@@ -41,20 +42,25 @@ def block_dim(dim: int) -> int:
     return max(16, triton.next_power_of_2(dim))
 
 
-def dims(query: torch.Tensor, value: torch.Tensor) -> dict[str, Any]:
-    """What every kernel is compiled for that follows from the operands' vectors and dtype, by parameter name."""
+def dims(query: torch.Tensor, value: torch.Tensor) -> dict[str, int]:
+    """What every kernel is compiled for that follows from the operands' vectors, by parameter name."""
     return {
         "DIM": query.shape[4],
         "DIM_V": value.shape[4],
         "BLOCK_DIM": block_dim(query.shape[4]),
         "BLOCK_DIM_V": block_dim(value.shape[4]),
-        "PRECISION": tuning.precision(query.dtype),
     }
 
 
 def sizes(kernel: str, query: torch.Tensor, value: torch.Tensor) -> tuning.Tuning:
     """How to cut up a kernel for these operands."""
     return tuning.tuning(kernel, query.dtype, max(block_dim(query.shape[4]), block_dim(value.shape[4])))
+
+
+def tuned(sizes: tuning.Tuning, tile: Grid) -> dict[str, Any]:
+    """What a launch takes from the table of sizes, by parameter name; `tile` may be smaller than the table's."""
+    warps = max(1, sizes.warps * tile.rows * tile.cols // sizes.tile)
+    return {"PRECISION": sizes.precision, "num_warps": warps, "num_stages": sizes.stages}
 
 
 def strides(tensor: torch.Tensor | None) -> tuple[int, ...] | None:

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import torch
 
-from .tiles import Grid
-
 
 class Tuning(NamedTuple):
     """How a kernel is cut up.
@@ -17,25 +15,54 @@ class Tuning(NamedTuple):
         step: slots of the other side that it takes at a time.
         warps: warps of a program whose tile is full.
         stages: steps whose loads are under way at a time.
+        precision: how matrix products of float32 are taken, "ieee" or "tf32x3".
     """
 
     tile: int
     step: int
     warps: int
     stages: int
+    precision: str = "ieee"
 
-    def warps_for(self, tile: Grid) -> int:
-        """Warps of a program whose tile may be smaller than the table's."""
-        return max(1, self.warps * tile.rows * tile.cols // self.tile)
+
+# By padded dim, then by kernel, None for those that are not named. float16 and bfloat16 are alike. At dim 32, small
+# tiles waste fewer scores on pairs that do not see each other; from dim 64 on, loading keys weighs more.
+_HALF: dict[int, dict[str | None, Tuning]] = {
+    32: {None: Tuning(32, 32, 2, 2)},
+    64: {None: Tuning(64, 32, 4, 2)},
+    128: {None: Tuning(64, 32, 4, 2), "keys": Tuning(64, 16, 4, 2)},
+    256: {None: Tuning(64, 32, 8, 2)},
+}
+# Three products of tf32 in place of one of float32 err by about 2^-21. They need so many registers that where there are
+# several sums or long vectors, plain float32 arithmetic takes no more instructions and does not spill.
+_FLOAT32: dict[int, dict[str | None, Tuning]] = {
+    32: {
+        None: Tuning(64, 16, 4, 2, "tf32x3"),
+        "forward": Tuning(64, 32, 4, 2, "tf32x3"),
+        "queries": Tuning(64, 32, 4, 2, "tf32x3"),
+        "bias": Tuning(32, 32, 4, 2),
+    },
+    64: {
+        None: Tuning(32, 16, 4, 2, "tf32x3"),
+        "forward": Tuning(64, 32, 4, 2, "tf32x3"),
+        "bias": Tuning(32, 32, 4, 2),
+    },
+    128: {
+        None: Tuning(16, 16, 4, 2, "tf32x3"),
+        "forward": Tuning(32, 16, 4, 2, "tf32x3"),
+        "queries": Tuning(32, 32, 8, 2),
+        "bias": Tuning(32, 32, 4, 2),
+    },
+}
+
+
+def largest_dim(dtype: torch.dtype) -> int:
+    """The largest dim that the kernels take."""
+    return max(_FLOAT32 if dtype == torch.float32 else _HALF)
 
 
 def tuning(kernel: str, dtype: torch.dtype, dim: int) -> Tuning:
     """Looks up a kernel's sizes: "forward", "queries", "keys", "bias" or "additional"; `dim` is padded."""
-    if dtype != torch.float32 and dim <= 32:
-        return Tuning(32, 32, 2, 2)
-    return Tuning(64, 32, 4, 2)
-
-
-def precision(dtype: torch.dtype) -> str:
-    """How matrix products are taken: float32 as three products of tf32, which keep 21 of the 24 bits."""
-    return "tf32x3" if dtype == torch.float32 else "ieee"
+    table = _FLOAT32 if dtype == torch.float32 else _HALF
+    kernels = table[min(known for known in table if known >= dim)]
+    return kernels.get(kernel, kernels[None])

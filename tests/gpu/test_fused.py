@@ -1,0 +1,80 @@
+"""The fused kernels on a GPU: published cases, every rule, half precision, memory, the same results each time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from attnzoo.kernels import neighborhood_attention_2d
+from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood
+from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
+from support.kernel_cases import PACK_CASES, check_pack_case
+
+pytestmark = pytest.mark.gpu
+
+_TOLERANCES = [(torch.float32, 1e-5), (torch.float16, 3e-3), (torch.bfloat16, 2e-2)]
+_SEVEN = Axis(Neighborhood(7), 29, 29)
+_HALO = Axis(Blocks(8, 3), 32, 32)
+_CASES = {
+    "neighborhood": AttentionCase(_SEVEN, _SEVEN, 2, 2, 1, 32, 32, True),
+    "dilated_shared_keys": AttentionCase(Axis(Neighborhood(5, 1, 4), 45, 45), _SEVEN, 2, 2, 2, 48, 20, True, 70),
+    "causal_stride": AttentionCase(Axis(Neighborhood(6, 4, 2, True), 30, 30), _SEVEN, 1, 2, 1, 64, 64),
+    "halo": AttentionCase(_HALO, Axis(Blocks(8, 3, 2), 16, 32), 2, 2, 1, 16, 64, True),
+    "clipped_halo": AttentionCase(Axis(Blocks(14, 5, clip=True), 28, 28), _HALO, 1, 2, 1, 128, 128, True),
+    "windows": AttentionCase(Axis(Blocks(7), 28, 28), Axis(Blocks(12), 24, 24), 2, 3, 1, 96, 96, True),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), _TOLERANCES, ids=str)
+@pytest.mark.parametrize("case", PACK_CASES, ids=lambda case: case["name"])
+def test_published(case, dtype, tolerance):
+    check_pack_case(case, "triton", dtype, tolerance, device="cuda")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), _TOLERANCES, ids=str)
+@pytest.mark.parametrize("case", _CASES.values(), ids=_CASES.keys())
+def test_rules(case, dtype, tolerance):
+    check_case(case, "triton", dtype, tolerance, device="cuda")
+
+
+@pytest.mark.parametrize("dim", [16, 24, 32, 64, 80, 128, 256])
+@pytest.mark.parametrize(("dtype", "tolerance"), _TOLERANCES, ids=str)
+def test_dims(dim, dtype, tolerance):
+    if dtype == torch.float32 and dim > 128:
+        dim = 127
+    axis = Axis(Neighborhood(5), 18, 18)
+    check_case(AttentionCase(axis, axis, 1, 1, 2, dim, dim, True, 5), "triton", dtype, tolerance, device="cuda")
+
+
+@settings(max_examples=50, deadline=None)
+@given(case=attention_cases(extra=24))
+def test_random_cases(case):
+    check_case(case, "triton", torch.float32, 2e-5, device="cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_same_each_time(dtype):
+    case = AttentionCase(Axis(Neighborhood(7), 56, 56), Axis(Neighborhood(7, 1, 8), 56, 56), 4, 2, 2, 32, 32, True, 9)
+    operands = case.operands(dtype, "cuda")
+    first = case.results(operands, "triton", dtype)
+    for _ in range(3):
+        for name, tensor in case.results(operands, "triton", dtype).items():
+            assert torch.equal(tensor, first[name]), name
+
+
+def test_memory_grows_with_the_map_and_no_more():
+    def peak(size: int) -> int:
+        query, key, value = (
+            torch.randn(1, size, size, 4, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+        )
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        neighborhood_attention_2d(query, key, value, 7, backend="triton").sum().backward()
+        return torch.cuda.max_memory_allocated() - before
+
+    peak(64)
+    small, large = peak(64), peak(256)
+    # Output, its gradient and three gradients are 5 times the size of the query; the logarithms are small.
+    assert large < 7 * 256 * 256 * 4 * 32 * 2
+    assert large < 18 * small

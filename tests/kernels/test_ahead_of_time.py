@@ -1,0 +1,67 @@
+"""The fused kernels compiled for GPUs: they compile, nothing spills where it must not, shared memory suffices."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from attnzoo.kernels.neighborhood.fused import launch
+from attnzoo.kernels.neighborhood.fused.forward_pass import forward_kernel
+from support.ahead_of_time import compile_kernels
+
+pytestmark = pytest.mark.skipif(
+    launch.is_interpreted(forward_kernel), reason="compilation needs a process without TRITON_INTERPRET"
+)
+
+_FORWARD = {"forward_kernel"}
+_BACKWARD = {"queries_kernel", "keys_kernel"}
+_BIAS = {"pad_kernel", "bias_kernel", "fold_kernel"}
+# Bytes of shared memory that a program may have.
+_SHARED = {80: 163 * 1024, 90: 227 * 1024}
+
+
+def _check(arch: int, dtype: torch.dtype, dim: int, kernels: set[str], **options) -> None:
+    found = compile_kernels(arch, dtype, dim, **options)
+    assert set(found) == kernels
+    for name, needed in found.items():
+        assert needed.spilled == 0, f"{name}: {needed}"
+        assert needed.shared <= _SHARED[arch], f"{name}: {needed}"
+        assert 0 < needed.registers <= 255, f"{name}: {needed}"
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+def test_training_with_bias(arch):
+    _check(arch, torch.bfloat16, 32, _FORWARD | _BACKWARD | _BIAS)
+
+
+def test_inference_in_float32():
+    _check(80, torch.float32, 32, _FORWARD, has_rpb=False, backward=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "dtype", "dim"),
+    list(itertools.product((80, 90), (torch.bfloat16, torch.float16, torch.float32), (32, 64, 128))),
+)
+def test_every_dtype_and_dim(arch, dtype, dim):
+    _check(arch, dtype, dim, _FORWARD | _BACKWARD, has_rpb=False)
+    _check(arch, dtype, dim, _FORWARD | _BACKWARD | _BIAS)
+    _check(arch, dtype, dim, _FORWARD | _BACKWARD | {"additional_kernel"}, has_rpb=False, tokens=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kernel_size", [2, 3, 5, 13, 28])
+@pytest.mark.parametrize("dim", [16, 24, 32])
+def test_every_kernel_size(dtype, kernel_size, dim):
+    _check(90, dtype, dim, _FORWARD | _BACKWARD | _BIAS, kernel_size=kernel_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+def test_dim_256_fits(arch):
+    for needed in compile_kernels(arch, torch.bfloat16, 256).values():
+        assert needed.spilled <= 16
+        assert needed.shared <= _SHARED[arch]
