@@ -56,7 +56,7 @@ _MAP = torch.randn(2, 9, 8, 4, 6)
         ),
         ({"kernel_size": 3, "backend": "tritn"}, "There is no backend 'tritn'. Did you mean 'triton'"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):

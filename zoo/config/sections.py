@@ -83,7 +83,6 @@ DATALOADER = Keys(
         "sampler": Typed("DATA_SAMPLERS", supplied=("dataset",)),
         "batch_sampler": Typed("DATA_SAMPLERS", supplied=("sampler", "batch_size")),
         "collate_fn": Typed("FUNCTIONS", called=True),
-        "num_batch_per_epoch": int | None,
     },
     required=("batch_size", "dataset", "sampler"),
 )
