@@ -93,32 +93,49 @@ def _backward_shapes(
     return tuple(query.new_empty(0) if one is None else one.new_empty(one.shape) for one in operands)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:6], *output)
-    ctx.settings = inputs[6:]
+class _Forward(torch.autograd.Function):
+    """Autograd's boundary. `torch.library.register_autograd` would do, at twice the time a call."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.set_materialize_grads(False)
+        with torch._C._AutoDispatchBelowAutograd():
+            results = torch.ops.attnzoo.ranged_attention_2d.default(*arguments)
+        ctx.save_for_backward(*arguments[:6], *results)
+        ctx.settings = arguments[6:]
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> tuple[Any, ...]:
+        grad_out, grad_lse = grad_outputs
+        *operands, out, lse = ctx.saved_tensors
+        if grad_out is None:
+            grad_out = torch.zeros_like(out)
+        gradients = torch.ops.attnzoo.ranged_attention_2d_backward.default(
+            grad_out, grad_lse, *operands, out, lse, *ctx.settings
+        )
+        present = (None if operand is None else gradient for operand, gradient in zip(operands, gradients, strict=True))
+        return (*present, None, None, None, None)
 
 
-def _differentiate(ctx: Any, grad_out: torch.Tensor | None, grad_lse: torch.Tensor | None) -> tuple[Any, ...]:
-    *operands, out, lse = ctx.saved_tensors
-    if grad_out is None:
-        grad_out = torch.zeros_like(out)
-    gradients = torch.ops.attnzoo.ranged_attention_2d_backward.default(
-        grad_out, grad_lse, *operands, out, lse, *ctx.settings
-    )
-    present = (None if operand is None else gradient for operand, gradient in zip(operands, gradients, strict=True))
-    return (*present, None, None, None, None)
+class _Backward(torch.autograd.Function):
+    """Ends differentiation with a message, where torch would go on without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[torch.Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.attnzoo.ranged_attention_2d_backward.default(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> Any:
+        raise RuntimeError(
+            "Ranged attention's backward pass cannot be differentiated again. For second derivatives use "
+            'backend="reference", which can (and needs memory for all pairs of positions).'
+        )
 
 
-def _refuse(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
-    raise RuntimeError(
-        "Ranged attention's backward pass cannot be differentiated again. "
-        'For second derivatives use backend="reference", which can (and needs memory for all pairs of positions).'
-    )
-
-
-torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)
-torch.library.register_autograd(_BACKWARD, _refuse)
+torch.library.impl(_FORWARD, "Autograd", lambda *arguments: _Forward.apply(*arguments))
+torch.library.impl(_BACKWARD, "Autograd", lambda *arguments: _Backward.apply(*arguments))
 
 
 def _implementation(query: torch.Tensor, backend: str) -> Any:

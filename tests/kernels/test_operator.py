@@ -267,6 +267,13 @@ def test_vmap_loops_over_the_operator():
     assert torch.equal(actual, expected)
 
 
+def test_function_transforms_that_differentiate_are_refused():
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda query: neighborhood_attention_2d(query, query, query, 3).sum())(
+            torch.randn(1, 5, 5, 1, 2)
+        )
+
+
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 def test_default_device_and_fake_tensors_leave_nothing_behind(backend):
     """Tables are kept over calls, so nothing of the first call's surroundings may stay in them."""
