@@ -63,6 +63,15 @@ def test_the_same_each_time(dtype):
             assert torch.equal(tensor, first[name]), name
 
 
+def test_no_images():
+    query = torch.randn(0, 9, 9, 2, 32, device="cuda", requires_grad=True)
+    rpb = torch.randn(2, 5, 5, device="cuda", requires_grad=True)
+    out = neighborhood_attention_2d(query, query, query, 3, rpb=rpb, backend="triton")
+    assert out.shape == query.shape
+    _, grad_rpb = torch.autograd.grad(out.sum(), (query, rpb))
+    assert not grad_rpb.any()
+
+
 def test_memory_grows_with_the_map_and_no_more():
     def peak(size: int) -> int:
         query, key, value = (

@@ -407,7 +407,7 @@ def differentiate(
         **launch.dims(query, value),
         "BIAS_ROWS": bias.size.rows,
         "BIAS_COLS": bias.size.cols,
-        "WIDE": launch.is_wide(query, key, value, out, grad_out),
+        "WIDE": launch.is_wide(query, key, value, out, grad_out, grad_query, grad_key, grad_value),
     }
     group, scale = heads // key.shape[3], scale * launch.LOG2_E
     maps = (tuple(query_map), tuple(key_map))

@@ -66,7 +66,7 @@ def pad_bias(rpb: torch.Tensor | None, *plans: LaunchPlan) -> PaddedBias:
     launch.run(
         pad_kernel,
         (rpb.shape[0],),
-        (rpb, table, rpb.stride(), tuple(rpb.shape[1:]), low),
+        (rpb, table, rpb.stride(), tuple(rpb.shape[1:]), tuple(low)),
         ROWS=size.rows,
         COLS=size.cols,
         BLOCK=1024,

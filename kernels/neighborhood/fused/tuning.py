@@ -39,19 +39,20 @@ _FLOAT32: dict[int, dict[str | None, Tuning]] = {
     32: {
         None: Tuning(64, 16, 4, 2, "tf32x3"),
         "forward": Tuning(64, 32, 4, 2, "tf32x3"),
-        "queries": Tuning(64, 32, 4, 2, "tf32x3"),
         "bias": Tuning(32, 32, 4, 2),
     },
     64: {
         None: Tuning(32, 16, 4, 2, "tf32x3"),
         "forward": Tuning(64, 32, 4, 2, "tf32x3"),
+        "keys": Tuning(32, 16, 8, 2, "tf32x3"),
         "bias": Tuning(32, 32, 4, 2),
     },
     128: {
-        None: Tuning(16, 16, 4, 2, "tf32x3"),
+        None: Tuning(32, 16, 8, 2),
         "forward": Tuning(32, 16, 4, 2, "tf32x3"),
-        "queries": Tuning(32, 32, 8, 2),
+        "keys": Tuning(16, 16, 8, 2, "tf32x3"),
         "bias": Tuning(32, 32, 4, 2),
+        "additional": Tuning(32, 32, 8, 2),
     },
 }
 

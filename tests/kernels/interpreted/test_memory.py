@@ -112,14 +112,14 @@ def test_invisible_keys_do_not_matter():
 def test_offsets_beyond_32_bits():
     """Rows 2^30 elements apart: of the 4 GiB only what is used ever becomes memory."""
     axis = Axis(Neighborhood(2), 3, 3)
-    case = AttentionCase(axis, axis, dim=16, dim_v=16)
-    operands = [one for one in _operands(case) if one is not None]
+    case = AttentionCase(axis, axis, dim=16, dim_v=16, has_rpb=True, tokens=2)
+    *operands, rpb, tokens, token_values = [one.half() for one in _operands(case)]
     storage = torch.empty(2**31 + 2**12, dtype=torch.float16)
     far = storage.as_strided((3, 1, 3, 3, 1, 16), (256, 0, 2**30, 32, 16, 1))
     far.copy_(torch.stack(operands))
     assert launch.is_wide(far[0])
-    near = [one.half() for one in operands]
-    _assert_equal(_run([*far, None, None, None], case), _run([*near, None, None, None], case))
+    rest = (rpb, tokens, token_values)
+    _assert_equal(_run([*far, *rest], case), _run([*operands, *rest], case))
 
 
 def test_no_images_and_no_tokens():
