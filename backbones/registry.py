@@ -181,6 +181,21 @@ def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
     return entry_point
 
 
+def model_arguments(name: str) -> frozenset[str] | None:
+    """Names the arguments that a model takes, as far as signatures tell.
+
+    Args:
+        name: of a model, without a tag.
+
+    Returns:
+        Those of its entry point and of the class that it builds; None where any name may be given.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return _arguments_of(inspect.unwrap(_entry(name).build))
+
+
 @functools.cache
 def _arguments_of(build: Callable[..., Any]) -> frozenset[str] | None:
     """Names the arguments of an entry point and of the class it returns; None where any name may be given."""

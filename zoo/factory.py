@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import logging
 import os
-import sys
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +19,7 @@ from ..backbones.registry import (
     is_model,
     list_families,
     list_models,
+    model_arguments,
     model_entrypoint,
     split_model_name_tag,
 )
@@ -181,44 +179,12 @@ def resolve_pretrained_cfg(
     return dataclasses.replace(base, **{**fields, "architecture": name}), state_dict
 
 
-def model_arguments(name: str) -> list[str]:
-    """Names the arguments that a model takes besides those of `create_model`, as far as signatures tell.
-
-    Args:
-        name: of a model.
-
-    Returns:
-        Those of its entry point and of the class that it builds; an empty list where the class takes anything.
-
-    Raises:
-        ValueError: there is no such model.
-    """
-    return list(_arguments_of(inspect.unwrap(model_entrypoint(name))))
-
-
-@functools.cache
-def _arguments_of(build: Any) -> tuple[str, ...]:
-    module = sys.modules[build.__module__]
-    built = typing.get_type_hints(build, vars(module)).get("return")
-    names: list[str] = []
-    for function in (build, getattr(built, "__init__", None)):
-        if function is None:
-            return ()
-        for parameter in list(inspect.signature(function).parameters.values()):
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD and function is not build:
-                return ()
-            if parameter.name != "self" and parameter.kind not in (
-                inspect.Parameter.VAR_KEYWORD,
-                inspect.Parameter.VAR_POSITIONAL,
-            ):
-                names.append(parameter.name)
-    return tuple(dict.fromkeys(names))
-
-
 def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     allowed = model_arguments(name)
+    if allowed is None:
+        return
     for argument in arguments:
-        if allowed and argument not in allowed:
+        if argument not in allowed:
             general = [name for name in inspect.signature(create_model).parameters if name != "kwargs"]
             raise ValueError(unknown_name(f"argument of {name}", argument, {*allowed, *general}, most=60))
 

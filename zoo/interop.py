@@ -20,8 +20,9 @@ from ..backbones.registry import (
     get_tags,
     list_families,
     list_models,
+    model_arguments,
 )
-from .factory import create_model, model_arguments
+from .factory import create_model
 from .weights import CheckpointError, extract_state_dict
 
 PREFIX = "attnzoo_"
@@ -29,6 +30,8 @@ PREFIX = "attnzoo_"
 _TIMM_FIELDS = {field.name for field in dataclasses.fields(TimmCfg)}
 _registered: dict[str, str] = {}  # names in timm's registry, and ours
 
+# What `create_model` takes for every model.
+_GENERAL = ("in_chans", "num_classes", "features_only", "out_indices", "drop_path_rate")
 # What timm's scripts pass to every model at its neutral value, whether the model knows it or not.
 _NEUTRAL = {"drop_rate": 0.0, "drop_path_rate": 0.0, "drop_block_rate": 0.0}
 
@@ -101,7 +104,7 @@ def _entry_point(full_name: str, name: str) -> Callable[..., nn.Module]:
         **kwargs: Any,
     ) -> nn.Module:
         kwargs.pop("pretrained_model_args", None)  # timm's record of how a hub model was built
-        known = {*model_arguments(name), "in_chans", "num_classes", "features_only", "out_indices", "drop_path_rate"}
+        known = {*(model_arguments(name) or ()), *_GENERAL}
         kwargs = {key: value for key, value in kwargs.items() if key in known or _NEUTRAL.get(key, ...) != value}
         if isinstance(pretrained_cfg, TimmCfg):
             pretrained_cfg = dataclasses.asdict(pretrained_cfg)

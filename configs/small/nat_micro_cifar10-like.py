@@ -20,9 +20,9 @@ model = dict(
     type="Classifier",
     backbone=dict(
         type="nat_mini",
-        depths=(2, 3, 2),
-        embed_dims=(64, 128, 192),
-        num_heads=(2, 4, 6),
+        depths=(1, 2, 2),
+        embed_dims=(48, 96, 192),
+        num_heads=(2, 4, 8),
         kernel_size=5,
         mlp_ratio=2.0,
         stem_stride=2,
@@ -48,7 +48,7 @@ train_dataloader = dict(
             type="SmallImageTrain",
             size=32,
             padding=4,
-            rand_augment="rand-m9-n2-mstd0.5-inc1",
+            rand_augment="rand-m5-n1-mstd0.5-inc1",
             mean=_mean,
             std=_std,
         ),
@@ -72,16 +72,16 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(
     type="WarmupCosine", warmup_epochs=5, warmup_lr=1e-5, min_lr=1e-5, cooldown_epochs=2, warmup_prefix=True
 )
 auto_scale_lr = dict(enable=False, base_batch_size=64)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=60, val_interval=5)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=76, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=2))
-custom_hooks = [dict(type="EMAHook", decay=0.995, warmup=True)]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=4, max_keep_ckpts=2))
+custom_hooks = [dict(type="EMAHook", decay=0.998, warmup=True)]
