@@ -38,12 +38,12 @@ _HALF: dict[int, dict[str | None, Tuning]] = {
 _FLOAT32: dict[int, dict[str | None, Tuning]] = {
     32: {
         None: Tuning(64, 16, 4, 2, "tf32x3"),
-        "forward": Tuning(64, 32, 4, 2, "tf32x3"),
+        "forward": Tuning(32, 16, 2, 2, "tf32x3"),
+        "queries": Tuning(32, 16, 2, 2, "tf32x3"),
         "bias": Tuning(32, 32, 4, 2),
     },
     64: {
         None: Tuning(32, 16, 4, 2, "tf32x3"),
-        "forward": Tuning(64, 32, 4, 2, "tf32x3"),
         "keys": Tuning(32, 16, 8, 2, "tf32x3"),
         "bias": Tuning(32, 32, 4, 2),
     },
