@@ -11,8 +11,6 @@ from PIL import Image
 
 from attnzoo.tools import make_digits as tool
 
-pytest.importorskip("sklearn")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -5,7 +5,7 @@ import mmengine.registry as roots
 import pytest
 from mmengine.registry import DefaultScope
 
-from attnzoo.zoo import registry
+from attnzoo.zoo import factory, registry
 from attnzoo.zoo.registry import DATA_SAMPLERS, MODELS
 
 
@@ -56,7 +56,6 @@ def test_a_config_without_type_says_so():
 
 
 def test_backbones_are_types_of_models_and_go_through_create_model(monkeypatch):
-    factory = pytest.importorskip("attnzoo.zoo.factory")
     calls = []
     monkeypatch.setattr(factory, "create_model", lambda name, **kwargs: calls.append((name, kwargs)))
     MODELS.build({"type": "nat_mini", "num_classes": 10, "checkpoint_path": "x.pth"})

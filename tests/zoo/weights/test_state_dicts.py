@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import EMAHook
+from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
 from attnzoo.zoo.weights import CheckpointError, extract_state_dict, find_state_dict
@@ -83,16 +85,14 @@ def test_mmengine_exchanges_raw_and_averaged_weights_when_it_saves() -> None:
 
 
 def test_mmengine_really_does_so() -> None:
-    hooks = pytest.importorskip("mmengine.hooks")
-    averaged = pytest.importorskip("mmengine.model").ExponentialMovingAverage
     layer = nn.Linear(2, 2, bias=False)
     model = nn.ModuleDict({"backbone": layer})
-    hook = hooks.EMAHook()
-    hook.ema_model = averaged(model)
+    hook = EMAHook()
+    hook.ema_model = ExponentialMovingAverage(model)
     hook.src_model = model
     with torch.no_grad():
         layer.weight.fill_(1.0)
-        hook.ema_model.module["backbone"].weight.fill_(5.0)
+        hook.ema_model.module.get_submodule("backbone").get_parameter("weight").fill_(5.0)
     checkpoint = {"state_dict": model.state_dict(), "ema_state_dict": hook.ema_model.state_dict()}
     hook._swap_ema_state_dict(checkpoint)
     assert extract_state_dict(checkpoint, True)["weight"].unique().tolist() == [5.0]
