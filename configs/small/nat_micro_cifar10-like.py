@@ -3,7 +3,7 @@ r"""A NAT of 0.99 M parameters for small pictures in folders, as CIFAR-10's: 32x
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143). The model has
 its architecture with fewer and narrower stages and smaller windows; nobody published it.
 Published: nothing.
-Measured here, on a 5,000-image subset of CIFAR-10 (500 training and 100 validation images a class) and two cores of an
+Measured here: on a 5,000-image subset of CIFAR-10 (500 training and 100 validation images a class) and two cores of an
 AMD EPYC: 58.3 % top-1 after 64 epochs (17 minutes), 59.3 % after 76 (20 minutes), with averaged weights.
 
 The folder is data/cifar10, or what the environment variable CIFAR10 names, with train/<class>/*.png and
