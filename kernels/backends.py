@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -14,8 +14,15 @@ from ..names import unknown_name
 BACKENDS = ("auto", "triton", "torch", "reference")
 """`triton`: the fused GPU kernels. `torch`: plain PyTorch, for CPUs and export. `reference`: the definition, slow."""
 
-_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("attnzoo_plain_operators", default=False)
-_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("attnzoo_backend", default=None)
+
+class _Choice(threading.local):
+    """What the context managers below chose in this thread; torch.compile of torch 2.11 cannot read a ContextVar."""
+
+    backend: str | None = None
+    plain: bool = False
+
+
+_choice = _Choice()
 
 
 @contextlib.contextmanager
@@ -27,11 +34,12 @@ def use_backend(backend: str) -> Iterator[None]:
     Raises:
         ValueError: if there is no such backend.
     """
-    token = _chosen.set(_checked(backend))
+    before = _choice.backend
+    _choice.backend = _checked(backend)
     try:
         yield
     finally:
-        _chosen.reset(token)
+        _choice.backend = before
 
 
 def requested_backend(backend: str) -> str:
@@ -42,7 +50,7 @@ def requested_backend(backend: str) -> str:
     """
     if _checked(backend) != "auto":
         return backend
-    return _chosen.get() or _checked(os.environ.get("ATTNZOO_BACKEND", "auto"), "ATTNZOO_BACKEND")
+    return _choice.backend or _checked(os.environ.get("ATTNZOO_BACKEND", "auto"), "ATTNZOO_BACKEND")
 
 
 @contextlib.contextmanager
@@ -52,16 +60,17 @@ def plain_operators() -> Iterator[None]:
     For exporters and compilers that know no operators but torch's; slower than the operator it replaces. ONNX export
     does so by itself. backend="reference" goes before it.
     """
-    token = _plain.set(True)
+    before = _choice.plain
+    _choice.plain = True
     try:
         yield
     finally:
-        _plain.reset(token)
+        _choice.plain = before
 
 
 def plain_operators_requested() -> bool:
     """Whether operations are to consist of torch's own operators: inside `plain_operators` or an ONNX export."""
-    return _plain.get() or torch.onnx.is_in_onnx_export()
+    return _choice.plain or torch.onnx.is_in_onnx_export()
 
 
 def _checked(backend: str, kind: str = "backend") -> str:

@@ -196,7 +196,8 @@ def _warn_once(problem: str) -> None:
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
     """The dtype that autocast gives to products on a kind of device; None where it is off or unknown (meta)."""
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    # Not torch.amp.is_autocast_available, which torch.compile of torch 2.11 cannot trace.
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None
 
