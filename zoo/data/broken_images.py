@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 
 from ..registry import HOOKS
+from ..reports.files import write_json
 
 
 @HOOKS.register_module()
@@ -56,6 +56,4 @@ class BrokenImagesHook(Hook):
         entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         entries = [entry for entry in entries if entry["epoch"] < epoch]
         entries.append({"epoch": epoch, "count": total, "paths": dict(sorted(counts.items()))})
-        temporary = file.with_name(f"{file.name}.tmp")
-        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        os.replace(temporary, file)
+        write_json(file, entries, indent=1)
