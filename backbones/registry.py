@@ -32,7 +32,7 @@ UNTRAINED = "untrained"
 """Tag of a model for which no weights were published."""
 
 _PACKAGE = __name__.rpartition(".")[0]
-_SHARED_MODULES = {"layers", "registry"}
+_SHARED_MODULES = {"channel_attention", "convolution", "layers", "registry"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,10 @@ class PretrainedCfg:
         classifier: our name of the classifier, without ".weight".
         pool_size: height and width of the last feature map at `input_size`.
         license: SPDX identifier, lower case as timm has them, or a sentence.
-        top1: published top-1 accuracy on ImageNet-1K's validation set in percent; None where none was published.
+        test_input_size: a larger size that the weights were published to be better at; None where there is none.
+        test_crop_pct: `crop_pct` at that size.
+        top1: published top-1 accuracy on ImageNet-1K's validation set in percent, at `test_input_size` where there is
+            one, else at `input_size`; None where none was published.
         paper: title.
         paper_url: where to read it.
         origin_url: where the official code is.
@@ -88,6 +91,8 @@ class PretrainedCfg:
     classifier: str | tuple[str, ...] | None = "head.fc"
     pool_size: tuple[int, int] | None = None
     license: str | None = None
+    test_input_size: tuple[int, int, int] | None = None
+    test_crop_pct: float | None = None
     top1: float | None = None
     paper: str | None = None
     paper_url: str | None = None
