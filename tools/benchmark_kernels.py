@@ -8,27 +8,19 @@ operands, as torch's allocators report it to the profiler (CPU) or count it (GPU
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler otherwise writes to stderr at every start
-
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from attnzoo.kernels import neighborhood_attention_2d
 from attnzoo.tools.arguments import user_errors
 from attnzoo.tools.attention_baselines import Attention, DenseAttention, FlexAttention, UnfoldAttention
+from attnzoo.tools.measuring import DTYPES, TOLERANCE, device_name, medians, peak_memory
 from attnzoo.zoo.reports.files import write_json
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _STAGE_HEADS = {56: 2, 28: 4, 14: 8, 7: 16}
 _GRADIENTS = ("query", "key", "value", "rpb")
 
@@ -37,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtype", default=None, choices=_DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
+    parser.add_argument("--dtype", default=None, choices=DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
     parser.add_argument("--batch-size", type=int, default=None, help="images (default: 8 on a CPU, 64 on a GPU)")
     parser.add_argument("--kernel-size", type=int, default=7)
     parser.add_argument("--dim", type=int, default=32, help="channels of a head")
@@ -60,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with user_errors() as outcome:
         device = torch.device(args.device)
-        dtype = _DTYPES[args.dtype or ("float32" if device.type == "cpu" else "bfloat16")]
+        dtype = DTYPES[args.dtype or ("float32" if device.type == "cpu" else "bfloat16")]
         batch_size = args.batch_size or (8 if device.type == "cpu" else 64)
         torch.set_num_threads(args.threads)
         report: dict[str, Any] = {
@@ -152,7 +144,7 @@ def measure(
             actual = training()
             if has_bias not in expected:
                 expected[has_bias] = _exactly(operands, upstream, has_bias, kernel_size)
-            if not _agree(actual, expected[has_bias], _TOLERANCE[dtype]):
+            if not _agree(actual, expected[has_bias], TOLERANCE[dtype]):
                 rows[name] = {"error": "disagrees"}
                 continue
             del actual
@@ -173,44 +165,6 @@ def measure(
     return rows
 
 
-def medians(runs: dict[str, Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, float]:
-    """Times functions by turns and takes each one's median, in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
-        for name, run in runs.items():
-            elapsed = _cpu_time(run) if device.type == "cpu" else _gpu_time(run)
-            if turn:  # the first one warms up
-                times[name].append(elapsed)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
-    """The most bytes that tensors made by a function, and returned by it, hold at a time."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        result = run()
-    del result
-    kineto = record.profiler
-    assert kineto is not None
-    assert kineto.kineto_results is not None
-    events: list[Any] = kineto.kineto_results.events()
-    changes = [
-        (event.start_ns(), event.nbytes())
-        for event in events
-        if event.name() == "[memory]" and event.device_type().name == "CPU"
-    ]
-    now = most = 0
-    for _, change in sorted(changes, key=lambda one: one[0]):
-        now += change
-        most = max(most, now)
-    return most
-
-
 def print_table(size: int, heads: int, rows: dict[str, dict[str, Any]]) -> None:
     """Prints a map's measurements; ratios are against the first row."""
     print(f"\n{size}x{size}, {heads} heads")
@@ -226,16 +180,6 @@ def print_table(size: int, heads: int, rows: dict[str, dict[str, Any]]) -> None:
         for phase in ("forward_bytes", "train_bytes"):
             cells.append(f"{row[phase] / 1e6:10.1f}" if phase in row else " " * 10)
         print(f"{name:24}{''.join(cells)}")
-
-
-def device_name(device: torch.device) -> str:
-    """The processor's name, as its maker gives it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def _runs(
@@ -286,26 +230,6 @@ def _copy(like: torch.Tensor, count: int) -> Callable[[], None]:
             target.copy_(source)
 
     return copy
-
-
-def _cpu_time(run: Callable[[], Any]) -> float:
-    start = time.process_time()
-    result = run()
-    elapsed = time.process_time() - start
-    del result
-    return elapsed * 1e3
-
-
-def _gpu_time(run: Callable[[], Any], calls: int = 10) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    run()  # what the previous function left in the caches and on the queue
-    torch.cuda.synchronize()
-    start.record()
-    for _ in range(calls):
-        run()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / calls
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ _SOURCES = ("file", "url", "hf_hub_id")
 _FIELDS = {field.name for field in dataclasses.fields(PretrainedCfg)}
 # Fields of timm's configurations that say nothing here; "state_dict" does, and is taken out before.
 _TIMM_FIELDS = {
-    "source", "custom_load", "test_input_size", "min_input_size", "test_crop_pct", "test_pool_size", "label_offset",
-    "label_names", "label_descriptions", "description", "paper_name", "paper_ids", "notes",
+    "source", "custom_load", "min_input_size", "test_pool_size", "label_offset", "label_names", "label_descriptions",
+    "description", "paper_name", "paper_ids", "notes",
 }  # fmt: skip
 
 

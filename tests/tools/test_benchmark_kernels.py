@@ -9,7 +9,8 @@ import torch
 
 from attnzoo.tools import benchmark_kernels
 from attnzoo.tools.attention_baselines import DenseAttention, UnfoldAttention
-from attnzoo.tools.benchmark_kernels import main, peak_memory
+from attnzoo.tools.benchmark_kernels import main
+from attnzoo.tools.measuring import peak_memory
 
 
 def test_report_holds_every_way(tmp_path, capsys):
