@@ -205,6 +205,8 @@ class Backbone(nn.Module):
         num_features: channels of the last map.
         head_hidden_size: channels that the classifier sees.
         feature_info: one dict a stage: num_chs (channels), reduction (stride in pixels), module (name).
+        stem_is_level: whether the stem's map comes before the stages' in `feature_info`, as in ResNets at stride 2;
+            then it is index 0 wherever stages are chosen by index.
         min_input_size: least height and width of an image in pixels.
         output_norm: makes the norm of a map that `FeatureMaps` returns from its channels; None for maps without norms.
         is_isotropic: whether all stages have one resolution and width, so that the norm fits each of their maps.
@@ -224,6 +226,7 @@ class Backbone(nn.Module):
     min_input_size: int = 1
     output_norm: Callable[[int], nn.Module] | None = None
     is_isotropic: bool = False
+    stem_is_level: bool = False
     map_layout: ClassVar[Literal["NCHW", "NHWC"]] = "NHWC"
     pretrained_cfg: dict[str, Any] | None = None
     default_cfg: dict[str, Any] | None = None
@@ -264,9 +267,10 @@ class Backbone(nn.Module):
         Returns:
             The stages that are asked for, in order.
         """
-        taken = take_indices(len(self.stages), indices)
-        ends_early = taken[-1] + 1 < len(self.stages)
-        self.stages = self.stages[: taken[-1] + 1]
+        first = int(self.stem_is_level)
+        taken = take_indices(first + len(self.stages), indices)
+        ends_early = taken[-1] + 1 < first + len(self.stages)
+        self.stages = self.stages[: taken[-1] + 1 - first]
         if prune_norm or ends_early:
             self.norm = nn.Identity()
         if prune_head or ends_early:
@@ -321,11 +325,12 @@ class Backbone(nn.Module):
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(unknown_name("output_fmt", output_fmt, ("NCHW", "NHWC")))
         check_image_size(x, self.min_input_size)
-        taken = take_indices(len(self.stages), indices)
-        last = len(self.stages) - 1
-        maps = []
+        first = int(self.stem_is_level)
+        taken = take_indices(first + len(self.stages), indices)
+        last = first + len(self.stages) - 1
         x = self.stem(x)
-        for index, stage in enumerate(self.stages):
+        maps = [x] if self.stem_is_level and 0 in taken else []
+        for index, stage in enumerate(self.stages, start=first):
             if stop_early and index > taken[-1]:
                 break
             x = stage(x)
@@ -443,12 +448,14 @@ def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Removes what wrappers put before a backbone's names, repeatedly.
 
     "module." (data parallel), "_orig_mod." (torch.compile), "model." and "body." are taken off the names that have
-    them. Where any name begins with "backbone.", the checkpoint is of a task: only the backbone's entries are kept.
+    them. Where any name begins with "backbone.", the checkpoint is of a task: only the backbone's entries are kept, and
+    the classifier `head.fc`, which stands beside the backbone in OpenMMLab's classification checkpoints.
     """
     state_dict = dict(state_dict)
     while True:
         if any(name.startswith("backbone.") for name in state_dict):
-            state_dict = {
+            classifier = {name: value for name, value in state_dict.items() if name.startswith("head.fc.")}
+            state_dict = classifier | {
                 name.removeprefix("backbone."): value
                 for name, value in state_dict.items()
                 if name.startswith("backbone.")
