@@ -1,6 +1,12 @@
 """Operations on tensors: 2-D attention in which each query sees some of the keys. Needs torch alone."""
 
 from .backends import plain_operators, use_backend
-from .neighborhood import neighborhood_attention_2d
+from .neighborhood import halo_attention_2d, neighborhood_attention_2d, window_attention_2d
 
-__all__ = ["neighborhood_attention_2d", "plain_operators", "use_backend"]
+__all__ = [
+    "halo_attention_2d",
+    "neighborhood_attention_2d",
+    "plain_operators",
+    "use_backend",
+    "window_attention_2d",
+]

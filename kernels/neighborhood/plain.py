@@ -19,6 +19,8 @@ def ranged_attention_2d_plain(
     scale: float,
     additional_keys: torch.Tensor | None = None,
     additional_values: torch.Tensor | None = None,
+    row_terms: torch.Tensor | None = None,
+    col_terms: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the operator's results by gathering every tile's keys at once.
 
@@ -30,7 +32,7 @@ def ranged_attention_2d_plain(
     row_ranges = axis_ranges(rows, int(height), int(key.shape[1]))
     col_ranges = axis_ranges(cols, int(width), int(key.shape[2]))
     row_tiles, col_tiles = (_Tiles(*one, query.device) for one in ((row_ranges, rows), (col_ranges, cols)))
-    queries = query.index_select(1, row_tiles.queries).index_select(2, col_tiles.queries)
+    queries = _queries_of(query, row_tiles, col_tiles)
     grid = (row_tiles.count, row_tiles.size, col_tiles.count, col_tiles.size)
     queries = queries.reshape(batch, *grid, key_heads, heads // key_heads, dim).permute(0, 1, 3, 5, 6, 2, 4, 7)
     queries = queries.flatten(5, 6)  # batch, tile row, tile column, key head, sharing heads, queries, dim
@@ -42,6 +44,17 @@ def ranged_attention_2d_plain(
         bias = rpb.index_select(1, row_tiles.bias_index).index_select(2, col_tiles.bias_index)
         bias = bias.reshape(heads, *grid[:2], row_tiles.extent, *grid[2:], col_tiles.extent)
         scores = scores + bias.permute(1, 4, 0, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+    pairs = (*grid[1::2], row_tiles.extent, col_tiles.extent)
+    if row_terms is not None:
+        terms = _queries_of(row_terms, row_tiles, col_tiles).reshape(batch, *grid, heads, rows.bias_length)
+        index = row_tiles.bias_index.view(row_tiles.count, row_tiles.size, 1, 1, 1, -1)
+        terms = terms.gather(-1, index.expand(batch, *grid, heads, -1)).permute(0, 1, 3, 5, 2, 4, 6)
+        scores = scores + terms[..., None].expand(*terms.shape[:4], *pairs).flatten(6, 7).flatten(4, 5)
+    if col_terms is not None:
+        terms = _queries_of(col_terms, row_tiles, col_tiles).reshape(batch, *grid, heads, cols.bias_length)
+        index = col_tiles.bias_index.view(col_tiles.count, col_tiles.size, 1, -1)
+        terms = terms.gather(-1, index.expand(batch, *grid, heads, -1)).permute(0, 1, 3, 5, 2, 4, 6)
+        scores = scores + terms[..., None, :].expand(*terms.shape[:4], *pairs).flatten(6, 7).flatten(4, 5)
     hidden = row_tiles.hidden[:, None, None, :, None, :, None] | col_tiles.hidden[:, None, None, :, None, :]
     scores = scores.masked_fill(hidden.flatten(5, 6).flatten(3, 4), -torch.inf)
     if additional_keys is not None and additional_values is not None:
@@ -98,6 +111,11 @@ class _Tiles:
         self.outside = torch.tensor([not 0 <= key <= last_key for key in keys], device=device)
         self.bias_index = torch.tensor(bias_index, device=device)
         self.hidden = torch.tensor(hidden, device=device).reshape(self.count, self.size, self.extent)
+
+
+def _queries_of(tensor: torch.Tensor, row_tiles: _Tiles, col_tiles: _Tiles) -> torch.Tensor:
+    """What a tensor on the query grid holds for every tile: (B, all rows of tiles, all columns of tiles, heads, n)."""
+    return tensor.index_select(1, row_tiles.queries).index_select(2, col_tiles.queries)
 
 
 def _gathered(keys: torch.Tensor, row_tiles: _Tiles, col_tiles: _Tiles) -> torch.Tensor:

@@ -17,6 +17,8 @@ def ranged_attention_2d_reference(
     scale: float | None = None,
     additional_keys: torch.Tensor | None = None,
     additional_values: torch.Tensor | None = None,
+    row_terms: torch.Tensor | None = None,
+    col_terms: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention in which a query sees the keys that both of its axes' tables show it.
 
@@ -34,6 +36,9 @@ def ranged_attention_2d_reference(
         scale: multiplies the scores; dim ** -0.5 by default.
         additional_keys: (B, tokens, heads_kv, dim), seen by every query, without bias.
         additional_values: (B, tokens, heads_kv, dim_v).
+        row_terms: (B, Hq, Wq, heads, rows.bias_length), added to the scaled scores at
+            [query, key row slot - row origin]: a bias that depends on the query.
+        col_terms: (B, Hq, Wq, heads, cols.bias_length), the same for columns.
 
     Returns:
         The output (B, Hq, Wq, heads, dim_v), and (B, Hq, Wq, heads) natural logarithms of the sums of the exponentials
@@ -45,18 +50,26 @@ def ranged_attention_2d_reference(
     col_tables = build_axis_tables(cols, width, key.shape[2], query.device)
     group = heads // key.shape[3]
 
-    query = query[:, row_tables.query_order][:, :, col_tables.query_order].flatten(1, 2)
+    query = _ordered(query, row_tables, col_tables).flatten(1, 2)
     key = _extended(key, row_tables, col_tables).flatten(1, 2).repeat_interleave(group, dim=2)
     value = _extended(value, row_tables, col_tables).flatten(1, 2).repeat_interleave(group, dim=2)
     row_slots, row_visible = _visible(row_tables)
     col_slots, col_visible = _visible(col_tables)
 
     scores = factor * torch.einsum("bqhd,bkhd->bhqk", query, key)
+    row_index = (row_slots - row_tables.origin[:, None]).clamp(0, row_tables.bias_length - 1)
+    col_index = (col_slots - col_tables.origin[:, None]).clamp(0, col_tables.bias_length - 1)
     if rpb is not None:
-        row_index = (row_slots - row_tables.origin[:, None]).clamp(0, row_tables.bias_length - 1)
-        col_index = (col_slots - col_tables.origin[:, None]).clamp(0, col_tables.bias_length - 1)
         bias = rpb[:, row_index[:, None, :, None], col_index[None, :, None, :]]
         scores = scores + bias.flatten(3, 4).flatten(1, 2)
+    if row_terms is not None:
+        index = row_index[:, None, None, :].expand(*row_terms.shape[:4], -1)
+        terms = _ordered(row_terms, row_tables, col_tables).gather(4, index)
+        scores = scores + _of_pairs(terms).repeat_interleave(len(col_slots), dim=-1)
+    if col_terms is not None:
+        index = col_index[:, None, :].expand(*col_terms.shape[:4], -1)
+        terms = _ordered(col_terms, row_tables, col_tables).gather(4, index)
+        scores = scores + _of_pairs(terms).repeat(1, 1, 1, len(row_slots))
     visible = (row_visible[:, None, :, None] & col_visible[None, :, None, :]).flatten(2, 3).flatten(0, 1)
     scores = scores.masked_fill(~visible, -torch.inf)
     if additional_keys is not None and additional_values is not None:
@@ -70,6 +83,16 @@ def ranged_attention_2d_reference(
     out = out.unflatten(1, (height, width))[:, row_rank][:, :, col_rank]
     lse = lse.transpose(1, 2).unflatten(1, (height, width))[:, row_rank][:, :, col_rank]
     return out, lse
+
+
+def _ordered(tensor: torch.Tensor, row_tables: AxisTables, col_tables: AxisTables) -> torch.Tensor:
+    """Puts a tensor on the query grid into slot order."""
+    return tensor[:, row_tables.query_order][:, :, col_tables.query_order]
+
+
+def _of_pairs(terms: torch.Tensor) -> torch.Tensor:
+    """Brings terms (B, Hq, Wq, heads, slots of an axis) into the order of scores: (B, heads, queries, slots)."""
+    return terms.flatten(1, 2).transpose(1, 2)
 
 
 def _slots(tables: AxisTables) -> torch.Tensor:

@@ -48,22 +48,36 @@ class Blocks:
     """Blocks of queries that see their own block of keys and a halo around it; plain windows have a halo of 0.
 
     With `query_stride` above 1 the queries lie on a grid that is coarser by that factor, as in HaloNet's downsampling
-    blocks, so a block holds `block_size // query_stride` of them. Keys outside the map take part as zeros unless
-    `clip`.
+    blocks, so a block holds `block_size // query_stride` of them.
+
+    Blocks begin at positions `shift`, `shift + block_size` and so on; what lies before `shift` is the end of a block
+    that begins outside the map. The first and the last block are cut where the map does not hold them whole. A window
+    reaches at most `halo` keys beyond the map; those take part as zeros unless `clip`.
 
     Source: Vaswani et al., "Scaling Local Self-Attention for Parameter Efficient Visual Backbones" (CVPR 2021),
-    section 3.
+    section 3; shifted windows: Liu et al., "Swin Transformer" (ICCV 2021), section 3.2.
     """
 
     block_size: int
     halo: int = 0
     query_stride: int = 1
     clip: bool = False
+    shift: int = 0
 
     @property
     def bias_length(self) -> int:
         """Number of relative offsets that a query can have to its keys: the length of a bias table along this axis."""
-        return self.block_size + 2 * self.halo + self.block_size // self.query_stride - 1
+        return self.block_size + 2 * self.halo + self.queries_per_block - 1
+
+    @property
+    def queries_per_block(self) -> int:
+        """Number of queries of a block that is not cut."""
+        return self.block_size // self.query_stride
+
+    @property
+    def first_block(self) -> int:
+        """Position at which the first block begins: 0, or outside the map."""
+        return self.shift - self.block_size if self.shift else 0
 
 
 AxisRule = Union[Neighborhood, Blocks]  # noqa: UP007 - evaluated at import, where 3.10's `|` on classes hides the names
@@ -73,13 +87,13 @@ def encode_rule(rule: AxisRule) -> list[int]:
     """Writes a rule as the list of integers that an operator's schema can carry."""
     if isinstance(rule, Neighborhood):
         return [0, rule.kernel_size, rule.stride, rule.dilation, int(rule.is_causal)]
-    return [1, rule.block_size, rule.halo, rule.query_stride, int(rule.clip)]
+    return [1, rule.block_size, rule.halo, rule.query_stride, int(rule.clip), rule.shift]
 
 
 def decode_rule(encoded: Sequence[int]) -> AxisRule:
     """Reads what `encode_rule` wrote."""
-    kind, first, second, third, last = encoded
-    return (Neighborhood, Blocks)[kind](first, second, third, bool(last))
+    kind, first, second, third, flag, *rest = encoded
+    return (Neighborhood, Blocks)[kind](first, second, third, bool(flag), *rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +109,7 @@ class AxisTables:
         seen_from: (num_keys,) the first query slot that sees the key in each slot.
         seen_to: (num_keys,) one past the last.
         groups: first query slot and number of queries of each run of slots whose windows overlap smoothly (the dilation
-            groups). A tile of queries should not reach from one run into the next.
+            groups, or the blocks). A tile of queries should not reach from one run into the next.
         bias_length: number of bias indices.
         slots: the first key slot, and one past the last, that is on the map or that a query sees.
     """
@@ -210,10 +224,15 @@ def check_rule(rule: AxisRule, num_queries: int, num_keys: int, axis: str = "axi
             "block_size must be at least 1, halo at least 0 and query_stride a divisor of block_size, but they are "
             f"{rule.block_size}, {rule.halo} and {rule.query_stride} along the {axis}."
         )
-    if num_keys < 1 or num_keys % rule.block_size or num_queries * rule.query_stride != num_keys:
+    if not 0 <= rule.shift < rule.block_size or rule.shift % rule.query_stride:
         raise ValueError(
-            f"the {axis} must have a multiple of block_size = {rule.block_size} keys and one query for every "
-            f"{rule.query_stride} of them, but has {num_keys} keys and {num_queries} queries."
+            f"shift must be a multiple of query_stride = {rule.query_stride} from 0 to below "
+            f"block_size = {rule.block_size}, but is {rule.shift} along the {axis}."
+        )
+    if num_keys < 1 or num_queries != -(-num_keys // rule.query_stride):
+        raise ValueError(
+            f"blocks need one query for every {rule.query_stride} keys, the last of which may be fewer, "
+            f"but the {axis} has {num_keys} keys and {num_queries} queries."
         )
 
 
@@ -240,16 +259,19 @@ def _neighborhood(rule: Neighborhood, length: int) -> AxisRanges:
 
 
 def _blocks(rule: Blocks, num_queries: int, num_keys: int) -> AxisRanges:
-    per_block = rule.block_size // rule.query_stride
-    start = [slot // per_block * rule.block_size - rule.halo for slot in range(num_queries)]
-    end = [low + rule.block_size + 2 * rule.halo for low in start]
-    # Strided queries step by 1 in the bias table, as HaloNet's relative embeddings do.
-    origin = [low + slot % per_block - (per_block - 1) for slot, low in enumerate(start)]
-    if rule.clip:
-        start, end = [max(low, 0) for low in start], [min(high, num_keys) for high in end]
-    groups = tuple((first, per_block) for first in range(0, num_queries, per_block))
+    per_block, halo = rule.queries_per_block, 0 if rule.clip else rule.halo
+    start, end, origin, groups = [], [], [], []
+    for block in range(rule.first_block, num_keys, rule.block_size):
+        # Slots that the block would hold were it not cut.
+        first, last = block // rule.query_stride, block // rule.query_stride + per_block
+        slots = range(max(first, 0), min(last, num_queries))
+        start += [max(block - rule.halo, -halo)] * len(slots)
+        end += [min(block + rule.block_size + rule.halo, num_keys + halo)] * len(slots)
+        # Strided queries step by 1 in the bias table, as HaloNet's relative embeddings do.
+        origin += [block - rule.halo + slot - first - (per_block - 1) for slot in slots]
+        groups.append((slots.start, len(slots)))
     orders = tuple(range(num_queries)), tuple(range(num_keys))
-    return AxisRanges(*orders, tuple(start), tuple(end), tuple(origin), groups)
+    return AxisRanges(*orders, tuple(start), tuple(end), tuple(origin), tuple(groups))
 
 
 def _moved(tables: AxisTables, device: torch.device) -> AxisTables:

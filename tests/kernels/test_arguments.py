@@ -69,8 +69,9 @@ def test_wrong_arguments_are_named(arguments, message):
         (Blocks(0), "block_size must be at least 1"),
         (Blocks(4, halo=-1), "halo at least 0"),
         (Blocks(4, query_stride=3), "query_stride a divisor of block_size"),
-        (Blocks(5), "multiple of block_size = 5 keys"),
-        (Blocks(4, query_stride=2), "one query for every 2 of them, but has 8 keys and 8 queries"),
+        (Blocks(4, query_stride=2), "one query for every 2 keys, .* but the width has 8 keys and 8 queries"),
+        (Blocks(4, shift=4), "shift must be a multiple of query_stride = 1 from 0 to below block_size = 4, but is 4"),
+        (Blocks(4, query_stride=2, shift=1), "shift must be a multiple of query_stride = 2 .* but is 1"),
     ],
     ids=str,
 )

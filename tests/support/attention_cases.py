@@ -37,6 +37,8 @@ class AttentionCase:
     tokens: int = 0
     scale: float | None = None
     seed: int = 0
+    has_row_terms: bool = False
+    has_col_terms: bool = False
 
     def operands(self, dtype: torch.dtype, device: str = "cpu") -> dict[str, Any]:
         """Draws the tensor arguments, by parameter name."""
@@ -49,6 +51,10 @@ class AttentionCase:
         }
         if self.has_rpb:
             shapes["rpb"] = (heads, self.rows.rule.bias_length, self.cols.rule.bias_length)
+        if self.has_row_terms:
+            shapes["row_terms"] = (*shapes["query"][:4], self.rows.rule.bias_length)
+        if self.has_col_terms:
+            shapes["col_terms"] = (*shapes["query"][:4], self.cols.rule.bias_length)
         if self.tokens:
             shapes["additional_keys"] = (self.batch, self.tokens, self.heads_kv, self.dim)
             shapes["additional_values"] = (self.batch, self.tokens, self.heads_kv, self.dim_v)
@@ -102,14 +108,16 @@ def axes(draw: st.DrawFn, extra: int = 14) -> Axis:
         length = kernel_size * rule.dilation + draw(st.integers(0, extra))
         return Axis(rule, length, length)
     query_stride = draw(st.integers(1, 2))
+    per_block = draw(st.integers(1, 4))
     rule = Blocks(
-        query_stride * draw(st.integers(1, 4)),
+        query_stride * per_block,
         halo=draw(st.integers(0, 3)),
         query_stride=query_stride,
         clip=draw(st.booleans()),
+        shift=query_stride * draw(st.integers(0, per_block - 1)),
     )
-    keys = rule.block_size * draw(st.integers(1, max(1, extra // rule.block_size)))
-    return Axis(rule, keys // query_stride, keys)
+    keys = draw(st.integers(1, max(rule.block_size, extra)))
+    return Axis(rule, -(-keys // query_stride), keys)
 
 
 def attention_cases(extra: int = 14) -> st.SearchStrategy[AttentionCase]:
@@ -125,6 +133,8 @@ def attention_cases(extra: int = 14) -> st.SearchStrategy[AttentionCase]:
         dim_v=st.integers(1, 9),
         has_rpb=st.booleans(),
         tokens=st.sampled_from([0, 0, 3]),
+        has_row_terms=st.booleans(),
+        has_col_terms=st.booleans(),
         scale=st.sampled_from([None, 0.3]),
         seed=st.integers(0, 99),
     )

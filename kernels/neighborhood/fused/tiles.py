@@ -11,6 +11,7 @@ checked here, once, and lets the kernels compute addresses instead of loading th
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -116,33 +117,37 @@ def query_plan(
 def key_plan(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int, device: torch.device) -> AxisPlan:
     """Cuts an axis into tiles of keys; their steps walk over the queries that see them.
 
-    With `Blocks`, steps go block by block: bias indices start anew in each.
+    With `Blocks`, steps go block by block, from where the first of them would begin were it not cut: bias indices start
+    anew in each.
     """
     tables = axis_tables(rule, num_queries, num_keys)
     seen_from, seen_to = tables.seen_from.tolist(), tables.seen_to.tolist()
     origin, spread = tables.origin.tolist(), _spread(tables)
     if isinstance(rule, Blocks):
-        run_length = rule.block_size // rule.query_stride
+        run_length = rule.queries_per_block
         steps_per_run, run, origin_run = _ceil(run_length, step), run_length, rule.block_size
     else:
         run_length, steps_per_run, run, origin_run = 0, 1, step, step
     rows, most = [], 0
     for own, own_to in _key_tiles(rule, num_queries, num_keys, tile):
         seers = range(seen_from[own], seen_to[own_to - 1])
-        steps = _ceil(len(seers), run) * steps_per_run
+        begin = _run_begin(rule, seers[0])
+        steps = _ceil(seers.stop - begin, run) * steps_per_run
         most = max(most, steps)
-        position, query_position = int(tables.key_order[own]), int(tables.query_order[seers[0]])
+        # The query slot `begin` may lie outside the map: where its position and origin would be follows from slot 0.
+        ahead = seers[0] - begin
+        position, query_position = int(tables.key_order[own]), int(tables.query_order[seers[0]]) - spread * ahead
+        first_origin = origin[seers[0]] - ahead
         _assert_even(tables.key_order, range(own, own_to), position, spread)
-        _assert_even(tables.query_order, seers, query_position, spread)
-        for first in seers[:: run_length or len(seers)]:
-            within = range(first, min(first + (run_length or len(seers)), seers.stop))
-            at = (first - seers[0]) // run * origin_run if run_length else 0
-            _assert_even(tables.origin, within, origin[seers[0]] + at, 1)
+        _assert_even(tables.query_order, seers, query_position + spread * ahead, spread)
+        for number, first in enumerate(range(begin, seers.stop, run_length or len(seers))):
+            within = range(max(first, seers[0]), min(first + (run_length or len(seers)), seers.stop))
+            _assert_even(tables.origin, within, first_origin + number * origin_run + within.start - first, 1)
         ranges = [
-            [bounds[slot] - seers[0] if slot < own_to else 0 for slot in range(own, own + tile)]
+            [bounds[slot] - begin if slot < own_to else 0 for slot in range(own, own + tile)]
             for bounds in (seen_from, seen_to)
         ]
-        fields = [position, query_position, steps, own - origin[seers[0]], 0, own_to - own]
+        fields = [position, query_position, steps, own - first_origin, 0, own_to - own]
         rows.append(_row(fields, ranges))
     bias_bases = [row[3] for row in rows]
     last_step = most - 1
@@ -288,9 +293,9 @@ def query_steps(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step
 def key_steps(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int) -> int:
     """The largest number of steps that a tile of the `key_plan` with these arguments takes."""
     tables = axis_tables(rule, num_queries, num_keys)
-    run = rule.block_size // rule.query_stride if isinstance(rule, Blocks) else 0
+    run = rule.queries_per_block if isinstance(rule, Blocks) else 0
     counts = [
-        int(tables.seen_to[own_to - 1] - tables.seen_from[own])
+        int(tables.seen_to[own_to - 1]) - _run_begin(rule, int(tables.seen_from[own]))
         for own, own_to in _key_tiles(rule, num_queries, num_keys, tile)
     ]
     return max(_ceil(count, run) * _ceil(run, step) if run else _ceil(count, step) for count in counts)
@@ -338,8 +343,17 @@ def _key_tiles(rule: AxisRule, num_queries: int, num_keys: int, tile: int) -> li
 def _key_groups(rule: AxisRule, num_queries: int, num_keys: int) -> list[tuple[int, int]]:
     """Runs of keys that tiles keep to, so that the queries which see a tile are few and evenly spread."""
     if isinstance(rule, Blocks):
-        return [(first, rule.block_size) for first in range(0, num_keys, rule.block_size)]
+        borders = [0, *range(rule.shift or rule.block_size, num_keys, rule.block_size), num_keys]
+        return [(first, last - first) for first, last in itertools.pairwise(borders)]
     return list(axis_tables(rule, num_queries, num_keys).groups)
+
+
+def _run_begin(rule: AxisRule, slot: int) -> int:
+    """The query slot at which the run of steps begins that holds a slot; before the map for a block that is cut."""
+    if not isinstance(rule, Blocks):
+        return slot
+    first = rule.first_block // rule.query_stride
+    return slot - (slot - first) % rule.queries_per_block
 
 
 def _row(fields: list[int], ranges: list[list[int]]) -> list[int]:
