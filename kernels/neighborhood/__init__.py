@@ -8,8 +8,9 @@ from typing import Literal, TypeVar, Union, overload
 import torch
 
 from ..backends import plain_operators_requested, requested_backend
+from ..dispatch import autocast_dtype, cast_for_autocast, without_autocast
 from . import flops as _flops  # noqa: F401 - registers formulas
-from .operator import autocast_dtype, ranged_attention_2d_operator, without_autocast
+from .operator import ranged_attention_2d_operator
 from .plain import ranged_attention_2d_plain
 from .reference import ranged_attention_2d_reference
 from .tables import AxisRule, Blocks, Neighborhood, check_rule
@@ -308,9 +309,9 @@ def ranged_attention_2d(
     backend = requested_backend(backend)
     dtype = autocast_dtype(query.device.type)
     if dtype is not None:
-        query, key, value = (_cast(one, dtype) for one in (query, key, value))
+        query, key, value = (cast_for_autocast(one, dtype) for one in (query, key, value))
         additional_keys, additional_values = (
-            None if one is None else _cast(one, dtype) for one in (additional_keys, additional_values)
+            None if one is None else cast_for_autocast(one, dtype) for one in (additional_keys, additional_values)
         )
     _check_operands(query, key, value, additional_keys, additional_values)
     check_rule(rows, query.shape[1], key.shape[1], "height")
@@ -334,11 +335,6 @@ def ranged_attention_2d(
             query, key, value, rpb, additional_keys, additional_values, rows, cols, factor, backend
         )
     return (out, lse) if return_lse else out
-
-
-def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Casts an operand to autocast's dtype where autocast would: float64 and integers stay as they are."""
-    return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
 
 
 def _in_float32(

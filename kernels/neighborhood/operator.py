@@ -7,15 +7,12 @@ work as well.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import shutil
-import warnings
+from types import ModuleType
 from typing import Any
 
 import torch
 
+from ..dispatch import implementation, without_autocast
 from . import portable
 from .tables import AxisRule, decode_rule, encode_rule
 
@@ -138,72 +135,12 @@ torch.library.impl(_FORWARD, "Autograd", lambda *arguments: _Forward.apply(*argu
 torch.library.impl(_BACKWARD, "Autograd", lambda *arguments: _Backward.apply(*arguments))
 
 
-def _implementation(query: torch.Tensor, backend: str) -> Any:
-    """The module whose `forward` and `backward` run for operands like `query`.
+def _implementation(query: torch.Tensor, backend: str) -> ModuleType:
+    """The module whose `forward` and `backward` run for operands like `query`."""
 
-    Raises:
-        ValueError: if "triton" is asked for and cannot run here.
-    """
-    if backend == "torch" or (backend == "auto" and (query.device.type != "cuda" or query.dtype == torch.float64)):
-        return portable
-    problem = _obstacle(query.device.type)
-    if problem is None:
+    def load_fused() -> ModuleType:
         from . import fused
 
         return fused
-    if backend == "triton":
-        raise ValueError(f'backend="triton" cannot run here: {problem}')
-    _warn_once(problem)
-    return portable
 
-
-def _obstacle(device_type: str) -> str | None:
-    """What keeps the fused kernels from running on a kind of device; None where nothing does."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if device_type != "cuda" and not interpreted:
-        return (
-            f"the operands are on a {device_type} device and the fused kernels run on CUDA devices "
-            '(elsewhere only in Triton\'s interpreter: TRITON_INTERPRET=1). Use backend="auto" or "torch".'
-        )
-    if not _has_triton():
-        return "the package triton is not installed. Install it: pip install triton"
-    if not interpreted and not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
-        return (
-            "Triton needs a C compiler to build the code that launches its kernels, and found none. "
-            "Install one (apt-get install gcc, or dnf install gcc), or name one in the environment variable CC."
-        )
-    return None
-
-
-@functools.cache
-def _has_triton() -> bool:
-    try:
-        import triton  # noqa: F401 - whether it imports is the question
-    except ImportError:
-        return False
-    return True
-
-
-@functools.cache
-def _warn_once(problem: str) -> None:
-    warnings.warn(
-        f"attnzoo's fused kernels cannot run here: {problem} Until then attention runs in plain PyTorch, several times "
-        'slower; backend="torch" asks for that without this warning.',
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
-def autocast_dtype(device_type: str) -> torch.dtype | None:
-    """The dtype that autocast gives to products on a kind of device; None where it is off or unknown (meta)."""
-    # Not torch.amp.is_autocast_available, which torch.compile of torch 2.11 cannot trace.
-    if device_type != "meta" and torch.is_autocast_enabled(device_type):
-        return torch.get_autocast_dtype(device_type)
-    return None
-
-
-def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
-    """Keeps autocast from changing dtypes inside the operator, where it would still act."""
-    if autocast_dtype(device_type) is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device_type, enabled=False)
+    return implementation(query, backend, portable, load_fused)

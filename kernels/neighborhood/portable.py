@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ..dispatch import compute_dtype
 from .tables import AxisRule
 from .tiling import Run, tile_runs
 
@@ -136,11 +137,6 @@ def _grad_scores(
         minus_delta += chunk.gather(chunk.queries_of(grad_lse[..., None]), block.dtype)
     chunk.add_values(grad_values[0], torch.bmm(probabilities.mT, upstream), grad_values[1])
     return torch.baddbmm(minus_delta, upstream, chunk.values.mT).mul_(probabilities)
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of scores and sums for operands of `dtype`: float32, or float64 for float64."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class _Block:

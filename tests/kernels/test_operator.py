@@ -13,7 +13,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnzoo.kernels import neighborhood_attention_2d, plain_operators, use_backend
+from attnzoo.kernels import dispatch, neighborhood_attention_2d, plain_operators, use_backend
 from attnzoo.kernels.neighborhood import operator, ranged_attention_2d
 from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood, encode_rule
 from support.attention_cases import AttentionCase, Axis
@@ -311,9 +311,9 @@ class _OnCuda:
 @pytest.mark.parametrize(("missing", "advice"), [("compiler", "apt-get install gcc"), ("triton", "pip install triton")])
 def test_what_triton_lacks_is_said_once(missing, advice, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(operator.shutil, "which", lambda name: None)
-    monkeypatch.setattr(operator, "_has_triton", lambda: missing != "triton")
-    operator._warn_once.cache_clear()
+    monkeypatch.setattr(dispatch.shutil, "which", lambda name: None)
+    monkeypatch.setattr(dispatch, "_has_triton", lambda: missing != "triton")
+    dispatch._warn_once.cache_clear()
     query: torch.Tensor = _OnCuda()  # pyright: ignore[reportAssignmentType] - a stand-in
     with pytest.warns(RuntimeWarning, match=advice):
         assert operator._implementation(query, "auto") is operator.portable
