@@ -21,6 +21,8 @@ __all__ = [
     "FeatureMaps",
     "LayerScale",
     "Mlp",
+    "PatchMerging",
+    "PatchStem",
     "PooledHead",
     "Stage",
     "check_image_size",
@@ -126,7 +128,12 @@ class PooledHead(nn.Module):
         num_classes: 0 leaves the layer out.
         global_pool: "avg", "max", or "" to return the map itself, which needs `num_classes` 0.
         drop_rate: of the dropout before the linear layer.
+
+    Attributes:
+        poolings: how a vector is made of what the head is given, by name.
     """
+
+    poolings: ClassVar[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = POOLINGS
 
     def __init__(self, in_features: int, num_classes: int, global_pool: str = "avg", drop_rate: float = 0.0) -> None:
         super().__init__()
@@ -148,8 +155,8 @@ class PooledHead(nn.Module):
         """
         global_pool = self.global_pool if global_pool is None else global_pool
         check_positive("num_classes", num_classes, least=0)
-        if global_pool not in POOLINGS:
-            raise ValueError(unknown_name("global_pool", global_pool, POOLINGS))
+        if global_pool not in self.poolings:
+            raise ValueError(unknown_name("global_pool", global_pool, self.poolings))
         if num_classes and not global_pool:
             raise ValueError(f"global_pool='' returns maps, which {num_classes} classes cannot be told from.")
         old = getattr(self, "fc", None)
@@ -160,7 +167,7 @@ class PooledHead(nn.Module):
 
     def forward(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Maps (B, C, H, W) to (B, num_classes), or with `pre_logits` (or without classes) to what the layer sees."""
-        x = self.drop(POOLINGS[self.global_pool](x))
+        x = self.drop(self.poolings[self.global_pool](x))
         return x if pre_logits else self.fc(x)
 
     def extra_repr(self) -> str:
@@ -190,6 +197,40 @@ class Stage(nn.Module):
         return x
 
 
+class PatchStem(nn.Module):
+    """Patches of stride x stride pixels, zero-padded below and on the right, then a layer norm, as Swin has it."""
+
+    def __init__(self, in_chans: int, dim: int, stride: int, norm_eps: float) -> None:
+        super().__init__()
+        check_positive("stem_stride", stride)
+        self.stride = stride
+        self.proj = nn.Conv2d(in_chans, dim, stride, stride=stride)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, ceil(H / stride), ceil(W / stride), dim)."""
+        rows, cols = -x.shape[2] % self.stride, -x.shape[3] % self.stride
+        if rows or cols:
+            x = F.pad(x, (0, cols, 0, rows))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Swin's downsampling: the four positions of a 2x2 patch side by side, a layer norm, a linear layer."""
+
+    def __init__(self, in_dim: int, dim: int, norm_eps: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * in_dim, eps=norm_eps)
+        self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
+        init_linear(self.reduction)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        x = pad_bottom_right(x, x.shape[1] + x.shape[1] % 2, x.shape[2] + x.shape[2] % 2)
+        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
+        return self.reduction(self.norm(x))
+
+
 class Backbone(nn.Module):
     """What every backbone does alike: timm's model contract, on a stem, stages, a norm and a head.
 
@@ -207,6 +248,9 @@ class Backbone(nn.Module):
         feature_info: one dict a stage: num_chs (channels), reduction (stride in pixels), module (name).
         stem_is_level: whether the stem's map comes before the stages' in `feature_info`, as in ResNets at stride 2;
             then it is index 0 wherever stages are chosen by index.
+        num_prefix_tokens: tokens, such as a class token, that come before those of the map in what `forward_features`
+            returns, (B, num_prefix_tokens + H * W, C) then. 0 where it returns a map.
+        cuts_edges: whether rows and columns that do not fill a stride are left out; otherwise they count as if whole.
         min_input_size: least height and width of an image in pixels.
         output_norm: makes the norm of a map that `FeatureMaps` returns from its channels; None for maps without norms.
         is_isotropic: whether all stages have one resolution and width, so that the norm fits each of their maps.
@@ -223,6 +267,8 @@ class Backbone(nn.Module):
     num_features: int
     head_hidden_size: int
     feature_info: list[dict[str, Any]]
+    num_prefix_tokens: int = 0
+    cuts_edges: bool = False
     min_input_size: int = 1
     output_norm: Callable[[int], nn.Module] | None = None
     is_isotropic: bool = False

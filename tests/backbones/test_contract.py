@@ -225,7 +225,7 @@ class TestSmallestOfEachForm:
 
     def test_feature_maps(self, name: str):
         model = shared(name)
-        features = FeatureMaps(copy.deepcopy(model)).train()
+        features = FeatureMaps(copy.deepcopy(model)).eval()
         x = images(model)
         maps = features(x)
         expected = model.forward_intermediates(x, intermediates_only=True)
