@@ -1,0 +1,44 @@
+"""A map cut into a grid of equal regions, and which regions' keys a region's queries see."""
+
+from __future__ import annotations
+
+import torch
+
+from ..dispatch import compute_dtype
+
+Grid = tuple[int, int]
+"""Rows and columns of regions."""
+
+
+def by_region(tensor: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Views a (B, H, W, heads, dim) map as (B, region rows, region columns, heads, rows, columns, dim)."""
+    rows, cols = grid
+    tensor = tensor.unflatten(2, (cols, tensor.shape[2] // cols)).unflatten(1, (rows, tensor.shape[1] // rows))
+    return tensor.permute(0, 1, 3, 5, 2, 4, 6)
+
+
+def on_map(regions: torch.Tensor) -> torch.Tensor:
+    """Puts what `by_region` views, or a tensor of that shape, back on the map: (B, H, W, heads, dim)."""
+    return regions.permute(0, 1, 4, 2, 5, 3, 6).flatten(3, 4).flatten(1, 2)
+
+
+def region_means(tensor: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Means over each region's tokens, all heads' channels side by side: (B, regions, heads * dim), float32 or 64."""
+    rows, cols = grid
+    tensor = tensor.unflatten(2, (cols, tensor.shape[2] // cols)).unflatten(1, (rows, tensor.shape[1] // rows))
+    return tensor.mean((2, 4), dtype=compute_dtype(tensor.dtype)).flatten(3).flatten(1, 2)
+
+
+def times_seen(routes: torch.Tensor, regions: int) -> torch.Tensor:
+    """Counts how often the queries of one region see the keys of another: (B, regions, regions), int64."""
+    return (routes[..., None] == torch.arange(regions, device=routes.device)).sum(2)
+
+
+def check_routes(routes: torch.Tensor, regions: int) -> None:
+    """Raises a ValueError for routes to regions that do not exist. Waits for the device."""
+    if routes.numel() == 0:
+        return
+    low, high = (int(one) for one in routes.aminmax())
+    if low < 0 or high >= regions:
+        wrong = low if low < 0 else high
+        raise ValueError(f"routes must name regions 0 to {regions - 1}, but hold {wrong}.")
