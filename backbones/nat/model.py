@@ -17,6 +17,8 @@ from ..layers import (
     DropPath,
     LayerScale,
     Mlp,
+    PatchMerging,
+    PatchStem,
     PooledHead,
     Stage,
     check_positive,
@@ -213,24 +215,6 @@ class ConvStem(nn.Module):
         return self.norm(self.convs(x).permute(0, 2, 3, 1))
 
 
-class PatchStem(nn.Module):
-    """Patches of stride x stride pixels, zero-padded below and on the right, then a layer norm (DiNAT_s, isotropic)."""
-
-    def __init__(self, in_chans: int, dim: int, stride: int, norm_eps: float) -> None:
-        super().__init__()
-        check_positive("stem_stride", stride)
-        self.stride = stride
-        self.proj = nn.Conv2d(in_chans, dim, stride, stride=stride)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_chans, H, W) to (B, ceil(H / stride), ceil(W / stride), dim)."""
-        rows, cols = -x.shape[2] % self.stride, -x.shape[3] % self.stride
-        if rows or cols:
-            x = F.pad(x, (0, cols, 0, rows))
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
-
-
 class ConvDownsample(nn.Module):
     """An overlapping 3x3 convolution of stride 2 without bias, then a layer norm (NAT, DiNAT)."""
 
@@ -242,22 +226,6 @@ class ConvDownsample(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
         return self.norm(self.reduction(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-
-
-class PatchMerging(nn.Module):
-    """Swin's downsampling: the four positions of a 2x2 patch side by side, a layer norm, a linear layer (DiNAT_s)."""
-
-    def __init__(self, in_dim: int, dim: int, norm_eps: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(4 * in_dim, eps=norm_eps)
-        self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
-        init_linear(self.reduction)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
-        x = pad_bottom_right(x, x.shape[1] + x.shape[1] % 2, x.shape[2] + x.shape[2] % 2)
-        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
-        return self.reduction(self.norm(x))
 
 
 _STEMS = {"conv": ConvStem, "patch": PatchStem}
