@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from .convolution import is_plain_inference
 from .layers import check_positive
 
 __all__ = ["EfficientChannelAttention", "SqueezeExcite", "adaptive_kernel_size"]
@@ -40,10 +41,25 @@ class EfficientChannelAttention(nn.Module):
             raise ValueError(f"kernel_size must be odd, but is {size}.")
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to the same."""
-        gate = self.conv(x.mean(dim=(2, 3))[:, None]).sigmoid()
-        return x * gate.transpose(1, 2)[..., None]
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """Gives the factors (B, C, 1, 1) of a map (B, C, H, W)."""
+        means = x.mean(dim=(2, 3))
+        return self.conv(means[:, None]).sigmoid().reshape(*means.shape, 1, 1)
+
+    def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
+        """Maps (B, C, H, W) to the same.
+
+        Args:
+            x: the map.
+            shortcut: what is added to the gated map, (B, C, H, W); the sum then costs no pass over memory of its own.
+                In inference the sum may be written over `x`, which must not be used any more.
+        """
+        gate = self.gate(x)
+        if shortcut is None:
+            return x * gate
+        if is_plain_inference(x) and shortcut.dtype == x.dtype:
+            return torch.addcmul(shortcut, x, gate, out=x)
+        return torch.addcmul(shortcut, x, gate)
 
 
 class SqueezeExcite(nn.Module):
