@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler otherwise writes to stderr at every start
 
@@ -20,15 +20,49 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torc
 """Relative error below which two ways to compute the same thing agree."""
 
 
-def medians(runs: dict[str, Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, float]:
-    """Times functions by turns and takes each one's median, in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+class Elapsed(NamedTuple):
+    """How long one call took, in milliseconds.
+
+    Attributes:
+        wall: by the clock on the wall; on a GPU by its own events.
+        busy: process-CPU time, the sum over threads; on a GPU the same as `wall`.
+    """
+
+    wall: float
+    busy: float
+
+
+def take_turns(
+    runs: dict[str, Callable[[], Any]],
+    device: torch.device,
+    repeats: int,
+    on_turn: Callable[[], None] = lambda: None,
+) -> dict[str, list[Elapsed]]:
+    """Times functions by turns, so that what else the machine does falls on all alike.
+
+    Args:
+        runs: the functions, by name.
+        device: what they compute on.
+        repeats: turns that each takes, after one to warm up.
+        on_turn: called after each turn, the first included.
+
+    Returns:
+        For each function its times, in order.
+    """
+    times: dict[str, list[Elapsed]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
         for name, run in runs.items():
             elapsed = _cpu_time(run) if device.type == "cpu" else _gpu_time(run)
             if turn:  # the first one warms up
                 times[name].append(elapsed)
-    return {name: statistics.median(values) for name, values in times.items()}
+        on_turn()
+    return times
+
+
+def medians(runs: dict[str, Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, float]:
+    """Times functions by turns and takes each one's median, in milliseconds: process-CPU time, or GPU time."""
+    times = take_turns(runs, device, repeats)
+    return {name: statistics.median(elapsed.busy for elapsed in values) for name, values in times.items()}
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
@@ -68,15 +102,15 @@ def device_name(device: torch.device) -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def _cpu_time(run: Callable[[], Any]) -> float:
-    start = time.process_time()
+def _cpu_time(run: Callable[[], Any]) -> Elapsed:
+    wall, busy = time.perf_counter(), time.process_time()
     result = run()
-    elapsed = time.process_time() - start
+    busy, wall = time.process_time() - busy, time.perf_counter() - wall
     del result
-    return elapsed * 1e3
+    return Elapsed(wall * 1e3, busy * 1e3)
 
 
-def _gpu_time(run: Callable[[], Any], calls: int = 10) -> float:
+def _gpu_time(run: Callable[[], Any], calls: int = 10) -> Elapsed:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     run()  # what the previous function left in the caches and on the queue
     torch.cuda.synchronize()
@@ -85,4 +119,5 @@ def _gpu_time(run: Callable[[], Any], calls: int = 10) -> float:
         run()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / calls
+    elapsed = start.elapsed_time(end) / calls
+    return Elapsed(elapsed, elapsed)
