@@ -1,0 +1,16 @@
+"""VAN-B3 on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Visual Attention Network (Guo et al., Computational Visual Media 2023, https://arxiv.org/abs/2202.09741).
+Published: 83.9 % top-1 at 224x224 (44.8 M parameters, 8.9 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/van/van_b3_8xb128_300e_in1k.py --launcher pytorch
+
+These are the settings of the official repository. The paper says a learning rate of 5e-4 instead of 1e-3, and averaged
+weights (EMA), which the repository's command does not ask for.
+"""
+
+_base_ = ["../_base_/van_in1k.py"]
+
+model = dict(backbone=dict(type="van_b3", num_classes=1000, drop_path_rate=0.2))
