@@ -121,13 +121,14 @@ def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
 
 
 class PooledHead(nn.Module):
-    """Pools a feature map and classifies it: pooling, dropout, one linear layer `fc`.
+    """Pools a feature map and classifies it: pooling, a norm if the design has one here, dropout, a linear layer `fc`.
 
     Args:
         in_features: channels of the map.
         num_classes: 0 leaves the layer out.
         global_pool: "avg", "max", or "" to return the map itself, which needs `num_classes` 0.
         drop_rate: of the dropout before the linear layer.
+        norm_layer: makes the norm of what was pooled from its channels; None for none.
 
     Attributes:
         poolings: how a vector is made of what the head is given, by name.
@@ -135,10 +136,18 @@ class PooledHead(nn.Module):
 
     poolings: ClassVar[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = POOLINGS
 
-    def __init__(self, in_features: int, num_classes: int, global_pool: str = "avg", drop_rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         check_rate("drop_rate", drop_rate)
         self.in_features = in_features
+        self.norm = nn.Identity() if norm_layer is None else norm_layer(in_features)
         self.drop = nn.Dropout(drop_rate)
         self.global_pool = global_pool
         self.reset(num_classes)
@@ -167,7 +176,10 @@ class PooledHead(nn.Module):
 
     def forward(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Maps (B, C, H, W) to (B, num_classes), or with `pre_logits` (or without classes) to what the layer sees."""
-        x = self.drop(self.poolings[self.global_pool](x))
+        x = self.poolings[self.global_pool](x)
+        # Channels are last in a vector, but not in a map that is returned as it is.
+        x = self.norm(x) if x.ndim == 2 else self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        x = self.drop(x)
         return x if pre_logits else self.fc(x)
 
     def extra_repr(self) -> str:
@@ -321,6 +333,7 @@ class Backbone(nn.Module):
             self.norm = nn.Identity()
         if prune_head or ends_early:
             self.reset_classifier(0, "")
+            self.head.norm = nn.Identity()
         self.num_features = self.head_hidden_size = self.feature_info[taken[-1]]["num_chs"]
         return taken
 
