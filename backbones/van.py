@@ -87,6 +87,11 @@ def apply_nhwc(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+def pointwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Runs a 1x1 convolution on (B, H, W, C) as the matrix product that it is; PyTorch's convolutions are slower."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
+
+
 class LargeKernelAttention(nn.Module):
     """Gates a map by convolutions with a large kernel, between two 1x1 convolutions, with a shortcut around it all.
 
@@ -124,14 +129,14 @@ class LargeKernelAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        gated = self.act(apply_nhwc(self.proj_1, x))
+        gated = self.act(pointwise(self.proj_1, x))
         gate = apply_nhwc(self.conv0, gated)
         if x.is_cpu and self.conv_spatial.dilation[0] > 1:
             gate = dilated_depthwise(gate, self.conv_spatial)
         else:
             gate = apply_nhwc(self.conv_spatial, gate)
-        gated = gated * apply_nhwc(self.conv1, gate)
-        return x + self.proj_drop(apply_nhwc(self.proj_2, gated))
+        gated = gated * pointwise(self.conv1, gate)
+        return x + self.proj_drop(pointwise(self.proj_2, gated))
 
 
 class ConvMlp(nn.Module):
@@ -154,8 +159,8 @@ class ConvMlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        x = self.drop(self.act(self.dwconv(self.fc1(x.permute(0, 3, 1, 2)))))
-        return self.drop(self.fc2(x)).permute(0, 2, 3, 1)
+        x = self.drop(self.act(apply_nhwc(self.dwconv, pointwise(self.fc1, x))))
+        return self.drop(pointwise(self.fc2, x))
 
 
 class Block(nn.Module):
