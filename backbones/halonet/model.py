@@ -1,0 +1,402 @@
+"""The bottlenecks and the model of the HaloNet family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from timm import layers as timm_layers
+from torch import nn
+
+from ...names import unknown_name
+from ..channel_attention import EfficientChannelAttention, SqueezeExcite
+from ..convolution import ConvNormAct
+from ..layers import (
+    Backbone,
+    DropPath,
+    PooledHead,
+    Stage,
+    check_positive,
+    check_rate,
+    drop_path_rates,
+)
+from .attention import GlobalRelativeAttention, HaloAttention, LambdaLayer
+
+# timm.layers is where timm documents it, but it does not mark it as exported, so pyright takes it for private.
+make_divisible = timm_layers.make_divisible  # pyright: ignore[reportPrivateImportUsage]
+
+Activation = Literal["relu", "silu"]
+Gate = Literal["se", "eca"]
+Shortcut = Literal["changed", "first", "none"]
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "silu": partial(nn.SiLU, inplace=True),
+}
+_SHORTCUTS = ("changed", "first", "none")
+_GATES = ("se", "eca")
+_STEMS = {"tiered": (3, (24, 32, 64)), "7x7": (7, (64,)), "3x3": (3, (32,))}
+"""Kernel size and channels of each convolution of a stem; the first has stride 2."""
+_KINDS = {"c": "convolution", "h": "halo attention", "g": "global attention", "l": "lambda layer"}
+
+
+class Bottleneck(nn.Module):
+    """A residual block: 1x1 convolution, something that mixes positions, 1x1 convolution; maps are NCHW.
+
+    Args:
+        in_chans: channels of the input.
+        hidden: channels that the first convolution makes.
+        mixed: channels that the mixing in the middle makes.
+        out_chans: channels of the output.
+        stride: of the mixing.
+        projects: whether the shortcut is a 1x1 convolution; None for no shortcut at all.
+        act: makes the activations.
+        acts_last: whether an activation follows the sum.
+        drop_path: rate of stochastic depth; a block without a shortcut is never left out.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        hidden: int,
+        mixed: int,
+        out_chans: int,
+        *,
+        stride: int,
+        projects: bool | None,
+        act: Callable[[], nn.Module],
+        acts_last: bool,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.has_shortcut = projects is not None
+        self.conv1 = ConvNormAct(in_chans, hidden, act_layer=act)
+        self.conv3 = ConvNormAct(mixed, out_chans, act_layer=None)
+        self.shortcut = ConvNormAct(in_chans, out_chans, stride=stride, act_layer=None) if projects else nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path and self.has_shortcut else nn.Identity()
+        self.act = act() if acts_last else nn.Identity()
+
+    def mix(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, hidden, H, W) to (B, mixed, ceil(H / stride), ceil(W / stride))."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride))."""
+        out = self.drop_path(self.conv3(self.mix(self.conv1(x))))
+        return self.act(out + self.shortcut(x) if self.has_shortcut else out)
+
+
+class ConvBottleneck(Bottleneck):
+    """A bottleneck around a 3x3 convolution and, where wanted, a gate over channels."""
+
+    def __init__(
+        self,
+        in_chans: int,
+        hidden: int,
+        out_chans: int,
+        *,
+        stride: int,
+        groups: int,
+        gate: Callable[[int], nn.Module] | None,
+        projects: bool | None,
+        act: Callable[[], nn.Module],
+        acts_last: bool,
+        drop_path: float,
+    ) -> None:
+        super().__init__(
+            in_chans,
+            hidden,
+            hidden,
+            out_chans,
+            stride=stride,
+            projects=projects,
+            act=act,
+            acts_last=acts_last,
+            drop_path=drop_path,
+        )
+        self.conv2 = ConvNormAct(hidden, hidden, 3, stride, groups=groups, act_layer=act)
+        self.gate = nn.Identity() if gate is None else gate(hidden)
+
+    def mix(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, hidden, H, W) to (B, hidden, ceil(H / stride), ceil(W / stride))."""
+        return self.gate(self.conv2(x))
+
+
+class AttentionBottleneck(Bottleneck):
+    """A bottleneck around an attention, which a batch norm and an activation follow unless `norms` is False."""
+
+    def __init__(
+        self,
+        in_chans: int,
+        hidden: int,
+        mixed: int,
+        out_chans: int,
+        *,
+        attn: nn.Module,
+        stride: int,
+        norms: bool,
+        projects: bool | None,
+        act: Callable[[], nn.Module],
+        acts_last: bool,
+        drop_path: float,
+    ) -> None:
+        super().__init__(
+            in_chans,
+            hidden,
+            mixed,
+            out_chans,
+            stride=stride,
+            projects=projects,
+            act=act,
+            acts_last=acts_last,
+            drop_path=drop_path,
+        )
+        self.attn = attn
+        self.norm = nn.BatchNorm2d(mixed) if norms else nn.Identity()
+        self.norm_act = act() if norms else nn.Identity()
+
+    def mix(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, hidden, H, W) to (B, mixed, ceil(H / stride), ceil(W / stride))."""
+        x = self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.norm_act(self.norm(x))
+
+
+class Stem(nn.Sequential):
+    """Convolutions with batch norms, `conv1`, `conv2`, ..., the first of stride 2; their maps are channels last."""
+
+    def __init__(self, in_chans: int, kernel_size: int, dims: Sequence[int], act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        for index, (before, after) in enumerate(zip((in_chans, *dims), dims, strict=False)):
+            layer = ConvNormAct(before, after, kernel_size, 1 if index else 2, act_layer=act)
+            self.add_module(f"conv{index + 1}", layer)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Maps images (B, in_chans, H, W) to (B, dims[-1], ceil(H / 2), ceil(W / 2))."""
+        # In this format of memory the attentions' (B, H, W, C) is a view, and convolutions keep to it.
+        return super().forward(input.contiguous(memory_format=torch.channels_last))
+
+
+class HaloNet(Backbone):
+    """A residual network whose bottlenecks hold convolutions or halo attention.
+
+    The maps have strides 2 (the stem's), 4, 8, 16 and 32. Initial values as timm has them: convolutions normal with
+    variance 2 / fan_out, projections of attentions truncated normal of std fan_in ** -0.5, relative embeddings of std
+    head_dim ** -0.5, zeros for the last batch norm weights of blocks with a shortcut, a classifier of std 0.01.
+
+    Args:
+        blocks: the blocks of each stage as one letter each: "c" 3x3 convolution, "h" halo attention, "g" attention to
+            the whole map, "l" lambda layer.
+        embed_dims: channels of each stage.
+        hidden_dims: channels inside the bottlenecks of each stage; None where `expansion` says them.
+        num_heads: attention heads of each stage.
+        block_size: side of the halo attention's blocks.
+        halo_size: positions that a window reaches beyond its block on every side.
+        stem: "tiered" (three 3x3 convolutions, 24, 32 and 64 channels), "7x7" (64) or "3x3" (32).
+        stem_pool: what halves the map after the stem: True for a 3x3 max pool, False for a stride of 2 in the last
+            convolution of a tiered stem, or else in the first block.
+        expansion: channels inside a bottleneck over its input's channels.
+        value_ratio: channels of values over `hidden_dims`; queries and keys have `hidden_dims`.
+        qk_ratio: channels of queries and keys over `hidden_dims`, rounded to a multiple of 8.
+        qk_head_dim: channels of a head's queries and keys; goes before `qk_ratio`.
+        group_width: channels of a group of the 3x3 convolutions; None for one group.
+        gate: "se" or "eca" after the 3x3 convolutions; None for no gate.
+        gate_ratio: hidden channels of "se" over its channels, rounded up to a multiple of 8.
+        lambda_kernel_size: side of the lambda layers' convolution.
+        table_size: positions along each axis of the map that global attention's embeddings are made for.
+        attn_norms: whether a batch norm and an activation follow each attention.
+        shortcut: where shortcuts are 1x1 convolutions: "changed" (where the shape changes), "first" (in the first block
+            of each stage); "none" leaves them out where the shape changes.
+        acts_last: whether a block ends with an activation.
+        act: "relu" or "silu".
+        final_dim: channels of a last 1x1 convolution, the end of the last stage; None for none.
+        num_classes: 0 leaves the classifier out.
+        in_chans: channels of the images.
+        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+        mask_halo: whether positions outside the map are hidden from halo attention.
+
+    Attributes:
+        moved_modules: timm's names of modules that are elsewhere here, and their names here.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not fit another; the message names it.
+    """
+
+    stem_is_level = True
+    map_layout = "NCHW"
+    moved_modules: dict[str, str]
+
+    def __init__(
+        self,
+        blocks: Sequence[str] = ("cc", "cc", "ch", "hh"),
+        embed_dims: Sequence[int] = (256, 512, 1024, 2048),
+        hidden_dims: Sequence[int] | None = (64, 128, 256, 512),
+        num_heads: Sequence[int] = (8, 8, 8, 8),
+        block_size: int = 8,
+        halo_size: int = 3,
+        *,
+        stem: Literal["tiered", "7x7", "3x3"] = "tiered",
+        stem_pool: bool = True,
+        expansion: int | None = None,
+        value_ratio: float = 1.0,
+        qk_ratio: float = 1.0,
+        qk_head_dim: int | None = None,
+        group_width: int | None = None,
+        gate: Gate | None = None,
+        gate_ratio: float = 1 / 16,
+        lambda_kernel_size: int = 13,
+        table_size: int = 8,
+        attn_norms: bool = True,
+        shortcut: Shortcut = "changed",
+        acts_last: bool = True,
+        act: Activation = "relu",
+        final_dim: int | None = None,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        mask_halo: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_stages(blocks, embed_dims, hidden_dims, num_heads, expansion)
+        for name, value, allowed in (
+            ("stem", stem, _STEMS),
+            ("shortcut", shortcut, _SHORTCUTS),
+            ("act", act, _ACTIVATIONS),
+            ("gate", gate, (None, *_GATES)),
+        ):
+            if value not in allowed:
+                raise ValueError(unknown_name(name, value, [one for one in allowed if one is not None]))
+        check_positive("in_chans", in_chans)
+        check_rate("drop_path_rate", drop_path_rate)
+        act_layer = _ACTIVATIONS[act]
+        kernel_size, dims = _STEMS[stem]
+        halves_in_stem = len(dims) > 1 and not stem_pool
+        in_stem = dims[:-1] if halves_in_stem else dims
+        self.moved_modules = {}
+        self.stem = Stem(in_chans, kernel_size, in_stem, act_layer)
+        if stem_pool:
+            downsample: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        elif halves_in_stem:
+            downsample = ConvNormAct(dims[-2], dims[-1], kernel_size, stride=2, act_layer=act_layer)
+            self.moved_modules[f"stem.conv{len(dims)}"] = "stages.0.downsample"
+        else:
+            downsample = nn.Identity()
+
+        def mixer(kind: str, dim: int, dim_out: int, heads: int, stride: int) -> nn.Module:
+            if kind == "g":
+                return GlobalRelativeAttention(dim, heads, table_size, stride=stride)
+            if kind == "l":
+                return LambdaLayer(dim, heads, lambda_kernel_size, stride=stride)
+            wide = make_divisible(dim * qk_ratio, 8) // heads if qk_head_dim is None else qk_head_dim
+            return HaloAttention(
+                dim,
+                heads,
+                block_size,
+                halo_size,
+                dim_out=dim_out,
+                qk_head_dim=wide,
+                stride=stride,
+                mask_halo=mask_halo,
+            )
+
+        rates = drop_path_rates(drop_path_rate, [len(kinds) for kinds in blocks])
+        before = dims[-1]
+        stages = []
+        for index, (kinds, out_chans) in enumerate(zip(blocks, embed_dims, strict=True)):
+            built: list[nn.Module] = []
+            for place, kind in enumerate(kinds):
+                first = place == 0
+                stride = 2 if first and (index or not (stem_pool or halves_in_stem)) else 1
+                hidden = before * expansion if expansion else (hidden_dims or ())[index]
+                changes = stride > 1 or before != out_chans
+                projects = first if shortcut == "first" else changes
+                common = {
+                    "stride": stride,
+                    "projects": None if shortcut == "none" and changes else projects,
+                    "act": act_layer,
+                    "acts_last": acts_last,
+                    "drop_path": rates[index][place],
+                }
+                if kind == "c":
+                    groups = hidden // group_width if group_width else 1
+                    built.append(
+                        ConvBottleneck(before, hidden, out_chans, groups=groups, gate=_gate(gate, gate_ratio), **common)
+                    )
+                else:
+                    mixed = int(hidden * value_ratio)
+                    attn = mixer(kind, hidden, mixed, num_heads[index], stride)
+                    built.append(
+                        AttentionBottleneck(before, hidden, mixed, out_chans, attn=attn, norms=attn_norms, **common)
+                    )
+                before = out_chans
+            stages.append(Stage(nn.Identity() if index else downsample, built))
+        if final_dim is not None:
+            check_positive("final_dim", final_dim)
+            self.moved_modules["final_conv"] = f"stages.{len(stages) - 1}.blocks.{len(stages[-1].blocks)}"
+            stages[-1].blocks.append(ConvNormAct(before, final_dim, act_layer=act_layer))
+            before = final_dim
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.head = PooledHead(before, num_classes, global_pool, drop_rate)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = before
+        channels = (in_stem[-1], *embed_dims[:-1], before)
+        names = ("stem", *(f"stages.{index}" for index in range(len(blocks))))
+        self.feature_info = [
+            {"num_chs": chans, "reduction": 2 ** (level + 1), "module": name}
+            for level, (chans, name) in enumerate(zip(channels, names, strict=True))
+        ]
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """Gives convolutions, last batch norms and the classifier the initial values that the class tells of."""
+        for module in self.modules():
+            if isinstance(module, (ConvNormAct, SqueezeExcite)):
+                for conv in (one for one in module.modules() if isinstance(one, nn.Conv2d)):
+                    fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels // conv.groups
+                    nn.init.normal_(conv.weight, std=(2.0 / fan_out) ** 0.5)
+                    if conv.bias is not None:
+                        nn.init.zeros_(conv.bias)
+            elif isinstance(module, Bottleneck) and module.has_shortcut:
+                nn.init.zeros_(module.conv3.bn.weight)
+        if isinstance(self.head.fc, nn.Linear):
+            nn.init.normal_(self.head.fc.weight, std=0.01)
+
+
+def _gate(kind: Gate | None, ratio: float) -> Callable[[int], nn.Module] | None:
+    """Gives what makes a gate of a number of channels."""
+    if kind is None:
+        return None
+    if kind == "eca":
+        return EfficientChannelAttention
+    return lambda channels: SqueezeExcite(channels, make_divisible(channels * ratio, 8, round_limit=0.0))
+
+
+def _check_stages(
+    blocks: Sequence[str],
+    embed_dims: Sequence[int],
+    hidden_dims: Sequence[int] | None,
+    num_heads: Sequence[int],
+    expansion: int | None,
+) -> None:
+    """Raises a ValueError unless the arguments have one entry a stage, and the letters mean something."""
+    if not blocks:
+        raise ValueError("blocks must name at least one stage.")
+    if (hidden_dims is None) == (expansion is None):
+        raise ValueError(
+            f"Either hidden_dims or expansion must be given, but they are {hidden_dims!r} and {expansion!r}."
+        )
+    for name, values in (("embed_dims", embed_dims), ("hidden_dims", hidden_dims), ("num_heads", num_heads)):
+        if values is not None and len(values) != len(blocks):
+            raise ValueError(f"{name} must have one entry for each of the {len(blocks)} stages, but is {values!r}.")
+    for kinds in blocks:
+        wrong = sorted(set(kinds) - _KINDS.keys())
+        if wrong or not kinds:
+            allowed = ", ".join(f"{letter!r} ({meaning})" for letter, meaning in _KINDS.items())
+            raise ValueError(f"A stage of blocks must be letters of {allowed}, but one is {kinds!r}.")
