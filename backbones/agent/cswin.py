@@ -1,0 +1,233 @@
+"""Agent-CSwin: CSWin Transformer whose first stages see the whole map through agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...kernels import window_attention_2d
+from ..layers import (
+    Backbone,
+    PooledHead,
+    Stage,
+    check_positive,
+    check_rate,
+    drop_path_rates,
+    init_linear,
+    pad_bottom_right,
+)
+from .attention import AgentAttention, check_heads
+from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
+
+
+class StripeAttention(nn.Module):
+    """Multi-head attention inside stripes as long as the map: half of the heads in columns, half in rows (CSWin).
+
+    A depthwise 3x3 convolution of each stripe's values is added (locally enhanced position encoding), which does not
+    see over the stripe's border. The map is padded with zeros to whole stripes; padded positions take part, as in
+    Swin's windows.
+
+    Args:
+        dim: channels, an even number.
+        num_heads: an even number; half of it must divide half of `dim`.
+        stripe_size: width of a column of positions, and height of a row.
+        qkv_bias: whether the layer that makes queries, keys and values has a bias.
+        proj_drop: dropout after the output projection.
+
+    Source: "CSWin Transformer" (CVPR 2022), section 3.2.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, stripe_size: int = 7, *, qkv_bias: bool = True, proj_drop: float = 0.0
+    ) -> None:
+        super().__init__()
+        check_heads(dim, num_heads)
+        check_positive("stripe_size", stripe_size)
+        if num_heads % 2 or dim % 2:
+            raise ValueError(f"stripes need even numbers of heads and channels, but there are {num_heads} and {dim}.")
+        self.num_heads = num_heads
+        self.stripe_size = stripe_size
+        self.scale = (dim // num_heads) ** -0.5
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        half = dim // 2
+        self.dwc = nn.ModuleList([nn.Conv2d(half, half, 3, padding=1, groups=half) for _ in range(2)])
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.apply(init_linear)
+
+    def _stripes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, columns: bool) -> torch.Tensor:
+        """Attends inside columns or rows: (B, H, W, heads, dim) each, to (B, H, W, heads * dim)."""
+        rows, cols = query.shape[1:3]
+        window = (rows, self.stripe_size) if columns else (self.stripe_size, cols)
+        out = window_attention_2d(query, key, value, window, scale=self.scale).flatten(3)
+        stripes = value.flatten(3).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0])).transpose(2, 3)
+        convolved = self.dwc[0 if columns else 1](stripes.flatten(0, 2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return out + convolved.unflatten(0, stripes.shape[:3]).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        height, width = x.shape[1:3]
+        x = pad_bottom_right(x, height + -height % self.stripe_size, width + -width % self.stripe_size)
+        halves = self.qkv(x).unflatten(-1, (3, 2, self.num_heads // 2, -1)).unbind(4)
+        parts = [self._stripes(*half.unbind(3), columns=index == 0) for index, half in enumerate(halves)]
+        x = torch.cat(parts, dim=-1)[:, :height, :width]
+        return self.proj_drop(self.proj(x))
+
+    def extra_repr(self) -> str:
+        """Says what printing the module shows."""
+        return f"num_heads={self.num_heads}, stripe_size={self.stripe_size}"
+
+
+class WholeMapAttention(nn.Module):
+    """Multi-head attention to the whole map, with a depthwise 3x3 convolution of the values added (CSWin's last stage).
+
+    Args:
+        dim: channels.
+        num_heads: must divide `dim`.
+        qkv_bias: whether the layer that makes queries, keys and values has a bias.
+        proj_drop: dropout after the output projection.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True, proj_drop: float = 0.0) -> None:
+        super().__init__()
+        check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.dwc = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.apply(init_linear)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        tokens = (one.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value))
+        out = F.scaled_dot_product_attention(*tokens, scale=self.scale)
+        convolved = self.dwc(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.proj_drop(self.proj(out.transpose(1, 2).reshape(x.shape) + convolved))
+
+
+class OverlappingStem(nn.Module):
+    """A 7x7 convolution of stride 4, then a layer norm; the image is padded to whole strides of 4."""
+
+    def __init__(self, in_chans: int, dim: int, norm_eps: float) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, 7, stride=4, padding=2)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, ceil(H / 4), ceil(W / 4), dim)."""
+        rows, cols = -x.shape[2] % 4, -x.shape[3] % 4
+        if rows or cols:
+            x = F.pad(x, (0, cols, 0, rows))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class ConvMerging(nn.Module):
+    """A 3x3 convolution of stride 2, then a layer norm (CSWin's downsampling)."""
+
+    def __init__(self, in_dim: int, dim: int, norm_eps: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class AgentCSWin(Backbone):
+    """CSWin Transformer with agent attention in the first blocks of each stage, and stripes in the others.
+
+    In the last stage the others see the whole map. Initial values as published: linear layers and biases by position
+    from a truncated normal of std 0.02; convolutions and norms keep PyTorch's.
+
+    Args:
+        depths: blocks of each stage.
+        embed_dim: channels of the first stage; each later one has twice those of the one before.
+        num_heads: attention heads of each stage.
+        agent_blocks: how many blocks of each stage, from its first one on, have agent attention.
+        num_agents: agents of each stage, square numbers.
+        agent_shapes: height and width of each stage's grid of agents; None for the squares of `num_agents`.
+        stripe_sizes: width of each stage's stripes; that of the last stage is not used.
+        img_size: height and width in pixels of the images that the biases of agent attention are made for; other sizes
+            interpolate them.
+        mlp_ratio: hidden channels of the MLPs over a stage's channels.
+        num_classes: 0 leaves the classifier out.
+        in_chans: channels of the images.
+        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
+        drop_rate: dropout before the classifier.
+        proj_drop_rate: dropout after the attention's projections and in the MLPs.
+        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+        qkv_bias: whether the layers that make queries, keys and values have biases.
+        norm_eps: of every layer norm.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not fit another; the message names it.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (2, 4, 18, 1),
+        embed_dim: int = 64,
+        num_heads: Sequence[int] = (2, 4, 8, 16),
+        agent_blocks: Sequence[int] = (2, 4, 0, 0),
+        num_agents: Sequence[int] = (9, 16, 49, 49),
+        stripe_sizes: Sequence[int] = (1, 2, 7, 7),
+        *,
+        agent_shapes: Sequence[int | Sequence[int]] | None = None,
+        img_size: int | Sequence[int] = 224,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        qkv_bias: bool = True,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        check_stages(len(depths), depths=depths, num_heads=num_heads, num_agents=num_agents, stripe_sizes=stripe_sizes)
+        check_agent_blocks(agent_blocks, depths)
+        check_positive("embed_dim", embed_dim)
+        check_positive("in_chans", in_chans)
+        check_rate("proj_drop_rate", proj_drop_rate)
+        check_rate("drop_path_rate", drop_path_rate)
+        check_mlp_ratio(mlp_ratio, embed_dim)
+        shapes = agent_shapes_per_stage(agent_shapes, len(depths))
+        rates = drop_path_rates(drop_path_rate, depths)
+        dims = [embed_dim * 2**index for index in range(len(depths))]
+
+        self.depths = tuple(depths)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.feature_info = []
+
+        self.stem = OverlappingStem(in_chans, dims[0], norm_eps)
+        stages = []
+        for index, (depth, dim, heads) in enumerate(zip(depths, dims, num_heads, strict=True)):
+            stride = 4 * 2**index
+            shared = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+            blocks = []
+            for place in range(depth):
+                attn: nn.Module
+                if place < agent_blocks[index]:
+                    grid = grid_of(img_size, stride)
+                    attn = AgentAttention(dim, heads, num_agents[index], grid, agent_shape=shapes[index], **shared)
+                elif index == len(depths) - 1:
+                    attn = WholeMapAttention(dim, heads, **shared)
+                else:
+                    attn = StripeAttention(dim, heads, stripe_sizes[index], **shared)
+                blocks.append(Block(dim, attn, mlp_ratio, proj_drop_rate, rates[index][place], norm_eps))
+            lead = ConvMerging(dims[index - 1], dim, norm_eps) if index else nn.Identity()
+            stages.append(Stage(lead, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{index}"})
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
+        self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)

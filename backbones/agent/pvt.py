@@ -1,0 +1,161 @@
+"""Agent-PVT: Pyramid Vision Transformer whose blocks see the whole map through agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..layers import (
+    Backbone,
+    PooledHead,
+    Stage,
+    check_positive,
+    check_rate,
+    drop_path_rates,
+    trunc_normal_,
+)
+from .attention import AgentAttention, as_pair
+from .blocks import Block, agent_shapes_per_stage, check_mlp_ratio, check_stages
+
+
+class PositionedPatches(nn.Module):
+    """Patches of stride x stride positions, a layer norm, and a learned embedding of their places.
+
+    Rows and columns that do not fill a patch are left out. On a map of another size than `grid_size` the embedding is
+    interpolated (bilinear).
+
+    Args:
+        in_dim: channels of the input.
+        dim: channels of the output.
+        stride: side of a patch.
+        grid_size: height and width of the map that the embedding is made for.
+    """
+
+    def __init__(self, in_dim: int, dim: int, stride: int, grid_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid_size = grid_size
+        self.proj = nn.Conv2d(in_dim, dim, stride, stride=stride)
+        # The blocks' norms have an eps of 1e-6, these the usual one.
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
+        self.pos_embed = nn.Parameter(torch.empty(1, grid_size[0] * grid_size[1], dim))
+        trunc_normal_(self.pos_embed, std=0.02)
+
+    def embedding(self, height: int, width: int) -> torch.Tensor:
+        """Gives the embedding (1, height, width, dim) of a map's places."""
+        embedding = self.pos_embed.unflatten(1, self.grid_size)
+        if (height, width) == self.grid_size:
+            return embedding
+        embedding = F.interpolate(embedding.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False)
+        return embedding.permute(0, 2, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_dim, H, W) to (B, H // stride, W // stride, dim)."""
+        x = self.norm(self.proj(x).permute(0, 2, 3, 1))
+        return x + self.embedding(x.shape[1], x.shape[2])
+
+
+class PatchDownsample(PositionedPatches):
+    """The same for maps (B, H, W, C)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, in_dim) to (B, H // stride, W // stride, dim)."""
+        return super().forward(x.permute(0, 3, 1, 2))
+
+
+class AgentPVT(Backbone):
+    """Pyramid Vision Transformer with agent attention in every block, without reduction of keys and values.
+
+    There is no norm before the head. Initial values as published: linear layers, biases by position and embeddings
+    from a truncated normal of std 0.02; convolutions and norms keep PyTorch's.
+
+    Args:
+        depths: blocks of each stage.
+        embed_dims: channels of each stage.
+        num_heads: attention heads of each stage; must divide its channels.
+        mlp_ratios: hidden channels of each stage's MLPs over its channels.
+        num_agents: agents of each stage, square numbers.
+        agent_shapes: height and width of each stage's grid of agents; None for the squares of `num_agents`.
+        img_size: height and width in pixels of the images that embeddings and biases are made for; other sizes
+            interpolate them.
+        num_classes: 0 leaves the classifier out.
+        in_chans: channels of the images.
+        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
+        drop_rate: dropout before the classifier.
+        proj_drop_rate: dropout after the attention's projections and in the MLPs.
+        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+        qkv_bias: whether the layers that make queries, keys and values have biases.
+        norm_eps: of the blocks' layer norms.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not fit another; the message names it.
+    """
+
+    cuts_edges = True
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (2, 2, 2, 2),
+        embed_dims: Sequence[int] = (64, 128, 320, 512),
+        num_heads: Sequence[int] = (1, 2, 5, 8),
+        mlp_ratios: Sequence[float] = (8, 8, 4, 4),
+        num_agents: Sequence[int] = (9, 16, 49, 49),
+        *,
+        agent_shapes: Sequence[int | Sequence[int]] | None = None,
+        img_size: int | Sequence[int] = 224,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        qkv_bias: bool = True,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        check_stages(len(depths), depths=depths, embed_dims=embed_dims, num_heads=num_heads, num_agents=num_agents)
+        if len(mlp_ratios) != len(depths):
+            raise ValueError(f"mlp_ratios needs one number a stage, as depths has, but has {len(mlp_ratios)}.")
+        check_positive("in_chans", in_chans)
+        check_rate("proj_drop_rate", proj_drop_rate)
+        check_rate("drop_path_rate", drop_path_rate)
+        shapes = agent_shapes_per_stage(agent_shapes, len(depths))
+        rates = drop_path_rates(drop_path_rate, depths)
+        height, width = as_pair("img_size", img_size)
+        last_stride = 4 * 2 ** (len(depths) - 1)
+        if min(height, width) < last_stride:
+            raise ValueError(f"img_size must be at least {last_stride} for {len(depths)} stages, but is {img_size!r}.")
+
+        self.depths = tuple(depths)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self.min_input_size = last_stride
+        self.feature_info = []
+
+        self.stem = PositionedPatches(in_chans, embed_dims[0], 4, (height // 4, width // 4))
+        stages = []
+        for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
+            check_mlp_ratio(mlp_ratios[index], dim)
+            stride = 4 * 2**index
+            grid = (height // stride, width // stride)
+            blocks = []
+            for place in range(depth):
+                attn = AgentAttention(
+                    dim,
+                    heads,
+                    num_agents[index],
+                    grid,
+                    agent_shape=shapes[index],
+                    qkv_bias=qkv_bias,
+                    proj_drop=proj_drop_rate,
+                )
+                blocks.append(Block(dim, attn, mlp_ratios[index], proj_drop_rate, rates[index][place], norm_eps))
+            lead = PatchDownsample(embed_dims[index - 1], dim, 2, grid) if index else nn.Identity()
+            stages.append(Stage(lead, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{index}"})
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
