@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: help install lint format test test-slow quickstart clean
+.PHONY: help install lint format test test-slow quickstart models clean
 
 help:
 	@sed -n 's/^# make \([a-z-]*\): /  \1: /p' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,10 @@ quickstart: install
 	$(BIN)/python tools/train.py configs/quickstart/nat_digits.py --work-dir work_dirs/quickstart
 	$(BIN)/python tools/test.py configs/quickstart/nat_digits.py work_dirs/quickstart --work-dir work_dirs/quickstart
 	$(BIN)/python tools/draw_predictions.py work_dirs/quickstart
+
+# make models: measure every model and write MODELS.md and its picture
+models: install
+	$(BIN)/python tools/models.py
 
 # make clean: remove what was made, but for .venv
 clean:

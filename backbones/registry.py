@@ -69,6 +69,7 @@ class PretrainedCfg:
         params: parameters with a head of 1000 classes.
         macs: multiply-accumulates of one image at `input_size`, in billions.
         verified: False while nobody has opened the link or the hub's id: then they may not be right.
+        broken: True where users report that the link does not work any more.
         note: what else a user should know.
     """
 
@@ -100,6 +101,7 @@ class PretrainedCfg:
     params: int | None = None
     macs: float | None = None
     verified: bool = True
+    broken: bool = False
     note: str | None = None
 
     @property

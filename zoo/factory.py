@@ -223,10 +223,11 @@ def _load_published(
         return load(os.fspath(cfg.file))
     if not cfg.verified:
         _logger.warning(
-            "The address of %s.%s's weights (%s) is the one that its authors give; it has not been tried here.",
+            "The address of %s.%s's weights (%s) is the one that its authors give; %s.",
             cfg.architecture,
             cfg.tag,
             cfg.url or f"hf-hub:{cfg.hf_hub_id}",
+            "users report that it does not work any more" if cfg.broken else "it has not been tried here",
         )
     failed: DownloadError | None = None
     if cfg.url:

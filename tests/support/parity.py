@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
+
+from attnzoo import create_model, load_weights
 
 ROOT = Path(__file__).parents[1] / "data" / "parity"
 
@@ -82,3 +84,57 @@ def relative_error(actual: torch.Tensor, golden: torch.Tensor) -> float:
     if kept.shape != golden.shape or not torch.isfinite(kept).all():
         return float("inf")
     return ((kept - golden).norm() / golden.norm().clamp_min(1e-12)).item()
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "biformer_tiny_nwin8": ("biformer_tiny", {"num_regions": 8}),
+    "davit_tiny_timm": ("davit_tiny", {}),
+}
+"""Model and arguments of the packs that are not named as their model is."""
+_CALLS: dict[str, dict[str, Any]] = {
+    "logits": {},
+    "features": {},
+    "features:ade20k": {"dense": "ade20k"},
+    "features:dense": {"always_shift": True},
+    "features:dense_coco": {"dense": "coco"},
+}
+"""Arguments of the model for the ways that packs were made."""
+
+
+def packs() -> list[Path]:
+    """Finds the packs of models, sorted by path."""
+    return sorted(path for path in ROOT.glob("*/*.json") if "state_dict" in json.loads(path.read_text()))
+
+
+def model_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """Gives the name of a pack's model, and its arguments."""
+    return VARIANTS.get(path.stem, (path.stem, {}))
+
+
+def worst_error(name: str) -> float | None:
+    """Gives a model's largest relative error over the cases of all its packs, None where there is no pack.
+
+    Args:
+        name: of the model, without tag.
+    """
+    errors: list[float] = []
+    for path in packs():
+        if model_of(path)[0] == name:
+            errors += _errors(path)
+    return max(errors) if errors else None
+
+
+@torch.no_grad()
+def _errors(path: Path) -> Iterator[float]:
+    name, kwargs = model_of(path)
+    pack, golden = load_pack(path.parent.name, path.stem)
+    for case in pack["cases"]:
+        model: Any = create_model(name, **kwargs, **_CALLS[case["call"]]).eval()
+        load_weights(model, filled_state_dict(pack))
+        x = image(case["shape"], case["seed"])
+        if case["call"] == "logits":
+            outputs = {"logits": model(x)}
+        else:
+            maps = model.forward_intermediates(x, intermediates_only=True)
+            outputs = {f"stage{index}": one for index, one in enumerate(maps[-4:], start=1)}
+        yield from (relative_error(outputs[one], golden[f"{case['name']}/{one}"]) for one in case["outputs"])

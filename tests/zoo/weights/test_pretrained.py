@@ -94,8 +94,11 @@ def test_an_address_that_was_never_tried_is_said_so(tmp_path: Path, caplog: pyte
         small(pretrained=True, cache_dir=tmp_path)
     assert "has not been tried here" in caplog.text
     caplog.clear()
+    small(pretrained=True, cache_dir=tmp_path, pretrained_cfg_overlay={"broken": True})
+    assert "users report that it does not work any more" in caplog.text
+    caplog.clear()
     small(pretrained=True, cache_dir=tmp_path, pretrained_cfg_overlay={"verified": True})
-    assert "has not been tried" not in caplog.text
+    assert "nat_mini" not in caplog.text
 
 
 def test_published_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Write MODELS.md: every model with its figures, its checkpoints and how it was checked, and a picture.
+
+Needs a checkout. Each model is run once on PyTorch's meta device to see which kernels it calls, and where there are outputs of its
+official code among the tests' data, it is run on those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
+
+from attnzoo import create_model, get_pretrained_cfg, list_models
+from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.reports.catalogue import Measured, catalogue_page, draw_catalogue
+from attnzoo.zoo.reports.files import write_bytes, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "MODELS.md"
+PICTURE = ROOT / "docs" / "models.png"
+MEASURED = ROOT / "docs" / "models.json"
+_KERNELS = {"ranged_attention_2d": "neighborhood", "routed_attention_2d": "routing"}  # folder of each operator
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the script; returns its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--only-page", action="store_true", help="measure nothing but models that are new")
+    args = parser.parse_args(argv)
+    with user_errors() as outcome:
+        if not (ROOT / "tests" / "support").is_dir():
+            raise UserError("tools/models.py compares models with data among the tests, so it needs a checkout.")
+        known = read_measured() if args.only_page and MEASURED.exists() else {}
+        names = list_models()
+        new = [name for name in names if name not in known]
+        known |= dict(zip(new, measure(tqdm(new, unit="model", disable=None)), strict=True))
+        measured = {name: known[name] for name in names}
+        write_json(MEASURED, {name: asdict(one) for name, one in measured.items()})
+        write_bytes(PAGE, page(measured).encode())
+        draw_catalogue(PICTURE)
+        for path in (PAGE, PICTURE, MEASURED):
+            print(f"wrote {path.relative_to(ROOT)}")
+    return outcome.code
+
+
+def read_measured() -> dict[str, Measured]:
+    """Reads what the last run measured, by model."""
+    content: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return {name: Measured(one["parity"], tuple(one["kernels"])) for name, one in content.items()}
+
+
+def page(measured: dict[str, Measured]) -> str:
+    """Gives the text of MODELS.md."""
+    return catalogue_page(measured, picture=PICTURE.relative_to(ROOT).as_posix())
+
+
+def measure(names: Iterable[str]) -> Iterable[Measured]:
+    """Runs models, one after the other."""
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.append(str(ROOT / "tests"))
+    from support.parity import worst_error
+
+    for name in names:
+        error = worst_error(name)
+        yield Measured(None if error is None else float(f"{error:.0e}"), kernels_of(name))
+
+
+def kernels_of(name: str) -> tuple[str, ...]:
+    """Names the folders of `attnzoo.kernels` whose operators a model calls for an image of its own size."""
+    with torch.device("meta"):
+        model = create_model(name, num_classes=0).eval()
+        images = torch.empty(1, *get_pretrained_cfg(name).input_size)
+    with _Operators() as operators, torch.no_grad():
+        model(images)
+    return tuple(sorted({_KERNELS[one] for one in operators.called}))
+
+
+class _Operators(TorchDispatchMode):
+    """Notes the zoo's operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "attnzoo":
+            self.called.add(func._opname)
+        return func(*args, **(kwargs or {}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
