@@ -222,8 +222,8 @@ class BiFormer(Backbone):
         check_positive("in_chans", in_chans)
         check_rate("proj_drop_rate", proj_drop_rate)
         check_rate("drop_path_rate", drop_path_rate)
-        regions = _regions_per_stage(num_regions, len(depths))
-        _check_stages(depths, embed_dims, num_heads, topks, regions)
+        _check_stages(depths, embed_dims, num_heads, topks)
+        regions = _regions_per_stage(num_regions, topks)
         if not mlp_ratio * min(embed_dims) >= 1:
             raise ValueError(f"mlp_ratio must leave at least one hidden channel, but is {mlp_ratio!r}.")
         rates = drop_path_rates(drop_path_rate, depths)
@@ -291,38 +291,38 @@ class BiFormer(Backbone):
         return found
 
 
-def _regions_per_stage(num_regions: Regions, stages: int) -> list[tuple[int, int]]:
-    """Spreads `num_regions` over the stages; raises a ValueError where their numbers do not fit."""
-    if isinstance(num_regions, int):
-        return [regions_per_axis(num_regions)] * stages
-    if len(num_regions) != stages:
-        raise ValueError(
-            f"num_regions must be one number or one a stage, but has {len(num_regions)} entries for {stages} stages."
-        )
-    return [regions_per_axis(one, f"num_regions[{index}]") for index, one in enumerate(num_regions)]
-
-
 def _check_stages(
-    depths: Sequence[int],
-    embed_dims: Sequence[int],
-    num_heads: Sequence[int],
-    topks: Sequence[int],
-    regions: Sequence[tuple[int, int]],
+    depths: Sequence[int], embed_dims: Sequence[int], num_heads: Sequence[int], topks: Sequence[int]
 ) -> None:
-    """Raises a ValueError unless all name the same stages, with what can be built."""
+    """Raises a ValueError unless all name the same stages, of at least one block each."""
     if not len(depths) or not len(depths) == len(embed_dims) == len(num_heads) == len(topks):
         raise ValueError(
             "depths, embed_dims, num_heads and topks need one number a stage, "
             f"but have {len(depths)}, {len(embed_dims)}, {len(num_heads)} and {len(topks)}."
         )
-    for index, (depth, dim, heads, topk) in enumerate(zip(depths, embed_dims, num_heads, topks, strict=True)):
+    for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
         check_positive(f"depths[{index}]", depth)
         check_positive(f"embed_dims[{index}]", dim, least=2)
         check_positive(f"num_heads[{index}]", heads)
         if dim % heads:
             raise ValueError(f"num_heads[{index}] = {heads} must divide embed_dims[{index}] = {dim}.")
+
+
+def _regions_per_stage(num_regions: Regions, topks: Sequence[int]) -> list[tuple[int, int]]:
+    """Spreads `num_regions` over the stages; raises a ValueError where they do not fit the stages or `topks`."""
+    if isinstance(num_regions, int):
+        regions = [regions_per_axis(num_regions)] * len(topks)
+    elif len(num_regions) != len(topks):
+        raise ValueError(
+            "num_regions must be one number or one a stage, "
+            f"but has {len(num_regions)} entries for {len(topks)} stages."
+        )
+    else:
+        regions = [regions_per_axis(one, f"num_regions[{index}]") for index, one in enumerate(num_regions)]
+    for index, topk in enumerate(topks):
         if topk not in (-1, -2):
             try:
                 check_topk(topk, regions[index])
             except ValueError as error:
                 raise ValueError(f"topks[{index}]: {error} For full attention choose -2 (with LePE) or -1.") from error
+    return regions
