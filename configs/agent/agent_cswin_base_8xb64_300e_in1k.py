@@ -1,0 +1,23 @@
+"""Agent-CSwin-B on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 84.7 % top-1 at 224x224 (73.2 M parameters, 14.9 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_cswin_base_8xb64_300e_in1k.py --launcher pytorch
+
+Rates are the official ones, which are for a batch of 512 such as this. Weights are averaged, and the average is what
+is evaluated and published.
+"""
+
+_base_ = ["../_base_/agent_cooldown_in1k.py"]
+
+model = dict(backbone=dict(type="agent_cswin_base", num_classes=1000, drop_path_rate=0.5))
+optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.1))
+param_scheduler = dict(warmup_lr=1e-6, min_lr=1e-5)
+auto_scale_lr = dict(base_batch_size=512)
+custom_hooks = [dict(type="EMAHook", decay=0.99992)]
+
+train_dataloader = dict(batch_size=64)

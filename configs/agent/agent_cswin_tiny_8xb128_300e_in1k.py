@@ -1,0 +1,17 @@
+"""Agent-CSwin-T on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 83.1 % top-1 at 224x224 (20.5 M parameters, 4.3 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_cswin_tiny_8xb128_300e_in1k.py --launcher pytorch
+
+Weights are averaged, and the average is what is evaluated and published.
+"""
+
+_base_ = ["../_base_/agent_cooldown_in1k.py"]
+
+model = dict(backbone=dict(type="agent_cswin_tiny", num_classes=1000, drop_path_rate=0.2))
+custom_hooks = [dict(type="EMAHook", decay=0.99984)]

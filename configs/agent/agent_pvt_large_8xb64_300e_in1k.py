@@ -1,0 +1,21 @@
+"""Agent-PVT-L on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 83.7 % top-1 at 224x224 (48.7 M parameters, 10.3 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_pvt_large_8xb64_300e_in1k.py --launcher pytorch
+
+Rates are the official ones, which are for a batch of 512 such as this.
+"""
+
+_base_ = ["../_base_/agent_cooldown_in1k.py"]
+
+model = dict(backbone=dict(type="agent_pvt_large", num_classes=1000, drop_path_rate=0.3))
+optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(_delete_=True, max_norm=1.0))
+param_scheduler = dict(warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5)
+auto_scale_lr = dict(base_batch_size=512)
+
+train_dataloader = dict(batch_size=64)

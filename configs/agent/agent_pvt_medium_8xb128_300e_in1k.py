@@ -1,0 +1,16 @@
+"""Agent-PVT-M on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 83.4 % top-1 at 224x224 (35.9 M parameters, 7.0 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_pvt_medium_8xb128_300e_in1k.py --launcher pytorch
+"""
+
+_base_ = ["../_base_/agent_cooldown_in1k.py"]
+
+model = dict(backbone=dict(type="agent_pvt_medium", num_classes=1000, drop_path_rate=0.3))
+optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=1.0))
+param_scheduler = dict(warmup_epochs=5)

@@ -1,0 +1,21 @@
+"""Agent-Swin-B on ImageNet-1K, from scratch, 300 epochs.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 84.0 % top-1 at 224x224 (88.1 M parameters, 15.4 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_swin_base_8xb64_300e_in1k.py --launcher pytorch
+
+Rates are the official ones, which are for a batch of 512 such as this.
+"""
+
+_base_ = ["../_base_/agent_in1k.py"]
+
+model = dict(backbone=dict(type="agent_swin_base", num_classes=1000, drop_path_rate=0.5))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = dict(warmup_lr=5e-7, min_lr=5e-6)
+auto_scale_lr = dict(base_batch_size=512)
+
+train_dataloader = dict(batch_size=64)

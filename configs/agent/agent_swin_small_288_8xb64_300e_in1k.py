@@ -1,0 +1,24 @@
+"""Agent-Swin-S at 288x288 on ImageNet-1K, from scratch, 300 epochs.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 84.1 % top-1 at 288x288 (49.7 M parameters, 14.5 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_swin_small_288_8xb64_300e_in1k.py --launcher pytorch
+
+Rates are the official ones, which are for a batch of 512 such as this. The whole image is squeezed to the input size
+for evaluation, and nothing is cropped.
+"""
+
+_base_ = ["../_base_/agent_in1k.py"]
+
+model = dict(backbone=dict(type="agent_swin_small_288", num_classes=1000, drop_path_rate=0.3))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = dict(warmup_lr=5e-7, min_lr=5e-6)
+auto_scale_lr = dict(base_batch_size=512)
+
+train_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=288)))
+val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=288, crop_pct=1.0)))
+test_dataloader = val_dataloader

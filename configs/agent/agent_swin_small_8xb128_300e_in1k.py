@@ -1,0 +1,14 @@
+"""Agent-Swin-S on ImageNet-1K, from scratch, 300 epochs.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 83.7 % top-1 at 224x224 (49.7 M parameters, 8.7 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_swin_small_8xb128_300e_in1k.py --launcher pytorch
+"""
+
+_base_ = ["../_base_/agent_in1k.py"]
+
+model = dict(backbone=dict(type="agent_swin_small", num_classes=1000, drop_path_rate=0.3))
