@@ -1,0 +1,75 @@
+"""Efficient channel attention as a token mixer for any body."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...names import unknown_name
+from ..channel_attention import EfficientChannelAttention
+from ..layers import check_positive, trunc_normal_
+
+__all__ = ["EfficientChannelAttentionMixer"]
+
+_MIXINGS = ("conv", "pool")
+
+
+class EfficientChannelAttentionMixer(nn.Module):
+    """Mixes neighbouring positions, each channel for itself, then gates the channels by their means (`attn`).
+
+    No paper has it: ECA-Net puts its gate into convolutional blocks. Here the gate is what tells positions about the
+    whole map, and a depthwise convolution or PoolFormer's pooling what tells them about their neighbours.
+
+    Args:
+        dim: channels.
+        num_heads: taken so that every attention module is called alike; changes nothing, since the gate has no heads.
+        mixing: "conv" for a depthwise convolution with a bias (`conv`), or "pool" for the mean of the positions around
+            without what stands there itself (Yu et al., "MetaFormer Is Actually What You Need for Vision", CVPR 2022).
+        window_size: positions along each axis that are mixed; odd.
+        kernel_size: neighbouring channels that a gate sees; None for `adaptive_kernel_size(dim)`.
+
+    Raises:
+        ValueError: there is no such mixing, or a size is even or less than 1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 1,
+        *,
+        mixing: Literal["conv", "pool"] = "conv",
+        window_size: int = 3,
+        kernel_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive("dim", dim)
+        check_positive("num_heads", num_heads)
+        check_positive("window_size", window_size)
+        if window_size % 2 == 0:
+            raise ValueError(f"window_size must be odd, but is {window_size}.")
+        if mixing not in _MIXINGS:
+            raise ValueError(unknown_name("mixing", mixing, _MIXINGS))
+        self.window_size = window_size
+        self.conv = nn.Conv2d(dim, dim, window_size, padding=window_size // 2, groups=dim) if mixing == "conv" else None
+        if self.conv is not None:
+            assert self.conv.bias is not None
+            trunc_normal_(self.conv.weight, std=0.02)
+            nn.init.zeros_(self.conv.bias)
+        self.attn = EfficientChannelAttention(dim, kernel_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        x = x.permute(0, 3, 1, 2)
+        if self.conv is not None:
+            mixed = self.conv(x)
+        else:
+            around = self.window_size // 2
+            mixed = F.avg_pool2d(x, self.window_size, 1, around, count_include_pad=False) - x
+        return self.attn(mixed).permute(0, 2, 3, 1)
+
+    def extra_repr(self) -> str:
+        """Says what printing the module shows."""
+        return f"mixing={'pool' if self.conv is None else 'conv'}, window_size={self.window_size}"

@@ -1,0 +1,323 @@
+"""Residual networks with efficient channel attention: the stem, the blocks and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...names import unknown_name
+from ..channel_attention import EfficientChannelAttention
+from ..convolution import ConvNormAct
+from ..layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
+
+__all__ = ["BasicBlock", "Bottleneck", "ECAResNet"]
+
+KernelSizes = int | Sequence[int] | None
+"""Neighbouring channels that a gate sees: one number for all, one a stage, or None for the adaptive formula."""
+
+_STEMS: dict[str, tuple[int, ...]] = {"plain": (64,), "deep": (32, 32, 64), "tiered": (24, 32, 64)}
+"""Channels of the stem's convolutions: one of 7x7, or three of 3x3."""
+
+
+class ResNetStem(nn.Module):
+    """Convolutions, the first of stride 2, each with a batch norm and a ReLU."""
+
+    def __init__(self, in_chans: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        size = 3 if len(widths) > 1 else 7
+        ins = (in_chans, *widths)
+        layers = [ConvNormAct(ins[i], width, size, 1 if i else 2) for i, width in enumerate(widths)]
+        self.convs = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, C, ceil(H / 2), ceil(W / 2)); on a CPU channels come last in memory."""
+        return self.convs(channels_last_on_cpu(x))
+
+
+class Shortcut(nn.Module):
+    """Brings the input of a block to the shape of its output: a 1x1 convolution and a batch norm.
+
+    Args:
+        in_chans: channels of the input.
+        out_chans: channels of the output.
+        stride: 1 or 2.
+        pooled: whether means of 2x2 positions are taken where the stride is 2, instead of every other position
+            (ResNet-D; He et al., "Bag of Tricks for Image Classification", CVPR 2019). A row or column that has no
+            partner stands for itself.
+    """
+
+    def __init__(self, in_chans: int, out_chans: int, stride: int, pooled: bool) -> None:
+        super().__init__()
+        self.pools = pooled and stride > 1
+        self.layer = ConvNormAct(in_chans, out_chans, 1, 1 if self.pools else stride, act_layer=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride))."""
+        if self.pools:
+            x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+        return self.layer(x)
+
+
+class _Residual(nn.Module):
+    """What both kinds of blocks share: gate the branch, add the shortcut, apply the ReLU."""
+
+    def __init__(self, out_chans: int, kernel_size: int | None, shortcut: nn.Module, drop_path: float) -> None:
+        super().__init__()
+        self.attn = EfficientChannelAttention(out_chans, kernel_size)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.shortcut = shortcut
+        self.act = nn.ReLU(inplace=True)
+
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps the block's input to what the gate sees."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride))."""
+        shortcut, out = self.shortcut(x), self.branch(x)
+        if self.training and isinstance(self.drop_path, DropPath):
+            return self.act(self.drop_path(self.attn(out)) + shortcut)
+        return self.act(self.attn(out, shortcut))
+
+
+class BasicBlock(_Residual):
+    """Two 3x3 convolutions; the first one strides.
+
+    Args:
+        in_chans: channels of the input.
+        widths: channels after each convolution.
+        stride: of the block.
+        kernel_size: neighbouring channels that a gate sees; None for the adaptive formula.
+        shortcut: brings the input to the output's shape.
+        groups: must be 1, as these blocks have none.
+        drop_path: rate of stochastic depth.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        widths: Sequence[int],
+        stride: int,
+        kernel_size: int | None,
+        shortcut: nn.Module,
+        groups: int = 1,
+        drop_path: float = 0.0,
+    ) -> None:
+        first, last = widths
+        if groups != 1:
+            raise ValueError(f"Blocks of two convolutions have no groups, but groups is {groups}.")
+        super().__init__(last, kernel_size, shortcut, drop_path)
+        self.conv1 = ConvNormAct(in_chans, first, 3, stride)
+        self.conv2 = ConvNormAct(first, last, 3, act_layer=None)
+
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps the block's input to what the gate sees."""
+        return self.conv2(self.conv1(x))
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The batch norm that ends the branch."""
+        return self.conv2.bn
+
+
+class Bottleneck(_Residual):
+    """A 1x1, a 3x3 and a 1x1 convolution; the 3x3 one strides and has the groups.
+
+    Args:
+        in_chans: channels of the input.
+        widths: channels after each convolution.
+        stride: of the block.
+        kernel_size: neighbouring channels that a gate sees; None for the adaptive formula.
+        shortcut: brings the input to the output's shape.
+        groups: of the 3x3 convolution.
+        drop_path: rate of stochastic depth.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        widths: Sequence[int],
+        stride: int,
+        kernel_size: int | None,
+        shortcut: nn.Module,
+        groups: int = 1,
+        drop_path: float = 0.0,
+    ) -> None:
+        first, second, last = widths
+        super().__init__(last, kernel_size, shortcut, drop_path)
+        self.conv1 = ConvNormAct(in_chans, first)
+        self.conv2 = ConvNormAct(first, second, 3, stride, groups=groups)
+        self.conv3 = ConvNormAct(second, last, act_layer=None)
+
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps the block's input to what the gate sees."""
+        return self.conv3(self.conv2(self.conv1(x)))
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The batch norm that ends the branch."""
+        return self.conv3.bn
+
+
+_BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+class ECAResNet(Backbone):
+    """A residual network whose blocks end in efficient channel attention, before the shortcut is added.
+
+    Initial values as published: convolutions from a normal of variance 2 / (kernel area * output channels), batch norms
+    1 and 0, the gates' and the classifier's PyTorch's own.
+
+    Args:
+        depths: blocks of each stage.
+        planes: width of each stage: output channels of basic blocks, a quarter of those of bottlenecks.
+        block: "basic" or "bottleneck".
+        k_size: neighbouring channels that a gate sees: one number for all blocks, or one a stage; None for the adaptive
+            formula of the block's output channels.
+        stem: "plain" (one 7x7 convolution), "deep" (three 3x3 ones of 32, 32, 64 channels) or "tiered" (24, 32, 64).
+        pooled_shortcut: whether shortcuts of stride 2 take means of 2x2 positions, as in ResNet-D.
+        groups: of the bottlenecks' 3x3 convolutions.
+        base_width: channels of a group in the first stage, where `planes` is 64.
+        widths: channels after each convolution of each block of each stage, where they are not regular; these go before
+            `planes`, `groups` and `base_width`, and the last number of all blocks of a stage must be the same.
+        zero_init_last: whether the last batch norm of each branch begins with factors of 0, so that blocks begin as
+            their shortcuts.
+        num_classes: 0 leaves the classifier out.
+        in_chans: channels of the images.
+        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not fit another; the message names it.
+    """
+
+    stem_is_level = True
+    map_layout = "NCHW"
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        planes: Sequence[int] = (64, 128, 256, 512),
+        block: Literal["basic", "bottleneck"] = "bottleneck",
+        k_size: KernelSizes = None,
+        *,
+        stem: Literal["plain", "deep", "tiered"] = "plain",
+        pooled_shortcut: bool = False,
+        groups: int = 1,
+        base_width: int = 64,
+        widths: Sequence[Sequence[Sequence[int]]] | None = None,
+        zero_init_last: bool = False,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, value, allowed in (("block", block, _BLOCKS), ("stem", stem, _STEMS)):
+            if value not in allowed:
+                raise ValueError(unknown_name(name, value, allowed))
+        for name, value in (("in_chans", in_chans), ("groups", groups), ("base_width", base_width)):
+            check_positive(name, value)
+        check_positive("num_classes", num_classes, least=0)
+        check_rate("drop_rate", drop_rate)
+        check_rate("drop_path_rate", drop_path_rate)
+        if not len(depths) or len(depths) != len(planes):
+            raise ValueError(f"depths and planes need one number a stage, but have {len(depths)} and {len(planes)}.")
+        for index, (depth, plane) in enumerate(zip(depths, planes, strict=True)):
+            check_positive(f"depths[{index}]", depth)
+            check_positive(f"planes[{index}]", plane)
+        per_block = _regular_widths(depths, planes, block, groups, base_width) if widths is None else widths
+        _check_widths(per_block, depths, 2 if block == "basic" else 3)
+        sizes = kernel_sizes(k_size, len(depths))
+        rates = drop_path_rates(drop_path_rate, depths)
+
+        self.depths = tuple(depths)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        channels = _STEMS[stem][-1]
+        self.feature_info = [{"num_chs": channels, "reduction": 2, "module": "stem"}]
+        self.stem = ResNetStem(in_chans, _STEMS[stem])
+        stages = []
+        for index, stage_widths in enumerate(per_block):
+            blocks = []
+            for place, block_widths in enumerate(stage_widths):
+                stride = 2 if index and not place else 1
+                out_chans = block_widths[-1]
+                shortcut: nn.Module = nn.Identity()
+                if stride > 1 or channels != out_chans:
+                    shortcut = Shortcut(channels, out_chans, stride, pooled_shortcut)
+                rate = rates[index][place]
+                blocks.append(_BLOCKS[block](channels, block_widths, stride, sizes[index], shortcut, groups, rate))
+                channels = out_chans
+            stages.append(Stage(nn.Identity() if index else nn.MaxPool2d(3, 2, 1), blocks))
+            self.feature_info.append({"num_chs": channels, "reduction": 4 << index, "module": f"stages.{index}"})
+        self.stages = nn.Sequential(*stages)
+        self.num_features = self.head_hidden_size = channels
+        self.norm = nn.Identity()
+        self.head = PooledHead(channels, num_classes, global_pool, drop_rate)
+        self._init_weights(zero_init_last)
+
+    def _init_weights(self, zero_init_last: bool) -> None:
+        """Gives all parameters their initial values, where these are not PyTorch's."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif zero_init_last and isinstance(module, (BasicBlock, Bottleneck)):
+                nn.init.zeros_(module.last_norm.weight)
+        _init_classifier(self.head)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier; 0 classes remove it. None leaves the pooling as it is."""
+        super().reset_classifier(num_classes, global_pool)
+        _init_classifier(self.head)
+
+
+def channels_last_on_cpu(x: torch.Tensor) -> torch.Tensor:
+    """Gives images on a CPU the order in memory that convolutions and batch norms are fastest with there."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
+def kernel_sizes(k_size: KernelSizes, count: int) -> list[int | None]:
+    """Spreads kernel sizes over `count` stages; raises a ValueError where a list has another length."""
+    if k_size is None or isinstance(k_size, int):
+        return [k_size] * count
+    if len(k_size) != count:
+        raise ValueError(f"k_size needs {count} numbers, one a stage, or one for all, but is {list(k_size)}.")
+    return list(k_size)
+
+
+def _init_classifier(head: PooledHead) -> None:
+    """Gives the classifier PyTorch's initial values, as published."""
+    if isinstance(head.fc, nn.Linear):
+        head.fc.reset_parameters()
+
+
+def _regular_widths(
+    depths: Sequence[int], planes: Sequence[int], block: str, groups: int, base_width: int
+) -> list[list[tuple[int, ...]]]:
+    """Gives the channels after each convolution of each block of each stage."""
+    found: list[list[tuple[int, ...]]] = []
+    for depth, plane in zip(depths, planes, strict=True):
+        inner = plane * base_width // 64 * groups
+        found.append([(plane, plane) if block == "basic" else (inner, inner, 4 * plane)] * depth)
+    return found
+
+
+def _check_widths(widths: Sequence[Sequence[Sequence[int]]], depths: Sequence[int], convs: int) -> None:
+    """Raises a ValueError unless there is a number for each convolution, and one output width a stage."""
+    if [len(stage) for stage in widths] != list(depths):
+        raise ValueError(f"widths needs one entry a block, {list(depths)} in the stages, for these depths.")
+    for index, stage in enumerate(widths):
+        if any(len(block) != convs for block in stage) or len({block[-1] for block in stage}) > 1:
+            raise ValueError(
+                f"widths[{index}] needs {convs} numbers a block, the last the same in all, but is {list(stage)}."
+            )
+        for place, block in enumerate(stage):
+            for number in block:
+                check_positive(f"widths[{index}][{place}]", number)
