@@ -1,0 +1,476 @@
+"""MetaFormer: one plain hierarchical body for the attention modules of all families.
+
+Paper:
+    Yu, Luo, Zhou, Si, Zhou, Wang, Feng, Yan: "MetaFormer Is Actually What You Need for Vision", CVPR 2022,
+    https://arxiv.org/abs/2111.11418
+
+A body of four stages whose token mixer can be chosen: `create_model("metaformer_s12", mixer="biformer")`. Everything
+else is the same for all mixers: the stem and the downsampling (overlapping convolutions), the MLPs, the layer norms,
+the width of the heads. `MIXERS` lists them:
+
+    pool                  average of 3x3 positions, less the position itself: PoolFormer, the default
+    identity              nothing mixes but the stem and the downsampling
+    full                  self-attention over the whole map
+    neighborhood          neighborhood attention (NAT)
+    dilated_neighborhood  the same, with dilation in every other block (DiNAT)
+    window                attention in windows that are never shifted
+    dual                  windows and attention between channels in turn (DaViT)
+    halo                  blocks of queries with a halo of keys around them (HaloNet)
+    agent                 attention through few agent tokens (Agent Attention)
+    biformer              bi-level routing attention
+    lka                   large kernel attention (VAN)
+
+Each is its family's own module, with whatever that module has to tell positions apart: biases (NAT, Agent Attention),
+embeddings (HaloNet), convolutions (BiFormer, VAN), or nothing (full, window, dual). DaViT's convolutions
+around its attention are no part of the module, and are not here. In every body the stem and the downsampling, which see
+the zeros around the map, tell a mixer roughly where it is.
+
+Mixers whose windows have a size are made for images of `img_size`, by the same rules for all (see `Place`), and take
+images of every other size.
+
+What deviates from PoolFormer, and why:
+- Layer norms over the channels of a position in place of group norms over the whole map: a mixer that looks at few
+  positions shall not learn of the others from the norm.
+- The stem pads by 3 pixels, not 2, so that maps have ceil(size / 4) positions for any size.
+- `layer_scale` can be None. Factors that begin at 1e-5 need long trainings.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..names import unknown_name
+from .agent import AgentAttention
+from .biformer import BiLevelRoutingAttention, FullAttention
+from .davit import ChannelAttention, WindowAttention
+from .halonet import HaloAttention
+from .layers import (
+    Backbone,
+    DropPath,
+    LayerScale,
+    Mlp,
+    PooledHead,
+    Stage,
+    check_positive,
+    check_rate,
+    drop_path_rates,
+    init_linear,
+    strip_prefixes,
+)
+from .nat import NeighborhoodAttention
+from .registry import PretrainedCfg, register_model
+from .van import LargeKernelAttention
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the body a mixer stands, and the sizes that follow from it.
+
+    Published sizes are for 224x224 images: maps of 56, 28, 14 and 7 positions, windows of 7. The rules here give these
+    on such maps, and windows of about half of a smaller map, so that a local mixer stays local.
+
+    Attributes:
+        dim: channels.
+        num_heads: attention heads.
+        side: positions along each axis of the map of an image of `img_size`.
+    """
+
+    dim: int
+    num_heads: int
+    side: int
+
+    @property
+    def window(self) -> int:
+        """Side of a window: of 7, 8, 6, 5 and 4 the first that divides the map and is no more than half of it.
+
+        A map of less than 8 is one window; where none of them fits, it is 7.
+        """
+        if self.side < 8:
+            return self.side
+        return next((size for size in (7, 8, 6, 5, 4) if self.side % size == 0 and 2 * size <= self.side), 7)
+
+    @property
+    def kernel_size(self) -> int:
+        """Side of a neighborhood: odd, at most 7 and half of the map; a map of less than 8 is one neighborhood."""
+        if self.side < 8:
+            return max(self.side, 2)
+        return min(7, self.side // 2 - (self.side // 2 + 1) % 2)
+
+    @property
+    def topk(self) -> int:
+        """Regions that a region attends to: those that hold 64 positions, but no more than a third of all.
+
+        On a map of less than 8, where a region is a position, it is all of them.
+        """
+        regions, positions = self.window**2, max(1, self.side // self.window) ** 2
+        return regions if self.side < 8 else max(1, min(64 // positions, regions // 3))
+
+    @property
+    def agents_side(self) -> int:
+        """Side of the grid of agents: half of the map, at most 7."""
+        return max(1, min(7, self.side // 2))
+
+
+Choice = tuple[Callable[..., nn.Module], dict[str, Any]]
+"""A class of mixers, called with dim, num_heads and further arguments, and these."""
+
+
+class PoolMixer(nn.Module):
+    """Averages the positions around each one, less the position itself, which the residual connection adds.
+
+    Args:
+        dim: not used.
+        num_heads: not used.
+        pool_size: positions along each axis, odd; those outside of the map do not count.
+
+    Source: "MetaFormer Is Actually What You Need for Vision", section 3.2.
+    """
+
+    def __init__(self, dim: int, num_heads: int = 1, pool_size: int = 3) -> None:
+        super().__init__()
+        check_positive("pool_size", pool_size)
+        if pool_size % 2 == 0:
+            raise ValueError(f"pool_size must be odd, but is {pool_size}.")
+        self.pool_size = pool_size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        size = self.pool_size
+        means = F.avg_pool2d(x.permute(0, 3, 1, 2), size, stride=1, padding=size // 2, count_include_pad=False)
+        return means.permute(0, 2, 3, 1) - x
+
+
+class IdentityMixer(nn.Identity):
+    """Mixes nothing.
+
+    Args:
+        dim: not used.
+        num_heads: not used.
+    """
+
+    def __init__(self, dim: int, num_heads: int = 1) -> None:
+        super().__init__()
+
+
+def _neighborhood(place: Place) -> list[Choice]:
+    return [(NeighborhoodAttention, {"kernel_size": place.kernel_size})]
+
+
+def _dilated_neighborhood(place: Place) -> list[Choice]:
+    size = place.kernel_size
+    return [
+        (NeighborhoodAttention, {"kernel_size": size, "dilation": dilation})
+        for dilation in (1, max(1, place.side // size))
+    ]
+
+
+def _window(place: Place) -> list[Choice]:
+    return [(WindowAttention, {"window_size": place.window})]
+
+
+def _halo(place: Place) -> list[Choice]:
+    halo = 0 if place.window >= place.side else min(3, place.window // 2)
+    return [
+        (HaloAttention, {"block_size": place.window, "halo_size": halo, "qkv_bias": True, "proj": True}),
+    ]
+
+
+def _agent(place: Place) -> list[Choice]:
+    return [(AgentAttention, {"num_agents": place.agents_side**2, "grid_size": place.side})]
+
+
+def _biformer(place: Place) -> list[Choice]:
+    return [(BiLevelRoutingAttention, {"num_regions": place.window, "topk": place.topk})]
+
+
+def _lka(place: Place) -> list[Choice]:
+    return [(LargeKernelAttention, {"kernel_size": max(3, min(21, 2 * place.side - 1))})]
+
+
+MIXERS: dict[str, Callable[[Place], list[Choice]]] = {
+    "pool": lambda place: [(PoolMixer, {})],
+    "identity": lambda place: [(IdentityMixer, {})],
+    "full": lambda place: [(FullAttention, {"qkv_bias": True, "lepe": None})],
+    "neighborhood": _neighborhood,
+    "dilated_neighborhood": _dilated_neighborhood,
+    "window": _window,
+    "dual": lambda place: [*_window(place), (ChannelAttention, {})],
+    "halo": _halo,
+    "agent": _agent,
+    "biformer": _biformer,
+    "lka": _lka,
+}
+"""For each name the modules that the blocks have in turn, with their arguments at a place in the body."""
+
+
+def make_mixer(name: str, place: Place, index: int, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Builds the mixer of a block.
+
+    Args:
+        name: one of `MIXERS`.
+        place: where it stands.
+        index: of the block in the whole network; where a mixer is two modules, blocks have them in turn.
+        kwargs: the user's arguments, which go before those that `place` gives. Where a mixer is two modules, each gets
+            what it knows.
+
+    Raises:
+        ValueError: there is no such mixer, it has no such argument, or the argument does not fit.
+    """
+    if name not in MIXERS:
+        raise ValueError(unknown_name("mixer", str(name), MIXERS))
+    choices = MIXERS[name](place)
+    known = [set(inspect.signature(build).parameters) - {"self", "dim", "num_heads"} for build, _ in choices]
+    for key in kwargs:
+        if not any(key in names for names in known):
+            raise ValueError(unknown_name(f"argument of the mixer {name!r}", key, sorted(set().union(*known))))
+    turn = index % len(choices)
+    build, settings = choices[turn]
+    own = {key: value for key, value in kwargs.items() if key in known[turn]}
+    return build(place.dim, place.num_heads, **{**settings, **own})
+
+
+class Block(nn.Module):
+    """Token mixer and MLP, each behind a norm, with a residual connection.
+
+    Args:
+        dim: channels.
+        mixer: the token mixer, (B, H, W, C) to the same.
+        mlp_ratio: hidden channels of the MLP over `dim`.
+        layer_scale: initial value of a learned factor a channel on each branch; None for no factor.
+        proj_drop: dropout in the MLP.
+        drop_path: rate of stochastic depth, the same for both branches.
+        norm_eps: of the layer norms.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        mixer: nn.Module,
+        mlp_ratio: float,
+        layer_scale: float | None,
+        proj_drop: float,
+        drop_path: float,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = mixer
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=nn.GELU, drop=proj_drop)
+        self.mlp.apply(init_linear)
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, C) to (B, H, W, C)."""
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+
+class Stem(nn.Module):
+    """An overlapping convolution: 7x7 for stride 4, 3x3 for strides 2 and 1."""
+
+    def __init__(self, in_chans: int, dim: int, stride: int) -> None:
+        super().__init__()
+        kernels = {1: 3, 2: 3, 4: 7}
+        if stride not in kernels:
+            raise ValueError(f"stem_stride must be 1, 2 or 4, but is {stride!r}.")
+        self.proj = nn.Conv2d(in_chans, dim, kernels[stride], stride=stride, padding=kernels[stride] // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, ceil(H / stride), ceil(W / stride), dim)."""
+        return self.proj(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+
+
+class Downsample(nn.Module):
+    """An overlapping 3x3 convolution of stride 2."""
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class MetaFormer(Backbone):
+    """A hierarchical body whose token mixer can be chosen.
+
+    Linear layers begin with a truncated normal of std 0.02, convolutions as PyTorch has them, mixers as their families.
+
+    Args:
+        depths: blocks of each stage.
+        embed_dims: channels of each stage.
+        mixer: one of `MIXERS` for all stages, or one for each.
+        mixer_kwargs: further arguments of the mixers, for all stages or one dict (or None) for each; they go before
+            those that `Place` gives. "kernel_size" of a neighborhood, "topk" of bi-level routing, ...
+        img_size: side in pixels of the images that windows, regions, biases and agents are made for. Images of any
+            other size can be given.
+        head_dim: channels of an attention head; must divide `embed_dims`.
+        mlp_ratio: hidden channels of the MLPs over a stage's channels.
+        layer_scale: initial value of a learned factor a channel on each residual branch; None for no factors.
+        stem_stride: pixels of a position of the first stage's map, along each axis: 1, 2 or 4.
+        num_classes: 0 leaves the classifier out.
+        in_chans: channels of the images.
+        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
+        drop_rate: dropout before the classifier.
+        proj_drop_rate: dropout in the MLPs.
+        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+        norm_eps: of every layer norm.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not fit another; the message names it.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        embed_dims: Sequence[int] = (64, 128, 320, 512),
+        mixer: str | Sequence[str] = "pool",
+        mixer_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+        img_size: int = 224,
+        head_dim: int = 32,
+        mlp_ratio: float = 4.0,
+        layer_scale: float | None = 1e-5,
+        *,
+        stem_stride: int = 4,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        _check_stages(depths, embed_dims, head_dim)
+        count = len(depths)
+        mixers = _one_a_stage("mixer", mixer, str, count)
+        kwargs = _one_a_stage("mixer_kwargs", mixer_kwargs, Mapping, count)
+        check_positive("img_size", img_size)
+        check_positive("in_chans", in_chans)
+        check_rate("proj_drop_rate", proj_drop_rate)
+        check_rate("drop_path_rate", drop_path_rate)
+        if not mlp_ratio * min(embed_dims) >= 1:
+            raise ValueError(f"mlp_ratio must leave at least one hidden channel, but is {mlp_ratio!r}.")
+        rates = drop_path_rates(drop_path_rate, depths)
+
+        self.mixers = tuple(mixers)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self.feature_info = []
+        self.stem = Stem(in_chans, embed_dims[0], stem_stride)
+        stages, stride, before = [], stem_stride, 0
+        for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
+            lead: nn.Module = nn.Identity()
+            if stage:
+                lead = Downsample(embed_dims[stage - 1], dim)
+                stride *= 2
+            place = Place(dim, dim // head_dim, -(-img_size // stride))
+            blocks = []
+            for index in range(depth):
+                mixing = make_mixer(mixers[stage], place, before + index, kwargs[stage] or {})
+                rate = rates[stage][index]
+                blocks.append(Block(dim, mixing, mlp_ratio, layer_scale, proj_drop_rate, rate, norm_eps))
+            before += depth
+            stages.append(Stage(lead, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"})
+        self.stages = nn.Sequential(*stages)
+        self.min_input_size = stride
+        self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
+        self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names the parameters that weight decay leaves alone: biases and embeddings by position, of any mixer."""
+        return {name for name, _ in self.named_parameters() if name.endswith((".rpb", "_bias", "_embedding"))}
+
+
+def _check_stages(depths: Sequence[int], embed_dims: Sequence[int], head_dim: int) -> None:
+    """Raises a ValueError unless both name the same stages, of at least one block each, and the heads fit."""
+    if not len(depths) or len(depths) != len(embed_dims):
+        raise ValueError(
+            f"depths and embed_dims need one number a stage, but have {len(depths)} and {len(embed_dims)}."
+        )
+    check_positive("head_dim", head_dim)
+    for index, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
+        check_positive(f"depths[{index}]", depth)
+        check_positive(f"embed_dims[{index}]", dim)
+        if dim % head_dim:
+            raise ValueError(f"head_dim = {head_dim} must divide embed_dims[{index}] = {dim}.")
+
+
+def _one_a_stage(name: str, given: Any, single: type, count: int) -> list[Any]:
+    """Repeats what is given for all stages; raises a ValueError where a list has not one entry a stage."""
+    if given is None or isinstance(given, single):
+        return [given] * count
+    if len(given) != count:
+        raise ValueError(f"{name} has {len(given)} entries, but there are {count} stages.")
+    return list(given)
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: MetaFormer) -> dict[str, torch.Tensor]:
+    """Takes the prefixes of wrappers and task models off; nothing was published for these bodies.
+
+    Args:
+        state_dict: names to tensors.
+        model: the model to load into.
+
+    Returns:
+        A new dict for `model.load_state_dict(..., strict=True)`.
+    """
+    return strip_prefixes(state_dict)
+
+
+_METAFORMER = PretrainedCfg(
+    first_conv="stem.proj",
+    classifier="head.fc",
+    pool_size=(7, 7),
+    paper="MetaFormer Is Actually What You Need for Vision",
+    paper_url="https://arxiv.org/abs/2111.11418",
+    note="A body for comparing token mixers. PoolFormer's published weights do not fit it: its norms differ. The "
+    "parameters and multiply-accumulates are those of the default mixer, pooling.",
+)
+
+default_cfgs = {
+    "metaformer_micro.untrained": replace(
+        _METAFORMER, input_size=(3, 32, 32), pool_size=(2, 2), crop_pct=1.0, params=671336, macs=0.012
+    ),
+    "metaformer_s12.untrained": replace(_METAFORMER, params=11915176, macs=1.8123),
+    "metaformer_s24.untrained": replace(_METAFORMER, params=21388968, macs=3.3922),
+    "metaformer_s36.untrained": replace(_METAFORMER, params=30862760, macs=4.9722),
+}
+
+
+@register_model
+def metaformer_micro(**kwargs: Any) -> MetaFormer:
+    """Builds a body for quick comparisons on 32x32 images: maps of 16, 8, 4 and 2, no layer scale."""
+    own: dict[str, Any] = {"img_size": 32, "stem_stride": 2, "layer_scale": None}
+    return MetaFormer(**{"depths": (1, 2, 2, 1), "embed_dims": (32, 64, 96, 128), **own, **kwargs})
+
+
+@register_model
+def metaformer_s12(**kwargs: Any) -> MetaFormer:
+    """Builds a body of PoolFormer-S12's size: 11.9 M parameters, 1.8 G multiply-accumulates at 224x224 with pooling."""
+    return MetaFormer(**{"depths": (2, 2, 6, 2), **kwargs})
+
+
+@register_model
+def metaformer_s24(**kwargs: Any) -> MetaFormer:
+    """Builds a body of PoolFormer-S24's size: 21.4 M parameters, 3.4 G multiply-accumulates at 224x224 with pooling."""
+    return MetaFormer(**{"depths": (4, 4, 12, 4), **kwargs})
+
+
+@register_model
+def metaformer_s36(**kwargs: Any) -> MetaFormer:
+    """Builds a body of PoolFormer-S36's size: 30.9 M parameters, 5.0 G multiply-accumulates at 224x224 with pooling."""
+    return MetaFormer(**{"depths": (6, 6, 18, 6), **kwargs})
