@@ -323,6 +323,8 @@ class HaloNet(Backbone):
                     "drop_path": rates[index][place],
                 }
                 if kind == "c":
+                    if group_width and hidden % group_width:
+                        raise ValueError(f"group_width must divide {hidden} channels, but is {group_width}.")
                     groups = hidden // group_width if group_width else 1
                     built.append(
                         ConvBottleneck(before, hidden, out_chans, groups=groups, gate=_gate(gate, gate_ratio), **common)

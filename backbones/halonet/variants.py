@@ -128,14 +128,14 @@ default_cfgs = {
         macs=2.9882,
         note="timm's halonet_h1, for which no weights were published.",
     ),
-    "halonet_h0.untrained": _paper_cfg(256, 77.9, 5494440, 2.35),
-    "halonet_h1.untrained": _paper_cfg(256, 79.9, 8096232, 3.01),
-    "halonet_h2.untrained": _paper_cfg(256, 80.4, 9395752, 3.31),
-    "halonet_h3.untrained": _paper_cfg(320, 81.9, 11832424, 6.18),
-    "halonet_h4.untrained": _paper_cfg(384, 83.3, 19093096, 12.0),
-    "halonet_h5.untrained": _paper_cfg(448, 84.0, 30678952, 32.25),
-    "halonet_h6.untrained": _paper_cfg(512, 84.4, 43408744, 52.79),
-    "halonet_h7.untrained": _paper_cfg(600, 84.9, 67364584, 106.82),
+    "halonet_h0.untrained": _paper_cfg(256, 77.9, 5494440, 2.3529),
+    "halonet_h1.untrained": _paper_cfg(256, 79.9, 8096232, 3.005),
+    "halonet_h2.untrained": _paper_cfg(256, 80.4, 9395752, 3.3128),
+    "halonet_h3.untrained": _paper_cfg(320, 81.9, 11832424, 6.1795),
+    "halonet_h4.untrained": _paper_cfg(384, 83.3, 19093096, 11.9984),
+    "halonet_h5.untrained": _paper_cfg(448, 84.0, 30678952, 32.2462),
+    "halonet_h6.untrained": _paper_cfg(512, 84.4, 43408744, 52.7871),
+    "halonet_h7.untrained": _paper_cfg(600, 84.9, 67364584, 108.9554),
 }
 
 
@@ -310,7 +310,7 @@ def halonet_h4(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halonet_h5(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H5: 30.7 M parameters, 32.3 G multiply-accumulates at 448x448."""
+    """Builds the paper's HaloNet-H5: 30.7 M parameters, 32.2 G multiply-accumulates at 448x448."""
     return _paper_model(
         kwargs, block_size=14, halo_size=2, value_ratio=2.5, width_ratio=2.0, third_depth=23, final_dim=1536
     )
@@ -324,5 +324,5 @@ def halonet_h6(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halonet_h7(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H7: 67.4 M parameters, 106.8 G multiply-accumulates at 600x600."""
+    """Builds the paper's HaloNet-H7: 67.4 M parameters, 109.0 G multiply-accumulates at 600x600."""
     return _paper_model(kwargs, block_size=10, value_ratio=4.0, width_ratio=3.5, third_depth=26, final_dim=2048)
