@@ -19,9 +19,10 @@ the width of the heads. `MIXERS` lists them:
     agent                 attention through few agent tokens (Agent Attention)
     biformer              bi-level routing attention
     lka                   large kernel attention (VAN)
+    eca                   a depthwise convolution (mixing="pool": pooling), then efficient channel attention (ECA-Net)
 
 Each is its family's own module, with whatever that module has to tell positions apart: biases (NAT, Agent Attention),
-embeddings (HaloNet), convolutions (BiFormer, VAN), or nothing (full, window, dual). DaViT's convolutions
+embeddings (HaloNet), convolutions (BiFormer, VAN, ECA), or nothing (full, window, dual). DaViT's convolutions
 around its attention are no part of the module, and are not here. In every body the stem and the downsampling, which see
 the zeros around the map, tell a mixer roughly where it is.
 
@@ -50,6 +51,7 @@ from ..names import unknown_name
 from .agent import AgentAttention
 from .biformer import BiLevelRoutingAttention, FullAttention
 from .davit import ChannelAttention, WindowAttention
+from .eca import EfficientChannelAttentionMixer
 from .halonet import HaloAttention
 from .layers import (
     Backbone,
@@ -206,6 +208,7 @@ MIXERS: dict[str, Callable[[Place], list[Choice]]] = {
     "agent": _agent,
     "biformer": _biformer,
     "lka": _lka,
+    "eca": lambda place: [(EfficientChannelAttentionMixer, {})],
 }
 """For each name the modules that the blocks have in turn, with their arguments at a place in the body."""
 

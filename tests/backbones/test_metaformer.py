@@ -16,6 +16,7 @@ from attnzoo.backbones import model_entrypoint
 from attnzoo.backbones.agent import AgentAttention
 from attnzoo.backbones.biformer import BiLevelRoutingAttention, FullAttention
 from attnzoo.backbones.davit import ChannelAttention, WindowAttention
+from attnzoo.backbones.eca import EfficientChannelAttentionMixer
 from attnzoo.backbones.halonet import HaloAttention
 from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.metaformer import MIXERS, IdentityMixer, MetaFormer, Place, PoolMixer
@@ -35,6 +36,7 @@ MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "agent": (AgentAttention,),
     "biformer": (BiLevelRoutingAttention,),
     "lka": (LargeKernelAttention,),
+    "eca": (EfficientChannelAttentionMixer,),
 }
 
 
