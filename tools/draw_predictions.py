@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.zoo.reports.files import write_bytes
+from attnzoo.zoo.files import write_bytes
 from attnzoo.zoo.reports.predictions import Prediction, choose_predictions, draw_predictions, read_predictions
 
 

@@ -1,7 +1,7 @@
 """Write MODELS.md: every model with its figures, its checkpoints and how it was checked, and a picture.
 
-Needs a checkout. Each model is run once on PyTorch's meta device to see which kernels it calls, and where there are outputs of its
-official code among the tests' data, it is run on those.
+Needs a checkout. Each model is run once on PyTorch's meta device to see which kernels it calls, and where there are
+outputs of its official code among the tests' data, it is run on those.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from attnzoo import create_model, get_pretrained_cfg, list_models
 from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.files import write_bytes, write_json
 from attnzoo.zoo.reports.catalogue import Measured, catalogue_page, draw_catalogue
-from attnzoo.zoo.reports.files import write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "MODELS.md"

@@ -17,7 +17,7 @@ from attnzoo.zoo.config.consistency import backbone_of
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.data.classification import check_num_classes
 from attnzoo.zoo.data.decoding import BrokenImageError
-from attnzoo.zoo.reports.files import write_json
+from attnzoo.zoo.files import write_json
 from attnzoo.zoo.reports.summary import count_parameters, describe_device, library_versions
 from attnzoo.zoo.training import build_runner, find_latest, list_checkpoints
 from attnzoo.zoo.training.placement import bare

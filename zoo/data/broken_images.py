@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 
+from ..files import write_json
 from ..registry import HOOKS
-from ..reports.files import write_json
 
 
 @HOOKS.register_module()

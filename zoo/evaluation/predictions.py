@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 
+from ..files import write_json
 from ..registry import METRICS
-from ..reports.files import write_json
 from .gathering import GatheredMetric
 
 

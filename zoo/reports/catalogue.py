@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ...backbones.registry import PretrainedCfg, get_pretrained_cfg, get_tags, list_families, list_models
-from .files import write_bytes
+from ..files import write_bytes
 from .labels import label_points
 
 _HEADER = """\

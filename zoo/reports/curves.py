@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..files import write_bytes
 from ..training.logs import SCALARS, read_scalars
-from .files import write_bytes
 
 
 @dataclass

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import sync_folder, temporary_name
+
 FORMAT = "attnzoo.training/1"
 
 PATTERNS = ("epoch_*.pth", "iter_*.pth", "best_*.pth")
@@ -83,7 +85,7 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
             untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     plain = {"format": FORMAT, **to_plain(state)}
     try:
         try:
@@ -100,33 +102,6 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
-
-
-def write_text(text: str, path: str | os.PathLike) -> None:
-    """Writes a text file atomically."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes a folder's entries, so that a file's new name survives a power cut."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def peek_checkpoint(path: str | os.PathLike, mapped: bool = True) -> dict[str, Any]:
@@ -201,10 +176,3 @@ def find_latest(folder: str | os.PathLike) -> tuple[Path | None, dict[str, Any],
         except CheckpointError as error:
             skipped[path] = str(error)
     return None, {}, skipped
-
-
-def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Removes what killed writers left in a work dir."""
-    for path in Path(folder).glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink()

@@ -10,8 +10,9 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from ...names import unknown_name
+from ..files import write_text
 from ..registry import HOOKS
-from .checkpoint import LAST, CheckpointError, list_checkpoints, write_checkpoint, write_text
+from .checkpoint import LAST, CheckpointError, list_checkpoints, write_checkpoint
 from .distributed import any_process
 
 _LESS = ("loss", "error", "err")
@@ -135,7 +136,7 @@ class CheckpointHook(Hook):
         self.saved_at = runner.iter
         path = self._write(runner, name)
         if runner.rank == 0:
-            write_text(f"{name}\n", path.with_name(LAST))
+            write_text(path.with_name(LAST), f"{name}\n")
             self._prune(path.parent)
         return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from mmengine.hooks import Hook
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..files import write_json
 from ..registry import HOOKS
-from .checkpoint import write_text
 from .distributed import gather_objects
 
 RECORD = "nonfinite_batches.json"
@@ -86,7 +85,7 @@ class NonFiniteGuardHook(Hook):
         self.records.append(record)
         path = Path(runner.work_dir) / RECORD
         if runner.rank == 0:
-            write_text(json.dumps(self.records, indent=1), path)
+            write_json(path, self.records)
         count = len(self.records)
         seen = f"The {self._reason} is not finite at epoch {runner.epoch + 1}, iteration {runner.iter + 1}"
         if count > self.max_skips:

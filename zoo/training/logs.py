@@ -13,8 +13,8 @@ from mmengine.hooks import Hook
 from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
 from tqdm import tqdm
 
+from ..files import write_text
 from ..registry import HOOKS
-from .checkpoint import write_text
 
 SCALARS = "scalars.jsonl"
 """File in a work dir: one JSON object a line, with "mode" ("train" or "val"), "epoch", "iter" and the values."""
@@ -75,7 +75,7 @@ class LoggerHook(Hook):
             here = record["iter"] == runner.iter and not (again and record["mode"] == "val")
             if record["iter"] < runner.iter or here:
                 lines.append(json.dumps(record) + "\n")
-        write_text("".join(lines), self._path)
+        write_text(self._path, "".join(lines))
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 

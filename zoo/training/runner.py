@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 
 from ...names import unknown_name
 from ..data.broken_images import BrokenImagesHook
+from ..files import remove_leftovers, write_text
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
 from .auto_scale import lr_factor, scale_schedule
-from .checkpoint import read_checkpoint, remove_leftovers, write_text
+from .checkpoint import read_checkpoint
 from .checkpoint_hook import CheckpointHook
 from .distributed import LAUNCHERS, init_distributed
 from .ema import EMAHook
@@ -291,7 +292,7 @@ class Runner(_Runner):
             set_aside(self.work_dir, state["meta"]["iter"] if inside else None, self.timestamp, self.logger)
         if self.rank == 0:
             remove_leftovers(self.work_dir)
-            write_text(self.cfg.pretty_text, Path(self.work_dir) / CONFIG)
+            write_text(Path(self.work_dir) / CONFIG, self.cfg.pretty_text)
         barrier()
         self._train_loop = self.build_train_loop(self._train_loop)  # pyright: ignore[reportArgumentType]  # train() checked it
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)

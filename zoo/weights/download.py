@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ..files import sync_folder, write_json
+
 _logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18  # bytes
@@ -240,9 +242,9 @@ class _Download:
             time.sleep(pause if failed > 1 else _PAUSE)
             pause = 2 * pause if failed > 1 else _PAUSE
         self._check()
-        _write_json(_beside(self.target, ".origin.json"), {"url": self.url})
+        write_json(_beside(self.target, ".origin.json"), {"url": self.url})
         os.replace(self.part, self.target)
-        _sync_folder(self.target.parent)
+        sync_folder(self.target.parent)
         self.notes.unlink(missing_ok=True)
 
     def _fetch(self) -> None:
@@ -271,7 +273,7 @@ class _Download:
                     raise DownloadError(
                         _by_hand(self.url, self.target, "the server answered with a web page instead of the file")
                     )
-            _write_json(self.notes, asdict(remote))
+            write_json(self.notes, asdict(remote))
             self._write(response, have, remote.size)
 
     def _resumable(self) -> tuple[int, _Remote | None]:
@@ -400,23 +402,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = _beside(path, f".{os.getpid()}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut, where the system can open a folder."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from attnzoo.zoo.files import remove_leftovers
 from attnzoo.zoo.training import CheckpointError, read_checkpoint, write_checkpoint
 from attnzoo.zoo.training import checkpoint as checkpoint_module
-from attnzoo.zoo.training.checkpoint import find_latest, list_checkpoints, remove_leftovers, to_plain
+from attnzoo.zoo.training.checkpoint import find_latest, list_checkpoints, to_plain
 from attnzoo.zoo.training.checkpoint_hook import CheckpointHook, infer_rule
 from support.training_toy import build, run_in_child, same, toy_config
 

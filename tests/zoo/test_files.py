@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnzoo.zoo.reports.files import write_bytes, write_json
+from attnzoo.zoo.files import write_bytes, write_json
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path):
