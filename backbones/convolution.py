@@ -97,7 +97,11 @@ class ConvNormAct(nn.Module):
         conv, bn = self.conv, self.bn
         positions = x.shape[0] * (x.shape[2] // conv.stride[0]) * (x.shape[3] // conv.stride[1])
         if positions < conv.weight[0].numel():
-            return bn(_convolve(conv, x, conv.weight, None))
+            # Bringing large weights into oneDNN's order for channels that come last costs more than the small map's
+            # way to the other order and back; where the switch pays was measured on an AMD CPU.
+            if 8 * positions < conv.weight[0].numel() and not x.is_contiguous():
+                return bn(_convolve(conv, x.contiguous(), conv.weight).contiguous(memory_format=torch.channels_last))
+            return bn(_convolve(conv, x, conv.weight))
         assert bn.running_mean is not None
         assert bn.running_var is not None
         factor = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
@@ -105,7 +109,7 @@ class ConvNormAct(nn.Module):
         return _convolve(conv, x, conv.weight * factor[:, None, None, None], offset)
 
 
-def _convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def _convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Convolves as `conv` does, with other weights.
 
     With one thread, PyTorch gives 1x1 convolutions of small batches to another library than oneDNN, which was measured

@@ -44,7 +44,7 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
     convolve = convolution._convolve
 
-    def spy(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def spy(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         seen.append(bias is not None)
         return convolve(conv, x, weight, bias)
 
@@ -91,6 +91,15 @@ class TestConvNormAct:
             torch.testing.assert_close(made(x), plain(made, x))
             torch.testing.assert_close(made(x.repeat(2, 1, 1, 1)), plain(made, x).repeat(2, 1, 1, 1))
         assert folded == [False, True]
+
+    def test_tiny_maps_keep_their_order_in_memory(self, folded: list[bool]):
+        made = layer(64, 4, kernel_size=3)
+        x = torch.randn(1, 64, 5, 7).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            found = made(x)
+        torch.testing.assert_close(found, plain(made, x))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert folded == [False]
 
     def test_no_state_is_kept(self):
         made = layer()
