@@ -13,6 +13,7 @@ from timm.models import FeatureInfo, checkpoint
 from torch import nn
 
 from ..names import unknown_name
+from .linear import Mlp
 from .registry import checkpoint_filter
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
 # timm.layers is where timm documents these, but it does not mark them as exported, so pyright takes them for private.
 DropPath = timm_layers.DropPath  # pyright: ignore[reportPrivateImportUsage]
 LayerScale = timm_layers.LayerScale  # pyright: ignore[reportPrivateImportUsage]
-Mlp = timm_layers.Mlp  # pyright: ignore[reportPrivateImportUsage]
 trunc_normal_ = timm_layers.trunc_normal_  # pyright: ignore[reportPrivateImportUsage]
 
 POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

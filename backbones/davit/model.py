@@ -14,6 +14,7 @@ from ...names import unknown_name
 from ..layers import (
     Backbone,
     DropPath,
+    Mlp,
     PooledHead,
     Stage,
     check_positive,
@@ -22,7 +23,7 @@ from ..layers import (
     init_linear,
     pad_bottom_right,
 )
-from ..linear import Linear, Mlp, add_by_image_, add_in_pieces_, takes_shortcuts
+from ..linear import Linear, add_by_image_, add_in_pieces_, takes_shortcuts
 
 
 class WindowAttention(nn.Module):
