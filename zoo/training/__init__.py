@@ -10,7 +10,7 @@ from .loops import EpochTrainLoop, IterTrainLoop
 from .optim import AmpOptimWrapper, OptimWrapper, OptimWrapperConstructor
 from .param_groups import parameter_groups
 from .runner import Runner, build_runner
-from .schedules import WarmupConstant, WarmupCosine, WarmupLinear
+from .schedules import WarmupConstant, WarmupCosine, WarmupLinear, WarmupStep
 from .signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "WarmupConstant",
     "WarmupCosine",
     "WarmupLinear",
+    "WarmupStep",
     "WeightAverage",
     "build_runner",
     "find_latest",

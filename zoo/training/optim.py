@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from timm.optim.lamb import Lamb
+from timm.optim.rmsprop_tf import RMSpropTF
 from torch import nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
@@ -19,6 +20,7 @@ from .param_groups import parameter_groups
 from .placement import bare
 
 OPTIMIZERS.register_module(name="LAMB", module=Lamb)
+OPTIMIZERS.register_module(name="RMSpropTF", module=RMSpropTF)
 
 _CLIP_KEYS = {"norm": ("type", "max_norm", "norm_type"), "value": ("type", "clip_value")}
 

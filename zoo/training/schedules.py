@@ -79,8 +79,18 @@ class WarmupDecay(_ParamScheduler):
         if step < self.warmup:
             return self.warmup_lr + (base - self.warmup_lr) * step / self.warmup
         before = self.warmup if self.warmup_prefix else 0
-        progress = (step - before) / (self.length - self.cooldown - before)
-        return self.min_lr + (base - self.min_lr) * (self._remaining(progress) if progress < 1 else 0.0)
+        length = self.length - self.cooldown - before
+        return self._decayed(step - before, length, base) if step - before < length else self.min_lr
+
+    def _decayed(self, step: int, length: int, base: float) -> float:
+        """The decay's rate.
+
+        Args:
+            step: iterations since the decay began, less than `length`.
+            length: iterations of the whole decay.
+            base: the rate that it starts from.
+        """
+        return self.min_lr + (base - self.min_lr) * self._remaining(step / length)
 
     def _remaining(self, progress: float) -> float:
         """How much of the way down is left at a progress of 0 to 1."""
@@ -120,3 +130,37 @@ class WarmupConstant(WarmupDecay):
 
     def _remaining(self, progress: float) -> float:
         return 1.0
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupStep(WarmupDecay):
+    """Warm-up, then a rate that is multiplied by a factor at equal distances, then cool-down.
+
+    With decay_epochs=1 it is an exponential decay by epochs. With by_epoch=True it is timm's schedule "step" counted in
+    epochs: the rate changes at the beginning of the first epoch that lies at or after a multiple of `decay_epochs`.
+
+    Args:
+        optimizer: the optimizer wrapper; the Runner gives it.
+        epoch_length: iterations in an epoch; the Runner gives it.
+        end: iterations of the whole training, cool-down included; the Runner gives it.
+        decay_rate: factor, over 0 and at most 1.
+        decay_epochs: distance, over 0; no whole number is needed.
+        **kwargs: arguments of `WarmupDecay`. `min_lr` is the least rate, and the cool-down's.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self, optimizer: Any, epoch_length: int, end: int, *, decay_rate: float, decay_epochs: float, **kwargs: Any
+    ) -> None:
+        if not 0 < decay_rate <= 1:
+            raise ValueError(f"decay_rate is a factor over 0 and at most 1, not {decay_rate!r}.")
+        if not decay_epochs > 0:
+            raise ValueError(f"decay_epochs is a number of epochs over 0, not {decay_epochs!r}.")
+        self.decay_rate = decay_rate
+        self.decay_epochs = decay_epochs
+        super().__init__(optimizer, epoch_length, end, **kwargs)
+
+    def _decayed(self, step: int, length: int, base: float) -> float:
+        return max(self.min_lr, base * self.decay_rate ** (step / self.epoch_length // self.decay_epochs))

@@ -184,7 +184,7 @@ def test_mixed_precision_on_a_gpu(dtype):
 
 def test_optimizers_are_built_with_groups():
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    for kind in ("AdamW", "SGD", "LAMB"):
+    for kind in ("AdamW", "SGD", "LAMB", "RMSpropTF"):
         wrapper = OptimWrapperConstructor({"optimizer": {"type": kind, "lr": 0.1, "weight_decay": 0.5}})(model)
         assert [group["weight_decay"] for group in wrapper.optimizer.param_groups] == [0.5, 0.0]
         # Names are not given to optimizers.
@@ -196,3 +196,21 @@ def test_optimizers_are_built_with_groups():
     ):
         with pytest.raises(ValueError, match=message):
             OptimWrapperConstructor(options)(model)
+
+
+def test_rmsprop_is_tensorflows():
+    model = nn.Linear(3, 1, bias=False, dtype=torch.float64)
+    weight = model.weight.detach().clone()
+    options = {"type": "RMSpropTF", "lr": 0.1, "alpha": 0.9, "eps": 1e-3, "momentum": 0.5, "weight_decay": 0.25}
+    optimizer = OptimWrapperConstructor({"optimizer": options})(model).optimizer
+    squares, momentum = torch.ones_like(weight), torch.zeros_like(weight)
+    for lr in (0.1, 0.02):
+        optimizer.param_groups[0]["lr"] = lr
+        model.weight.grad = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
+        gradient = model.weight.grad + 0.25 * weight
+        squares = 0.9 * squares + 0.1 * gradient**2
+        # The rate is inside of the momentum, and epsilon inside of the root.
+        momentum = 0.5 * momentum + lr * gradient / (squares + 1e-3).sqrt()
+        weight = weight - momentum
+        optimizer.step()
+        torch.testing.assert_close(model.weight.detach(), weight)

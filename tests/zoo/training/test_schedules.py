@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from timm.scheduler import CosineLRScheduler  # pyright: ignore[reportPrivateImportUsage]  # it is public
+from timm.scheduler import CosineLRScheduler, StepLRScheduler  # pyright: ignore[reportPrivateImportUsage]  # public
 from torch import nn
 
-from attnzoo.zoo.training import OptimWrapper, WarmupConstant, WarmupCosine, WarmupLinear
+from attnzoo.zoo.training import OptimWrapper, WarmupConstant, WarmupCosine, WarmupLinear, WarmupStep
 from attnzoo.zoo.training.auto_scale import lr_factor, scale_schedule
 from support.training_toy import build, toy_config
 
@@ -61,6 +61,36 @@ def test_cosine_is_timms(prefix, by_epoch):
     assert found == pytest.approx(expected, rel=1e-12)
     assert found[0] == 1e-3
     assert found[-2 * length :] == pytest.approx([2e-3] * 2 * length)
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+@pytest.mark.parametrize("decay_epochs", [1, 2.4, 3])
+def test_step_is_timms(decay_epochs, prefix):
+    epochs, length = 15, 4
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = StepLRScheduler(
+        optimizer, decay_t=decay_epochs, decay_rate=0.9, warmup_t=3, warmup_lr_init=1e-3, warmup_prefix=prefix
+    )
+    expected = []
+    for iteration in range(epochs * length):
+        expected.append(optimizer.param_groups[0]["lr"])
+        theirs.step((iteration + 1) // length)
+    arguments = {"epoch_length": length, "end": epochs * length, "warmup_epochs": 3, "warmup_lr": 1e-3}
+    decay = {"decay_rate": 0.9, "decay_epochs": decay_epochs, "by_epoch": True, "warmup_prefix": prefix}
+    found = rates(WarmupStep, epochs * length, **arguments, **decay)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert len(set(found)) > 5
+
+
+def test_step_within_epochs_has_a_least_rate_and_cools_down():
+    arguments = {"epoch_length": 4, "end": 12, "decay_rate": 0.5, "decay_epochs": 0.5, "cooldown_iters": 2}
+    found = rates(WarmupStep, 12, min_lr=0.02, **arguments)
+    assert found == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025] + [0.02] * 6)
+    assert rates(WarmupStep, 12, **arguments)[8:] == pytest.approx([0.1 / 16] * 2 + [0.0] * 2)
+    for wrong in ({"decay_rate": 0.0}, {"decay_rate": 1.5}, {"decay_epochs": 0}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"^{name} is"):
+            WarmupStep(wrapper(), **{**arguments, **wrong})
 
 
 def test_linear_and_constant():
