@@ -77,7 +77,7 @@ class BiLevelRoutingAttention(nn.Module):
         rows, cols = self.num_regions
         x = pad_bottom_right(x, -(-x.shape[1] // rows) * rows, -(-x.shape[2] // cols) * cols)
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
-        return query, key, value
+        return query, key, value.contiguous()  # LePE needs the copy, and attention is the faster for it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
