@@ -105,7 +105,7 @@ def create_model(
     if drop_path_rate is not None:
         arguments["drop_path_rate"] = drop_path_rate
     classes = 0 if features_only else num_classes
-    if classes is None and cfg.num_classes > 0:
+    if classes is None and cfg.num_classes >= 0:
         classes = cfg.num_classes
     if classes is not None:
         arguments["num_classes"] = classes

@@ -78,7 +78,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: DaViT) -
         name = re.sub(r"^stages\.0\.downsample\.", "stem.", name)
         renamed[_flat_block(name, model.attn_types)] = value
     if is_openmmlab:
-        renamed = _norm_of_head(renamed, len(model.stages))
+        renamed = _norm_of_head(renamed, len(model.feature_info))
     if is_tower and not model.num_classes:
         renamed |= {name: value for name, value in model.state_dict().items() if name.startswith("head.norm.")}
     return renamed
