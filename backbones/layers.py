@@ -40,7 +40,7 @@ __all__ = [
 # timm.layers is where timm documents these, but it does not mark them as exported, so pyright takes them for private.
 DropPath = timm_layers.DropPath  # pyright: ignore[reportPrivateImportUsage]
 LayerScale = timm_layers.LayerScale  # pyright: ignore[reportPrivateImportUsage]
-trunc_normal_ = timm_layers.trunc_normal_  # pyright: ignore[reportPrivateImportUsage]
+_timm_trunc_normal_ = timm_layers.trunc_normal_  # pyright: ignore[reportPrivateImportUsage]
 
 POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "": lambda x: x,
@@ -48,6 +48,14 @@ POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "max": lambda x: x.amax(dim=(2, 3)),
 }
 """How a head makes a vector (B, C) of a map (B, C, H, W); the empty name keeps the map."""
+
+
+def trunc_normal_(tensor: torch.Tensor, std: float) -> torch.Tensor:
+    """Fills a tensor from a normal distribution of mean 0, cut at -2 and 2, and returns it.
+
+    On the meta device, which holds no values, nothing is drawn: it would be most of a model's building time there.
+    """
+    return tensor if tensor.is_meta else _timm_trunc_normal_(tensor, std=std)
 
 
 def check_rate(name: str, rate: float) -> None:

@@ -28,6 +28,9 @@ _logger = logging.getLogger(__name__)
 _COMPUTED = re.compile(r"\.(relative_position_index|attn_mask)$")
 """Buffers of the official files that are computed from the configuration."""
 
+_LINES = {"ah_bias": 3, "aw_bias": 4, "ha_bias": 2, "wa_bias": 3}
+"""Biases a row or a column of the map, and the axis that counts rows or columns."""
+
 _NAMES = (
     # DeiT
     (r"^(cls_token|pos_embed)$", r"stem.\1"),
@@ -137,8 +140,8 @@ def _resize(state_dict: dict[str, torch.Tensor], model: Backbone) -> dict[str, t
             continue
         kind = name.rpartition(".")[2]
         new = None
-        if kind in ("ah_bias", "aw_bias", "ha_bias", "wa_bias"):
-            new = _resize_line(given, parameter.shape)
+        if kind in _LINES:
+            new = _resize_line(given, parameter.shape, _LINES[kind])
         elif kind == "rpb" and len(given) == len(parameter):
             new = F.interpolate(given[None].float(), parameter.shape[1:], mode="bicubic", align_corners=False)[0]
         elif kind == "pos_embed" and given.shape[2] == parameter.shape[2]:
@@ -152,14 +155,13 @@ def _resize(state_dict: dict[str, torch.Tensor], model: Backbone) -> dict[str, t
     return state_dict
 
 
-def _resize_line(bias: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
-    """Resizes terms a row or a column linearly; None where more than their number differs."""
-    axes = [axis for axis in range(bias.ndim) if bias.shape[axis] != shape[axis]]
-    if len(axes) != 1 or bias.shape[axes[0]] == 1 or axes[0] not in (2, 3):
+def _resize_line(bias: torch.Tensor, shape: torch.Size, axis: int) -> torch.Tensor | None:
+    """Resizes terms a row or a column linearly along an axis; None where they differ along others."""
+    if any(given != own for place, (given, own) in enumerate(zip(bias.shape, shape, strict=True)) if place != axis):
         return None
-    lines = bias.movedim(axes[0], -1)
-    resized = F.interpolate(lines.flatten(0, -2)[None].float(), shape[axes[0]], mode="linear", align_corners=False)
-    return resized[0].unflatten(0, lines.shape[:-1]).movedim(-1, axes[0])
+    lines = bias.movedim(axis, -1)
+    resized = F.interpolate(lines.flatten(0, -2)[None].float(), shape[axis], mode="linear", align_corners=False)
+    return resized[0].unflatten(0, lines.shape[:-1]).movedim(-1, axis)
 
 
 def _resize_embedding(embedding: torch.Tensor, grid_size: tuple[int, int], length: int) -> torch.Tensor | None:
