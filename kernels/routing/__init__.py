@@ -8,6 +8,9 @@ import torch
 
 from ..backends import plain_operators_requested, requested_backend
 from ..dispatch import autocast_dtype, cast_for_autocast, compute_dtype, without_autocast
+from . import flops as _flops  # noqa: F401 - registers formulas
+from .operator import routed_attention_2d_operator
+from .plain import routed_attention_2d_plain
 from .reference import routed_attention_2d_reference
 from .regions import Grid, check_routes, region_means
 
@@ -95,13 +98,17 @@ def routed_attention_2d(
     _check_like_query("value", value, query, dims=4)
     _check_routes(routes, query, grid)
     factor = query.shape[4] ** -0.5 if scale is None else float(scale)
-    if routes.device.type == "cpu" and not torch.compiler.is_compiling():
+    if backend != "reference" and not plain_operators_requested():
+        return routed_attention_2d_operator(query, key, value, routes, grid, factor, backend)
+    if routes.device.type != "cpu":
+        routes = routes.clamp(0, grid[0] * grid[1] - 1)
+    elif backend == "reference" and not torch.compiler.is_compiling():
         check_routes(routes, grid[0] * grid[1])
+    attention = routed_attention_2d_reference if backend == "reference" else routed_attention_2d_plain
     dtype = query.dtype
     with without_autocast(query.device.type):
         query, key, value = (one.to(compute_dtype(dtype)) for one in (query, key, value))
-        out, _ = routed_attention_2d_reference(query, key, value, routes, grid, factor)
-    return out.to(dtype)
+        return attention(query, key, value, routes, grid, factor)[0].to(dtype)
 
 
 def _grid(num_regions: Pair) -> Grid:

@@ -1,0 +1,134 @@
+"""Cases of routed attention: random ones, and how an implementation is held against the definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from attnzoo.kernels.routing.reference import routed_attention_2d_reference
+from support.kernel_cases import relative_error
+
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RoutingCase:
+    """Everything that decides a call: grid and region are (rows, columns); routes are drawn, with repeats or without.
+
+    Attributes:
+        popular: whether all routes name the same few regions, so that others are seen by none.
+    """
+
+    grid: tuple[int, int]
+    region: tuple[int, int]
+    topk: int
+    batch: int = 1
+    heads: int = 1
+    dim: int = 4
+    dim_v: int = 4
+    scale: float = 0.4
+    repeats: bool = False
+    popular: bool = False
+    seed: int = 0
+
+    @property
+    def regions(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def operands(self, dtype: torch.dtype, device: str = "cpu") -> Results:
+        """Draws query, key and value."""
+        noise = torch.Generator().manual_seed(self.seed)
+        sides = (self.grid[0] * self.region[0], self.grid[1] * self.region[1])
+        dims = {"query": self.dim, "key": self.dim, "value": self.dim_v}
+        return {
+            name: torch.randn(self.batch, *sides, self.heads, dim, generator=noise).to(device, dtype).requires_grad_()
+            for name, dim in dims.items()
+        }
+
+    def routes(self, device: str = "cpu") -> torch.Tensor:
+        """Draws routes (B, regions, topk)."""
+        noise = torch.Generator().manual_seed(self.seed + 1)
+        shape = (self.batch, self.regions)
+        if self.repeats:
+            most = max(1, self.regions // 2) if self.popular else self.regions
+            return torch.randint(most, (*shape, self.topk), generator=noise).to(device)
+        preferred = torch.rand(*shape, self.regions, generator=noise)
+        if self.popular:
+            preferred = preferred[:1, :1].expand(*shape, -1)
+        return preferred.argsort(-1)[..., : self.topk].contiguous().to(device)
+
+    def upstream(self, like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Draws the gradient of the output, rounded to `dtype`."""
+        noise = torch.Generator().manual_seed(self.seed + 2)
+        return torch.randn(like.shape, generator=noise).to(dtype).to(like)
+
+    def definition(self, dtype: torch.dtype) -> Results:
+        """The definition's results in float64 for operands rounded to `dtype`: out, lse, dquery, dkey and dvalue."""
+        operands = {name: one.detach().double().requires_grad_() for name, one in self.operands(dtype).items()}
+        out, lse = routed_attention_2d_reference(**operands, routes=self.routes(), grid=self.grid, scale=self.scale)
+        gradients = torch.autograd.grad(out, list(operands.values()), self.upstream(out, dtype))
+        return {"out": out, "lse": lse} | {f"d{name}": one for name, one in zip(operands, gradients, strict=True)}
+
+    def results(
+        self, module: ModuleType, dtype: torch.dtype, device: str = "cpu", changed: Results | None = None
+    ) -> Results:
+        """Runs an implementation's `forward` and `backward`; what is in `changed` goes before what is drawn."""
+        changed = dict(changed or {})
+        operands: Any = {name: one.detach() for name, one in self.operands(dtype, device).items()}
+        operands["routes"] = self.routes(device)
+        operands |= {name: changed.pop(name) for name in list(changed) if name in operands}
+        settings = {"grid": self.grid, "scale": self.scale}
+        out, lse = module.forward(**operands, **settings)
+        upstream = changed.get("upstream", self.upstream(out, dtype))
+        gradients = module.backward(upstream, **operands, out=out, lse=lse, **settings)
+        return {"out": out, "lse": lse} | dict(zip(("dquery", "dkey", "dvalue"), gradients, strict=True))
+
+
+def check_case(
+    case: RoutingCase, module: ModuleType, dtype: torch.dtype, tolerance: float, device: str = "cpu"
+) -> None:
+    """Holds an implementation's results in `dtype` against the definition's in float64, from the same operands."""
+    expected = case.definition(dtype)
+    for name, actual in case.results(module, dtype, device).items():
+        assert actual.dtype == (torch.promote_types(dtype, torch.float32) if name == "lse" else dtype)
+        error = relative_error(actual.cpu(), expected[name])
+        assert error < tolerance, f"{name}: relative error {error:.2e} in {case}"
+
+
+@st.composite
+def routing_cases(draw: st.DrawFn, most_regions: int = 4, most_tokens: int = 5) -> RoutingCase:
+    """Draws cases; the numbers bound regions, and tokens of a region, along an axis."""
+    grid = (draw(st.integers(1, most_regions)), draw(st.integers(1, most_regions)))
+    repeats = draw(st.booleans())
+    regions = grid[0] * grid[1]
+    return RoutingCase(
+        grid=grid,
+        region=(draw(st.integers(1, most_tokens)), draw(st.integers(1, most_tokens))),
+        topk=draw(st.integers(1, regions + 2 if repeats else regions)),
+        batch=draw(st.integers(1, 2)),
+        heads=draw(st.integers(1, 3)),
+        dim=draw(st.integers(1, 9)),
+        dim_v=draw(st.integers(1, 9)),
+        scale=draw(st.sampled_from([0.4, -0.7])),
+        repeats=repeats,
+        popular=draw(st.booleans()),
+        seed=draw(st.integers(0, 99)),
+    )
+
+
+def strided_views() -> dict[str, Results]:
+    """Query, key and value (2, 6, 10, 2, 4) with strides as models make them, by what makes them so."""
+    draw = torch.Generator().manual_seed(0)
+    together = {
+        "qkv of one linear layer": torch.randn(2, 6, 10, 3, 2, 4, generator=draw).movedim(3, 0),
+        "channels first": torch.randn(3, 2, 8, 6, 10, generator=draw).permute(0, 1, 3, 4, 2).unflatten(-1, (2, 4)),
+        "heads first": torch.randn(3, 2, 2, 6, 10, 4, generator=draw).permute(0, 1, 3, 4, 2, 5),
+        "expanded": torch.randn(3, 1, 6, 1, 2, 4, generator=draw).expand(3, 2, 6, 10, 2, 4),
+        "sliced": torch.randn(3, 3, 14, 21, 2, 9, generator=draw)[:, 1:, 1:13:2, 1::2, :, 1::2],
+        "flipped axes": torch.randn(3, 4, 2, 10, 6, 2, generator=draw).permute(0, 5, 4, 3, 2, 1),
+    }
+    return {name: dict(zip(("query", "key", "value"), one.unbind(0), strict=True)) for name, one in together.items()}
