@@ -52,6 +52,7 @@ _TIMM = replace(
     note="Links and hub ids are timm's and were not opened.",
 )
 _UNTRAINED = replace(_TIMM, verified=True, note=None)
+_NOT_PUBLISHED = "Links and hub ids are timm's and were not opened. Its training was not published in full."
 _WEIGHTS_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
 _TRESNET_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-tresnet"
 _RSB_URL = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-rsb-weights"
@@ -62,9 +63,8 @@ _RA2_256: dict[str, Any] = {
     "test_input_size": (3, 320, 320),
     "test_crop_pct": 0.95,
 }
-_MIIL: dict[str, Any] = {"test_input_size": (3, 288, 288), "test_crop_pct": 0.95}
+_MIIL: dict[str, Any] = {"test_input_size": (3, 288, 288), "test_crop_pct": 0.95, "note": _NOT_PUBLISHED}
 _RSB: dict[str, Any] = {
-    "hf_hub_id": "timm/ecaresnet50t",
     "crop_pct": 0.95,
     "params": 25573814,
     "paper": "ResNet strikes back: An improved training procedure in timm",
@@ -133,6 +133,7 @@ default_cfgs = {
         _TIMM,
         url=f"{_WEIGHTS_URL}/ecaresnet50t_ra2-f7ac63c4.pth",
         hf_hub_id="timm/ecaresnet50t.ra2_in1k",
+        note=_NOT_PUBLISHED,
         top1=82.37,
         params=25573814,
         macs=5.6121,
@@ -142,13 +143,15 @@ default_cfgs = {
         _TIMM,
         url=f"{_RSB_URL}/ecaresnet50t_a1_0-99bd76a8.pth",
         top1=82.11,
-        **{**_RSB_224, "hf_hub_id": "timm/ecaresnet50t.a1_in1k"},
+        hf_hub_id="timm/ecaresnet50t.a1_in1k",
+        **_RSB_224,
     ),
     "ecaresnet50t.a2_in1k": replace(
         _TIMM,
         url=f"{_RSB_URL}/ecaresnet50t_a2_0-b1c7b745.pth",
         top1=81.682,
-        **{**_RSB_224, "hf_hub_id": "timm/ecaresnet50t.a2_in1k"},
+        hf_hub_id="timm/ecaresnet50t.a2_in1k",
+        **_RSB_224,
     ),
     "ecaresnet50t.a3_in1k": replace(
         _TIMM,
@@ -159,7 +162,8 @@ default_cfgs = {
         test_crop_pct=0.95,
         top1=79.548,
         macs=2.1935,
-        **{**_RSB, "hf_hub_id": "timm/ecaresnet50t.a3_in1k"},
+        hf_hub_id="timm/ecaresnet50t.a3_in1k",
+        **_RSB,
     ),
     "ecaresnet50d.miil_in1k": replace(
         _TIMM,
@@ -203,6 +207,7 @@ default_cfgs = {
         _TIMM,
         url=f"{_WEIGHTS_URL}/ecaresnet269d_320_ra2-7baa55cb.pth",
         hf_hub_id="timm/ecaresnet269d.ra2_in1k",
+        note=_NOT_PUBLISHED,
         input_size=(3, 320, 320),
         pool_size=(10, 10),
         crop_pct=0.95,

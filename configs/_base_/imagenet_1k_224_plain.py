@@ -1,0 +1,9 @@
+"""ImageNet-1K at 224x224 with random crops and flips alone, resized bilinearly: the augmentation of early ResNets."""
+
+_base_ = ["imagenet_1k_224.py"]
+
+train_dataloader = dict(
+    dataset=dict(transform=dict(interpolation="bilinear", rand_augment=None, color_jitter=None, random_erasing=0.0))
+)
+val_dataloader = dict(dataset=dict(transform=dict(interpolation="bilinear")))
+test_dataloader = val_dataloader
