@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullFormatter
 
@@ -105,7 +106,7 @@ def draw_comparison(
     shown = [one for one in contenders if one.top1 is not None]
     if not shown:
         raise ValueError("There is nothing to draw: no training came to its end.")
-    colors = {one.name: matplotlib.colormaps["tab20"](index % 20) for index, one in enumerate(_in_pairs(shown))}
+    colors = {one.name: colormaps["tab20"](index % 20) for index, one in enumerate(_in_pairs(shown))}
     figure = Figure(figsize=(13, 9.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title + (f"\n{subtitle}" if subtitle else ""), fontsize=12)
@@ -116,7 +117,7 @@ def draw_comparison(
             axes.plot(x, one.top1, marker="o", markersize=7, linestyle="", color=colors[one.name])
         axes.set(xlabel=label)
         axes.grid(alpha=0.3, which="both")
-        axes.margins(x=0.16, y=0.1)
+        axes.margins(x=0.2, y=0.1)
         _scale(axes, [x for _, x in points])
     for axes in panels[:, 0]:
         axes.set_ylabel("top-1 after the last epoch, %")
@@ -127,7 +128,7 @@ def draw_comparison(
         labels = [
             (one.name, getattr(one, name) / unit, one.top1, _darker(colors[one.name]))
             for one in shown
-            if getattr(one, name) is not None
+            if one.top1 is not None and getattr(one, name) is not None
         ]
         label_points(axes, labels, fontsize=8.5)
     buffer = io.BytesIO()
@@ -158,4 +159,5 @@ def _in_pairs(contenders: Sequence[Contender]) -> list[Contender]:
 
 def _darker(color: Sequence[float]) -> str:
     """Gives a colour that letters can be read in."""
-    return matplotlib.colors.to_hex([0.65 * part for part in color[:3]])
+    red, green, blue = (0.55 * part for part in color[:3])
+    return to_hex((red, green, blue))

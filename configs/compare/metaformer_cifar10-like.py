@@ -1,0 +1,73 @@
+r"""A small MetaFormer for pictures in folders, as CIFAR-10's, to compare token mixers in short trainings.
+
+Paper: MetaFormer Is Actually What You Need for Vision (Yu et al., CVPR 2022, https://arxiv.org/abs/2111.11418), for the
+body; `attnzoo.backbones.metaformer` names the papers' mixers. Nobody published this size.
+Published: nothing.
+Measured here: not measured.
+
+These are short trainings: none comes near its end, and their order may be another after a hundred epochs more.
+
+The folder is data/cifar10, or what the environment variable CIFAR10 names, with train/<class>/*.png and
+val/<class>/*.png:
+    python tools/compare.py configs/compare/metaformer_cifar10-like.py --work-dir work_dirs/compare_cifar10
+One mixer alone:
+    python tools/train.py configs/compare/metaformer_cifar10-like.py --cfg-options model.backbone.mixer=biformer
+"""
+
+_base_ = ["../_base_/default_runtime.py"]
+
+_mean, _std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+model = dict(
+    type="Classifier",
+    backbone=dict(type="metaformer_micro", mixer="pool", num_classes=10, drop_path_rate=0.05),
+    data_preprocessor=dict(mean=_mean, std=_std),
+    loss=dict(type="CrossEntropy", label_smoothing=0.1),
+)
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    collate_fn=dict(type="classification_collate"),
+    sampler=dict(type="EpochSampler", shuffle=True),
+    dataset=dict(
+        type="ImageClassificationDataset",
+        root="{{$CIFAR10:data/cifar10}}",
+        split="train",
+        transform=dict(
+            type="SmallImageTrain",
+            size=32,
+            padding=4,
+            mean=_mean,
+            std=_std,
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    collate_fn=dict(type="classification_collate"),
+    sampler=dict(type="EvaluationSampler"),
+    dataset=dict(
+        type="ImageClassificationDataset",
+        root="{{$CIFAR10:data/cifar10}}",
+        split="val",
+        transform=dict(type="Evaluation", size=32, crop_pct=1.0),
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="Accuracy", topk=(1, 5))
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = dict(type="WarmupCosine", warmup_epochs=1, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=12, val_interval=2)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=2, max_keep_ckpts=1))
