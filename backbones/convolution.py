@@ -78,6 +78,28 @@ class ConvNormAct(nn.Module):
             return self.act(self._normalised(x))
         return self.act(self.bn(self.conv(x)))
 
+    def add_to_(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Adds what the layer makes of `x` to `total`, in place, and gives it; for inference (`is_plain_inference`).
+
+        Where it can, oneDNN adds while a result is in cache, and no map is written between.
+        """
+        conv = self.conv
+        if (
+            isinstance(self.act, nn.Identity)
+            and self._can_fold(x)
+            and not self._is_small(x)
+            and _is_for_onednn(x)
+            and _CAN_ADD
+            and total.dtype == x.dtype
+            and total.is_contiguous(memory_format=torch.channels_last)
+        ):
+            weight, offset = self._folded()
+            geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+            return torch.ops.mkldnn._convolution_pointwise_.binary(
+                total, x, weight, offset, *geometry, "add", 1.0, None, [], None
+            )
+        return total.add_(self(x))
+
     def _can_fold(self, x: torch.Tensor) -> bool:
         """Says whether convolution and batch norm are the plain modules, in float32 or float64 inference on a CPU."""
         conv, bn = self.conv, self.bn
@@ -95,18 +117,44 @@ class ConvNormAct(nn.Module):
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         """Convolves and normalises (B, in_chans, H, W), one of them after the other or both at once."""
         conv, bn = self.conv, self.bn
-        positions = x.shape[0] * (x.shape[2] // conv.stride[0]) * (x.shape[3] // conv.stride[1])
-        if positions < conv.weight[0].numel():
+        if self._is_small(x):
             # Bringing large weights into oneDNN's order for channels that come last costs more than the small map's
             # way to the other order and back; where the switch pays was measured on an AMD CPU.
-            if 8 * positions < conv.weight[0].numel() and not x.is_contiguous():
+            if 8 * self._positions(x) < conv.weight[0].numel() and not x.is_contiguous():
                 return bn(_convolve(conv, x.contiguous(), conv.weight).contiguous(memory_format=torch.channels_last))
             return bn(_convolve(conv, x, conv.weight))
+        weight, offset = self._folded()
+        return _convolve(conv, x, weight, offset)
+
+    def _positions(self, x: torch.Tensor) -> int:
+        """Number of positions of all output maps together, about."""
+        return x.shape[0] * (x.shape[2] // self.conv.stride[0]) * (x.shape[3] // self.conv.stride[1])
+
+    def _is_small(self, x: torch.Tensor) -> bool:
+        """Says whether folding would be more work than normalising the output."""
+        return self._positions(x) < self.conv.weight[0].numel()
+
+    def _folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives the weight and the bias of convolution and batch norm as one convolution."""
+        bn = self.bn
         assert bn.running_mean is not None
         assert bn.running_var is not None
         factor = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
         offset = torch.addcmul(bn.bias, bn.running_mean, factor, value=-1)
-        return _convolve(conv, x, conv.weight * factor[:, None, None, None], offset)
+        return self.conv.weight * factor[:, None, None, None], offset
+
+
+_CAN_ADD = hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+
+
+def _is_for_onednn(x: torch.Tensor) -> bool:
+    """Says whether oneDNN can be asked for by name, and is wanted."""
+    return (
+        x.dtype == torch.float32
+        and x.numel() > 0
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
+    )
 
 
 def _convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -115,12 +163,7 @@ def _convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torc
     With one thread, PyTorch gives 1x1 convolutions of small batches to another library than oneDNN, which was measured
     to take twice oneDNN's time on an AMD CPU. So oneDNN is asked for by name where it is there and wanted.
     """
-    if (
-        x.dtype == torch.float32
-        and x.numel()
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-    ):
+    if _is_for_onednn(x):
         padding = cast("tuple[int, ...]", conv.padding)
         return torch.mkldnn_convolution(x, weight, bias, padding, conv.stride, conv.dilation, conv.groups)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)

@@ -8,6 +8,7 @@ from torch import nn
 
 from ...kernels import halo_attention_2d
 from ..layers import check_positive, trunc_normal_
+from ..linear import Linear
 
 __all__ = ["GlobalRelativeAttention", "HaloAttention", "LambdaLayer"]
 
@@ -70,12 +71,12 @@ class HaloAttention(nn.Module):
         self.scale = self.qk_head_dim**-0.5
         self.pools = stride > 1 and block_size % stride != 0
         self.query_stride = 1 if self.pools else stride
-        self.q = nn.Linear(dim, num_heads * self.qk_head_dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, num_heads * (self.qk_head_dim + self.v_head_dim), bias=qkv_bias)
+        self.q = Linear(dim, num_heads * self.qk_head_dim, bias=qkv_bias)
+        self.kv = Linear(dim, num_heads * (self.qk_head_dim + self.v_head_dim), bias=qkv_bias)
         window = block_size + 2 * halo_size
         self.row_embedding = nn.Parameter(torch.empty(2 * window - 1, self.qk_head_dim))
         self.col_embedding = nn.Parameter(torch.empty(2 * window - 1, self.qk_head_dim))
-        self.proj = nn.Linear(dim_out, dim_out) if proj else nn.Identity()
+        self.proj = Linear(dim_out, dim_out) if proj else nn.Identity()
         for layer in (self.q, self.kv, self.proj):
             _init_projection(layer)
         trunc_normal_(self.row_embedding, std=self.scale)
@@ -133,7 +134,7 @@ class GlobalRelativeAttention(nn.Module):
         self.table_size = table_size
         self.scale = (dim // num_heads) ** -0.5
         self.pools = stride > 1
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.row_embedding = nn.Parameter(torch.empty(2 * table_size - 1, dim // num_heads))
         self.col_embedding = nn.Parameter(torch.empty(2 * table_size - 1, dim // num_heads))
         _init_projection(self.qkv)
@@ -190,7 +191,7 @@ class LambdaLayer(nn.Module):
         self.qk_dim = qk_dim
         self.v_dim = dim // num_heads
         self.pools = stride > 1
-        self.qkv = nn.Linear(dim, num_heads * qk_dim + qk_dim + self.v_dim, bias=False)
+        self.qkv = Linear(dim, num_heads * qk_dim + qk_dim + self.v_dim, bias=False)
         self.norm_q = nn.BatchNorm2d(num_heads * qk_dim)
         self.norm_v = nn.BatchNorm2d(self.v_dim)
         self.conv_lambda = nn.Conv2d(1, qk_dim, kernel_size, padding=kernel_size // 2)

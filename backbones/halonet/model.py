@@ -22,6 +22,7 @@ from ..layers import (
     check_rate,
     drop_path_rates,
 )
+from ..linear import takes_shortcuts
 from .attention import GlobalRelativeAttention, HaloAttention, LambdaLayer
 
 # timm.layers is where timm documents it, but it does not mark it as exported, so pyright takes it for private.
@@ -82,9 +83,20 @@ class Bottleneck(nn.Module):
         """Maps (B, hidden, H, W) to (B, mixed, ceil(H / stride), ceil(W / stride))."""
         raise NotImplementedError
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride))."""
-        out = self.drop_path(self.conv3(self.mix(self.conv1(x))))
+    def forward(self, x: torch.Tensor, owns_input: bool = False) -> torch.Tensor:
+        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride)).
+
+        Args:
+            x: the block's input.
+            owns_input: whether the output may be written over it in inference, because nobody else will read it.
+        """
+        out = self.mix(self.conv1(x))
+        if self.has_shortcut and takes_shortcuts(self, x):
+            shortcut = self.shortcut(x)
+            if shortcut is x and not owns_input:
+                return self.act(self.conv3(out).add_(shortcut))
+            return self.act(self.conv3.add_to_(shortcut, out))
+        out = self.drop_path(self.conv3(out))
         return self.act(out + self.shortcut(x) if self.has_shortcut else out)
 
 
@@ -161,6 +173,19 @@ class AttentionBottleneck(Bottleneck):
         """Maps (B, hidden, H, W) to (B, mixed, ceil(H / stride), ceil(W / stride))."""
         x = self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.norm_act(self.norm(x))
+
+
+class HaloStage(Stage):
+    """Bottlenecks of one resolution; in inference on a CPU each but the first writes over its own input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps the output of the stage before to this stage's."""
+        if not takes_shortcuts(self, x):
+            return super().forward(x)
+        x = self.downsample(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x, owns_input=index > 0) if isinstance(block, Bottleneck) else block(x)
+        return x
 
 
 class Stem(nn.Sequential):
@@ -336,7 +361,7 @@ class HaloNet(Backbone):
                         AttentionBottleneck(before, hidden, mixed, out_chans, attn=attn, norms=attn_norms, **common)
                     )
                 before = out_chans
-            stages.append(Stage(nn.Identity() if index else downsample, built))
+            stages.append(HaloStage(nn.Identity() if index else downsample, built))
         if final_dim is not None:
             check_positive("final_dim", final_dim)
             self.moved_modules["final_conv"] = f"stages.{len(stages) - 1}.blocks.{len(stages[-1].blocks)}"

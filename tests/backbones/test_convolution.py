@@ -84,6 +84,32 @@ class TestConvNormAct:
         if channels_last:
             assert found.is_contiguous(memory_format=torch.channels_last)
 
+    @pytest.mark.parametrize(
+        ("arguments", "fuses"),
+        [
+            ({}, True),
+            ({"kernel_size": 1}, True),
+            ({"kernel_size": 1, "stride": 2}, True),
+            ({"groups": 2}, True),
+            ({"kernel_size": 7}, False),  # too small a map for its weights
+            ({"act_layer": nn.ReLU}, False),
+        ],
+    )
+    def test_sums_are_written_in_place(self, arguments: dict[str, Any], fuses: bool, folded: list[bool]):
+        made = layer(**{"act_layer": None, **arguments})
+        x = torch.randn(2, 6, 10, 13).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            expected = plain(made, x)
+            total = torch.randn_like(expected).contiguous(memory_format=torch.channels_last)
+            for given in (total, total.contiguous(), total.double()):
+                before, given_x = given.clone(), x.clone()
+                del folded[:]
+                found = made.add_to_(given, x)
+                assert found.data_ptr() == given.data_ptr()
+                torch.testing.assert_close(given.float(), (before + expected).float())
+                assert torch.equal(x, given_x)
+                assert (not folded) == (fuses and given is total)
+
     def test_small_maps_are_normalised_as_they_stand(self, folded: list[bool]):
         made = layer(kernel_size=3)
         x = torch.randn(1, 6, 6, 6)

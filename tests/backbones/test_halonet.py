@@ -452,6 +452,47 @@ class TestModel:
         ]
         assert all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)
 
+    @pytest.mark.parametrize(
+        "kwargs",
+        [
+            {},
+            {"shortcut": "first", "act": "silu", "attn_norms": False, "value_ratio": 2.0},
+            {"shortcut": "none", "acts_last": False, "stem_pool": False, "stem": "3x3"},
+            {"embed_dims": (64, 64), "gate": "se", "final_dim": 12},
+        ],
+    )
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_writing_in_place_changes_no_map(self, kwargs: dict[str, Any], dtype: torch.dtype):
+        torch.manual_seed(0)
+        model = tiny(**{"blocks": ("cchh", "hcc"), **kwargs}).eval().to(dtype)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+        images = torch.randn(2, 3, 61, 45, dtype=dtype)
+        given = images.clone()
+        expected = [one.detach() for one in model.forward_intermediates(images, intermediates_only=True)]
+        with torch.no_grad():
+            found = model.forward_intermediates(images, intermediates_only=True)
+            for one, other in zip(found, expected, strict=True):
+                assert (one - other).norm() < (1e-3 if dtype == torch.float32 else 1e-11) * other.norm()
+            kept = expected[0].contiguous(memory_format=torch.channels_last)
+            again = [model.stages[0](kept), model.stages[0](kept)]
+            assert torch.equal(*again)
+            block = blocks_of(model)[1]
+            before = again[0].clone()
+            block(again[0])
+            assert torch.equal(again[0], before)
+            seen: list[torch.Tensor] = []
+            handle = blocks_of(model)[0].register_forward_hook(lambda _, __, out: seen.append(out))
+            copied: list[torch.Tensor] = []
+            other = blocks_of(model)[0].register_forward_hook(lambda _, __, out: copied.append(out.clone()))
+            model(images)
+            handle.remove()
+            other.remove()
+        assert torch.equal(seen[0], copied[0])
+        assert torch.equal(images, given)
+
     def test_parts_of_the_features_take_published_names(self):
         with torch.device("meta"):
             timm_names = timm.create_model("sehalonet33ts").state_dict()
