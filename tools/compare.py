@@ -242,7 +242,7 @@ def write_reports(recipe: Config, rows: dict[str, Contender], args: argparse.Nam
     loop, size = recipe.train_cfg, image_size(recipe)
     length = f"{loop.max_epochs} epochs" if "max_epochs" in loop else f"{loop.max_iters} iterations"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    threads = f", {args.threads} thread(s)" if device.type == "cpu" else ""
+    threads = ("", ", 1 thread" if args.threads == 1 else f", {args.threads} threads")[device.type == "cpu"]
     body = recipe.model.backbone.type
     setting = f"{body}, {length}, seed {(recipe.get('randomness') or {}).get('seed')}, {size[0]}x{size[1]} pixels"
     measured = f"batch {args.batch_size} in float32 on {device_name(device)}{threads}"

@@ -106,7 +106,9 @@ def draw_comparison(
     shown = [one for one in contenders if one.top1 is not None]
     if not shown:
         raise ValueError("There is nothing to draw: no training came to its end.")
-    colors = {one.name: colormaps["tab20"](index % 20) for index, one in enumerate(_in_pairs(shown))}
+    # The map's strong colours are every other one; its pale ones come after them.
+    places = (*range(0, 20, 2), *range(1, 20, 2))
+    colors = {one.name: colormaps["tab20"](places[index % 20]) for index, one in enumerate(shown)}
     figure = Figure(figsize=(13, 9.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title + (f"\n{subtitle}" if subtitle else ""), fontsize=12)
@@ -145,16 +147,6 @@ def _scale(axes: Axes, values: list[float]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _in_pairs(contenders: Sequence[Contender]) -> list[Contender]:
-    """Orders them so that the strong colours of the map, every other one, are used first."""
-    ordered = list(contenders)
-    half = (len(ordered) + 1) // 2
-    mixed = []
-    for index in range(half):
-        mixed += ordered[index : index + 1] + ordered[half + index : half + index + 1]
-    return mixed
 
 
 def _darker(color: Sequence[float]) -> str:
