@@ -240,7 +240,7 @@ def _heads_first(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _computable(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in the compute dtype, its last dimension contiguous, which torch's attention for CPUs takes for granted."""
+    """A tensor in the compute dtype with a contiguous last dimension, which torch's attention for CPUs relies on."""
     tensor = tensor.to(compute_dtype(tensor.dtype))
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 

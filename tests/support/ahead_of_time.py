@@ -55,7 +55,7 @@ class _Driver:
 
 
 @contextlib.contextmanager
-def _recorded(arch: int) -> Iterator[dict[str, Resources]]:
+def recorded(arch: int) -> Iterator[dict[str, Resources]]:
     """Compiles what would be started in the `with` block instead of starting it."""
     found: dict[str, Resources] = {}
 
@@ -98,7 +98,7 @@ def compile_kernels(
     additional = torch.empty(2, tokens, 2, dim, dtype=dtype) if tokens else None
     operands = (query, query, query, rpb, additional, additional)
     rule = Neighborhood(kernel_size)
-    with _recorded(arch) as found:
+    with recorded(arch) as found:
         out, lse = attend(*operands, rule, rule, 1.0)
         if backward:
             differentiate(out, None, *operands, out, lse, rule, rule, 1.0)

@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
-from attnzoo.tools import benchmark_kernels
-from attnzoo.tools.attention_baselines import DenseAttention, UnfoldAttention
+from attnzoo.kernels import neighborhood_attention_2d, route_regions, routed_attention_2d
+from attnzoo.tools import attention_problems
+from attnzoo.tools.attention_baselines import DenseAttention, ExpandedRouting, GatheredRouting, UnfoldAttention
 from attnzoo.tools.benchmark_kernels import main
 from attnzoo.tools.measuring import peak_memory
 
@@ -34,7 +35,7 @@ def test_a_way_that_computes_something_else_is_not_timed(monkeypatch, capsys):
         def __call__(self, query, key, value, rpb):
             return super().__call__(query, key, value, rpb) * 1.01
 
-    monkeypatch.setattr(benchmark_kernels, "UnfoldAttention", Wrong)
+    monkeypatch.setattr(attention_problems, "UnfoldAttention", Wrong)
     assert main(["--device", "cpu", "--sizes", "9", "--batch-size", "1", "--repeats", "1", "--dim", "4"]) == 1
     shown = capsys.readouterr()
     line = next(line for line in shown.out.splitlines() if line.startswith("unfold + einsum"))
@@ -42,12 +43,33 @@ def test_a_way_that_computes_something_else_is_not_timed(monkeypatch, capsys):
     assert "disagree" in shown.err
 
 
+def test_routing_is_measured_too(tmp_path):
+    out = tmp_path / "report.json"
+    options = ["--sizes", "6", "9x3", "--num-regions", "3", "--batch-size", "1", "--repeats", "1", "--dim", "4"]
+    assert main(["--operation", "routing", "--device", "cpu", *options, "--topk", "2", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert report["operation"] == "routing"
+    assert [(one["size"], one["heads"], one["topk"]) for one in report["maps"]] == [(6, 2, 2), ("9x3", 2, 2)]
+    for one in report["maps"]:
+        assert set(one["ways"]) == {"attnzoo torch", "official, expanded", "index_select + SDPA", "plain copy"}
+        assert all(row["forward_ms"] > 0 and row["train_ms"] > 0 for row in one["ways"].values())
+
+
+@pytest.mark.parametrize("way", [ExpandedRouting, GatheredRouting])
+@pytest.mark.parametrize("grid", [(6, 9), (12, 3)])
+def test_routing_baselines_take_any_map(way, grid):
+    query, key, value = (torch.randn(2, *grid, 2, 4) for _ in range(3))
+    routes = route_regions(query, key, 3, 4)
+    expected = routed_attention_2d(query, key, value, routes, 3, backend="reference")
+    torch.testing.assert_close(way()(query, key, value, routes, 3), expected)
+
+
 @pytest.mark.parametrize("way", [UnfoldAttention, DenseAttention])
 @pytest.mark.parametrize("grid", [(5, 8), (9, 7)])
 def test_baselines_take_any_map(way, grid):
     query, key, value = (torch.randn(2, *grid, 2, 4) for _ in range(3))
     for rpb in (None, torch.randn(2, 9, 9)):
-        expected = benchmark_kernels.neighborhood_attention_2d(query, key, value, 5, rpb=rpb, backend="reference")
+        expected = neighborhood_attention_2d(query, key, value, 5, rpb=rpb, backend="reference")
         torch.testing.assert_close(way(5)(query, key, value, rpb), expected)
 
 

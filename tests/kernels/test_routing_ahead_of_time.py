@@ -1,0 +1,52 @@
+"""Routed attention's fused kernels compiled for GPUs: they compile, nothing spills, shared memory suffices."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from attnzoo.kernels.neighborhood.fused import launch
+from attnzoo.kernels.routing.fused.forward_pass import forward_kernel
+from support.routing_ahead_of_time import KERNELS, STAGES, compile_kernels
+
+pytestmark = pytest.mark.skipif(
+    launch.is_interpreted(forward_kernel), reason="compilation needs a process without TRITON_INTERPRET"
+)
+
+# Bytes of shared memory that a program may have.
+_SHARED = {80: 163 * 1024, 90: 227 * 1024}
+
+
+def _check(arch: int, dtype: torch.dtype, dim: int, allowed: int = 0, **options) -> None:
+    found = compile_kernels(arch, dtype, dim, **options)
+    assert set(found) == set(KERNELS)
+    for name, needed in found.items():
+        assert needed.spilled <= allowed, f"{name}: {needed}"
+        assert needed.shared <= _SHARED[arch], f"{name}: {needed}"
+        assert 0 < needed.registers <= 255, f"{name}: {needed}"
+
+
+@pytest.mark.parametrize(("arch", "way"), [(80, "masked"), (90, "routed")])
+def test_training(arch, way):
+    side, topk = STAGES[way]
+    _check(arch, torch.bfloat16, 32, side=side, topk=topk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", STAGES)
+@pytest.mark.parametrize(
+    ("arch", "dtype", "dim"),
+    list(itertools.product((80, 90), (torch.bfloat16, torch.float16, torch.float32), (16, 24, 32, 64, 128))),
+)
+def test_every_dtype_and_dim(arch, dtype, dim, way):
+    side, topk = STAGES[way]
+    _check(arch, dtype, dim, side=side, topk=topk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("side", [7, 21, 28, 35, 140])
+def test_every_size_of_region(dtype, side):
+    _check(90, dtype, 32, side=side, topk=1)

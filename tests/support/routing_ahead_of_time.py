@@ -1,0 +1,56 @@
+"""Compiles routed attention's fused kernels for GPUs that are not there, and reads what the result needs.
+
+`PYTHONPATH=tests python -m support.routing_ahead_of_time` prints the table of kernels/routing/README.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from attnzoo.kernels.routing.fused.backward_pass import differentiate
+from attnzoo.kernels.routing.fused.forward_pass import attend
+from support.ahead_of_time import Resources, recorded
+
+KERNELS = ("forward_kernel", "queries_kernel", "keys_kernel")
+STAGES = {"routed": (56, 1), "masked": (14, 16)}
+"""Side of the map and topk, with 7x7 regions, by the way that kernels take."""
+
+
+def compile_kernels(
+    arch: int, dtype: torch.dtype, dim: int, *, side: int = 56, topk: int = 1, backward: bool = True
+) -> dict[str, Resources]:
+    """Compiles the kernels that a call and its backward pass start, as they would be started, by their names.
+
+    Args:
+        arch: compute capability times ten.
+        dtype: of the operands.
+        dim: of queries, keys and values.
+        side: of the map, which has 7x7 regions.
+        topk: regions that each sees.
+        backward: whether to compile the backward pass as well.
+    """
+    query = torch.empty(2, side, side, 2, dim, dtype=dtype)
+    arguments = (query, query, query, torch.zeros(2, 49, topk, dtype=torch.int64))
+    with recorded(arch) as found:
+        out, lse = attend(*arguments, (7, 7), 1.0)
+        if backward:
+            differentiate(out, *arguments, out, lse, (7, 7), 1.0)
+    return found
+
+
+def _print_table() -> None:
+    print("| arch | dtype | dim | " + " | ".join(KERNELS) + " |")
+    print("|---" * (3 + len(KERNELS)) + "|")
+    for arch, dtype, dim in itertools.product((80, 90), (torch.bfloat16, torch.float16, torch.float32), (32, 64, 128)):
+        found = [compile_kernels(arch, dtype, dim, side=side, topk=topk) for side, topk in STAGES.values()]
+        cells = [
+            "; ".join(f"{one[name].registers} / {one[name].spilled} / {one[name].shared / 1024:.0f}" for one in found)
+            for name in KERNELS
+        ]
+        print(f"| sm_{arch} | {str(dtype).removeprefix('torch.')} | {dim} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    _print_table()
