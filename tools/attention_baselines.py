@@ -2,7 +2,7 @@
 
 Each takes query, key and value (B, H, W, heads, dim) and returns (B, H, W, heads, dim). Those for neighborhood
 attention take rpb (heads, 2 * kernel_size - 1, 2 * kernel_size - 1) or None as well; stride, dilation and scale are the
-defaults. Those for routed attention take routes (B, regions, topk) and the number of regions along each axis. Tables
+defaults. Those for routed attention take routes (B, regions, topk) and are made for a number of regions. Tables
 that depend on the map's size are made once and kept, as a model would keep them.
 """
 
@@ -118,25 +118,30 @@ class FlexAttention:
         return self._block_masks[height, width]
 
 
-class ExpandedRouting:
+class GatherAttention:
     """Gathers the keys and values of every region's routes out of an expanded view: how BiFormer was published.
 
     Gathered keys and values are stored, topk copies of them. The backward pass of the gather adds into a buffer of the
     size of the view: regions times all keys.
     """
 
+    def __init__(self, num_regions: int | tuple[int, int], scale: float | None = None) -> None:
+        self.grid = num_regions if isinstance(num_regions, tuple) else (num_regions, num_regions)
+        self.scale = scale
+
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor, num_regions: int
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor
     ) -> torch.Tensor:
         """Computes attention; see the module."""
         heads, dim = query.shape[3:]
-        queries, keys, values = (_by_region(one, num_regions) for one in (query, key, value))
+        queries, keys, values = (_by_region(one, self.grid) for one in (query, key, value))
         keys, values = self._gather(keys, routes), self._gather(values, routes)
         queries = queries.unflatten(-1, (heads, dim)).flatten(0, 1).transpose(1, 2)
         keys, values = (one.flatten(2, 3).flatten(0, 1).unflatten(-1, (heads, -1)) for one in (keys, values))
-        scores = (queries * dim**-0.5) @ keys.permute(0, 2, 3, 1)
+        scale = dim**-0.5 if self.scale is None else self.scale
+        scores = (queries * scale) @ keys.permute(0, 2, 3, 1)
         out = scores.softmax(-1) @ values.transpose(1, 2)
-        return _to_map(out.transpose(1, 2), query.shape[:3], num_regions)
+        return _to_map(out.transpose(1, 2), query.shape[:3], self.grid)
 
     def _gather(self, regions: torch.Tensor, routes: torch.Tensor) -> torch.Tensor:
         """Turns (B, regions, tokens, channels) into (B, regions, topk, tokens, channels)."""
@@ -145,34 +150,38 @@ class ExpandedRouting:
         return regions[:, None].expand(batch, count, count, tokens, channels).gather(2, index)
 
 
-class GatheredRouting:
+class SelectAttention:
     """Gathers with index_select, then torch's own attention: the plainest good way. Stores topk copies as well."""
 
+    def __init__(self, num_regions: int | tuple[int, int], scale: float | None = None) -> None:
+        self.grid = num_regions if isinstance(num_regions, tuple) else (num_regions, num_regions)
+        self.scale = scale
+
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor, num_regions: int
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor
     ) -> torch.Tensor:
         """Computes attention; see the module."""
         heads = query.shape[3]
         batch, count, topk = routes.shape
         first = torch.arange(batch, device=routes.device)[:, None, None] * count
         index = (routes + first).flatten()
-        queries, keys, values = (_by_region(one, num_regions).flatten(0, 1) for one in (query, key, value))
+        queries, keys, values = (_by_region(one, self.grid).flatten(0, 1) for one in (query, key, value))
         keys, values = (one.index_select(0, index).unflatten(0, (-1, topk)).flatten(1, 2) for one in (keys, values))
         split = [one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (queries, keys, values)]
-        out = functional.scaled_dot_product_attention(split[0], split[1], split[2])
-        return _to_map(out.transpose(1, 2), query.shape[:3], num_regions)
+        out = functional.scaled_dot_product_attention(split[0], split[1], split[2], scale=self.scale)
+        return _to_map(out.transpose(1, 2), query.shape[:3], self.grid)
 
 
-def _by_region(tensor: torch.Tensor, num_regions: int) -> torch.Tensor:
+def _by_region(tensor: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Copies a map into (B, regions, tokens, channels)."""
-    tensor = tensor.flatten(3).unflatten(2, (num_regions, -1)).unflatten(1, (num_regions, -1)).transpose(2, 3)
+    tensor = tensor.flatten(3).unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1)).transpose(2, 3)
     return tensor.flatten(3, 4).flatten(1, 2)
 
 
-def _to_map(tokens: torch.Tensor, size: tuple[int, ...], num_regions: int) -> torch.Tensor:
+def _to_map(tokens: torch.Tensor, size: tuple[int, ...], grid: tuple[int, int]) -> torch.Tensor:
     """Copies (B * regions, tokens, heads, dim) back into a map of `size`, (B, H, W)."""
     batch, height, width = size
-    tokens = tokens.unflatten(1, (height // num_regions, -1)).unflatten(0, (batch, num_regions, num_regions))
+    tokens = tokens.unflatten(1, (height // grid[0], -1)).unflatten(0, (batch, *grid))
     return tokens.transpose(2, 3).reshape(batch, height, width, *tokens.shape[5:])
 
 

@@ -11,9 +11,9 @@ import torch
 from attnzoo.kernels import neighborhood_attention_2d, route_regions, routed_attention_2d
 from attnzoo.tools.attention_baselines import (
     DenseAttention,
-    ExpandedRouting,
     FlexAttention,
-    GatheredRouting,
+    GatherAttention,
+    SelectAttention,
     UnfoldAttention,
 )
 
@@ -109,16 +109,17 @@ def routing_problem(
     operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
     routes = route_regions(operands["query"], operands["key"], num_regions, topk)
 
-    def over_routes(attention: Callable[..., torch.Tensor], **options: Any) -> Callable[..., torch.Tensor]:
-        return lambda query, key, value: attention(query, key, value, routes, num_regions, **options)
+    def ours(backend: str) -> Callable[..., torch.Tensor]:
+        return lambda query, key, value: routed_attention_2d(query, key, value, routes, num_regions, backend=backend)
 
-    ways = {
-        f"attnzoo {backend}": Way(over_routes(routed_attention_2d, backend=backend)) for backend in _backends(device)
-    }
-    ways["official, expanded"] = Way(over_routes(ExpandedRouting()))
-    ways["index_select + SDPA"] = Way(over_routes(GatheredRouting()))
+    def over_routes(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda query, key, value: attention(query, key, value, routes)
+
+    ways = {f"attnzoo {backend}": Way(ours(backend)) for backend in _backends(device)}
+    ways["official gather"] = Way(over_routes(GatherAttention(num_regions)))
+    ways["index_select + SDPA"] = Way(over_routes(SelectAttention(num_regions)))
     settings = {"size": _name(size), "heads": heads, "topk": topk}
-    return Problem(settings, operands, upstream, ways, over_routes(routed_attention_2d, backend="torch"))
+    return Problem(settings, operands, upstream, ways, ours("torch"))
 
 
 def _draw(
