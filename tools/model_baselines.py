@@ -11,10 +11,15 @@ import torch
 from torch import nn
 
 from attnzoo import list_models, load_weights
-from attnzoo.backbones import list_families
+from attnzoo.backbones import list_families, van
+from attnzoo.backbones.agent.attention import AgentAttention, ClassTokenAgentAttention
+from attnzoo.backbones.biformer import BiLevelRoutingAttention
+from attnzoo.backbones.convolution import ConvNormAct
 from attnzoo.backbones.layers import pad_bottom_right
+from attnzoo.backbones.linear import Linear, Mlp
 from attnzoo.backbones.nat import NeighborhoodAttention
-from attnzoo.tools.attention_baselines import Attention, FlexAttention, UnfoldAttention
+from attnzoo.kernels import route_regions
+from attnzoo.tools.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
 
 
 def timm_model(name: str, model: nn.Module) -> nn.Module:
@@ -59,7 +64,7 @@ def plain_model(name: str, model: nn.Module) -> nn.Module:
     family = next(one for one in list_families() if name.partition(".")[0] in list_models(family=one))
     if family not in PLAIN:
         raise ValueError(f"No plain way is written for the family {family!r} of {name!r}; there are {sorted(PLAIN)}.")
-    return PLAIN[family](copy.deepcopy(model))
+    return _swap(PLAIN[family](copy.deepcopy(model)), _PLAIN_LAYERS)
 
 
 def flex_model(name: str, model: nn.Module) -> nn.Module:
@@ -107,12 +112,101 @@ def _plain_nat(model: nn.Module) -> nn.Module:
     return _swap(model, {NeighborhoodAttention: _PlainNeighborhoodAttention})
 
 
-PLAIN: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "nat": _plain_nat,
-}
-"""For each family, what makes the plain way of a model.
+class _PlainRoutingAttention(BiLevelRoutingAttention):
+    """Routing attention that gathers a copy of keys and values for every region."""
 
-nat: keys and values unfolded to one copy for every query (F.unfold's way), einsum, softmax, einsum.
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[1:3]
+        query, key, value = self._project(x)
+        routes = route_regions(query, key, self.num_regions, self.topk)
+        out = GatherAttention(self.num_regions, self.scale)(query, key, value, routes).flatten(3)
+        if self.lepe is not None:
+            out = out + self.lepe(value.flatten(3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.proj(out[:, :height, :width])
+
+
+class _PlainAgentAttention(AgentAttention):
+    """Agent attention by products and softmax, with biases made on every call."""
+
+    def biases(self, x: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.make_biases(height, width)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        agents: torch.Tensor,
+        biases: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        query, key, value, agents = (
+            one.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value, agents)
+        )
+        gathered = (self.scale * agents @ key.transpose(-2, -1) + biases[0]).softmax(-1) @ value
+        out = (self.scale * query @ agents.transpose(-2, -1) + biases[1]).softmax(-1) @ gathered
+        return out.transpose(1, 2).flatten(2)
+
+
+class _PlainClassTokenAgentAttention(_PlainAgentAttention, ClassTokenAgentAttention):
+    """The same with a class token."""
+
+
+class _PlainVanBlock(van.Block):
+    """VAN's block as convolutions of maps whose channels come first in memory."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.permute(0, 3, 1, 2).contiguous()
+        attn, mlp = self.attn, self.mlp
+        normed = self.norm1(x)
+        gated = attn.act(attn.proj_1(normed))
+        gated = gated * attn.conv1(attn.conv_spatial(attn.conv0(gated)))
+        x = x + self.ls1.gamma[:, None, None] * (normed + attn.proj_2(gated))
+        x = x + self.ls2.gamma[:, None, None] * mlp.fc2(mlp.act(mlp.dwconv(mlp.fc1(self.norm2(x)))))
+        return x.permute(0, 2, 3, 1)
+
+
+class _PlainVanStem(van.Stem):
+    """VAN's stem, which leaves the memory order of the images as it is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.proj(x)).permute(0, 2, 3, 1)
+
+
+class _PlainMlp(Mlp):
+    """Two linear layers with an activation between them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
+
+
+class _PlainConvNormAct(ConvNormAct):
+    """A convolution, a batch norm, an activation."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+_PLAIN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    Linear: nn.Linear,
+    Mlp: _PlainMlp,
+    ConvNormAct: _PlainConvNormAct,
+}
+
+PLAIN: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "agent": lambda model: _swap(
+        model,
+        {AgentAttention: _PlainAgentAttention, ClassTokenAgentAttention: _PlainClassTokenAgentAttention},
+    ),
+    "biformer": lambda model: _swap(model, {BiLevelRoutingAttention: _PlainRoutingAttention}),
+    "nat": _plain_nat,
+    "van": lambda model: _swap(model, {van.Block: _PlainVanBlock, van.Stem: _PlainVanStem}),
+}
+"""For each family, what makes the plain way of a model. Linear layers, MLPs and convolutions are PyTorch's plain ones.
+
+agent: products, softmax, products; biases interpolated on every call.
+biformer: keys and values gathered to one copy for every region, products, softmax, products.
+nat: keys and values unfolded to one copy for every query, einsum, softmax, einsum.
+van: convolutions, batch norms and activations one after the other, channels first in memory, as the official code.
 """
 
 AGAINST: dict[str, Callable[[str, nn.Module], nn.Module]] = {

@@ -86,6 +86,26 @@ def test_patterns_and_names_find_each_model_once():
     assert find_models(["nat_mini", "nat_[mt]*"]) == ["nat_mini", "nat_tiny"]
 
 
+@pytest.mark.parametrize("name", ["nat_mini", "biformer_tiny", "van_b0", "agent_deit_tiny", "agent_swin_tiny"])
+@torch.no_grad()
+def test_plain_ways_compute_the_same(name: str):
+    model = create_model(name).eval()
+    randomize_statistics(model)
+    plain = plain_model(name, model)
+    kinds = {type(module) for module in plain.modules()} - {type(module) for module in model.modules()}
+    assert any(kind.__module__ == model_baselines.__name__ for kind in kinds)
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain(images), model(images), rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_timms_model_gets_the_same_weights():
+    model = create_model("davit_tiny").eval()
+    other = timm_model("davit_tiny", model)
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(other(images), model(images), rtol=1e-3, atol=1e-4)
+
+
 def test_what_there_is_nothing_to_measure_against():
     model = create_model("vitrpb_small")
     with pytest.raises(ValueError, match="timm has no 'vitrpb_small'"):
