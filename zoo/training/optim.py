@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from timm.optim.lamb import Lamb
 from timm.optim.rmsprop_tf import RMSpropTF
+from timm.utils.agc import adaptive_clip_grad
 from torch import nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
@@ -22,7 +23,11 @@ from .placement import bare
 OPTIMIZERS.register_module(name="LAMB", module=Lamb)
 OPTIMIZERS.register_module(name="RMSpropTF", module=RMSpropTF)
 
-_CLIP_KEYS = {"norm": ("type", "max_norm", "norm_type"), "value": ("type", "clip_value")}
+_CLIP_KEYS = {
+    "norm": ("type", "max_norm", "norm_type"),
+    "value": ("type", "clip_value"),
+    "adaptive": ("type", "clip_factor", "eps", "exclude"),
+}
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -36,14 +41,19 @@ class OptimWrapper(_OptimWrapper):
     Args:
         optimizer: a torch optimizer.
         accumulative_counts: batches a step.
-        clip_grad: dict(max_norm=..., norm_type=2.0), or dict(type="value", clip_value=...), or None.
+        clip_grad: dict(max_norm=..., norm_type=2.0), or dict(type="value", clip_value=...), or
+            dict(type="adaptive", clip_factor=0.01, eps=1e-3, exclude=("head.fc",)), or None. Adaptive clipping keeps
+            the gradient of each row of a weight (each output) under `clip_factor` times the row's norm, which counts as
+            at least `eps`; parameters that have a part in `exclude` in their names are left alone, as the classifier is
+            in Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (ICML 2021).
 
     Attributes:
         stepped: whether the last call of `update_params` changed the weights.
         nonfinite: what the last call found not to be finite: "loss", "gradient" or None.
 
     Raises:
-        ValueError: a key of `clip_grad` is unknown or missing, or `accumulative_counts` is under 1.
+        ValueError: a key of `clip_grad` is unknown or missing, a part in `exclude` is in no parameter's name, or
+            `accumulative_counts` is under 1.
     """
 
     def __init__(
@@ -61,10 +71,13 @@ class OptimWrapper(_OptimWrapper):
                     raise ValueError(unknown_name("key of clip_grad", key, _CLIP_KEYS[kind]))
             if _CLIP_KEYS[kind][1] not in clip:
                 raise ValueError(f"clip_grad by {kind} needs the key {_CLIP_KEYS[kind][1]!r}; given: {sorted(clip)}.")
-        super().__init__(optimizer, accumulative_counts=accumulative_counts, clip_grad=dict(clip) or None)
+        super().__init__(optimizer, accumulative_counts=accumulative_counts)  # clipping is done here, not there
         self._max_norm: float | None = clip.get("max_norm")
         self._norm_type: float = clip.get("norm_type", 2.0)
         self._clip_value: float | None = clip.get("clip_value")
+        self._clip_factor: float | None = clip.get("clip_factor")
+        self._clip_eps: float = clip.get("eps", 1e-3)
+        self._left_alone = _named(optimizer, clip.get("exclude", ()))
         self._epoch_length: int | None = None
         self._window_spoilt = False
         self.stepped = False
@@ -157,6 +170,29 @@ class OptimWrapper(_OptimWrapper):
             clip_grads_with_norm_(parameters, self._max_norm, norm)
         elif self._clip_value is not None:
             clip_grad_value_(parameters, self._clip_value)
+        elif self._clip_factor is not None:
+            clipped = [p for p in parameters if id(p) not in self._left_alone]
+            adaptive_clip_grad(clipped, self._clip_factor, eps=self._clip_eps)
+
+
+def _named(optimizer: torch.optim.Optimizer, parts: Iterable[str]) -> set[int]:
+    """Finds the parameters, by their identities, that have one of the given parts in their names.
+
+    Raises:
+        ValueError: a part is in no name.
+    """
+    found: set[int] = set()
+    names = {
+        name: id(parameter)
+        for group in optimizer.param_groups
+        for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
+    }
+    for part in parts:
+        matching = {parameter for name, parameter in names.items() if part in name}
+        if not matching:
+            raise ValueError(unknown_name("parameter for clip_grad.exclude", part, names))
+        found |= matching
+    return found
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -86,9 +86,35 @@ def test_clipping_by_norm_and_by_value():
             torch.testing.assert_close(step, gradient.clamp(-size, size))
 
 
+def test_adaptive_clipping_keeps_rows_under_a_part_of_their_norm():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).double()
+    with torch.no_grad():
+        next(model.parameters())[1] = 0
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    optimizer = torch.optim.SGD([{"params": list(parameters), "param_names": list(names)}], lr=1.0)
+    wrapper = OptimWrapper(optimizer, clip_grad={"type": "adaptive", "clip_factor": 0.1, "exclude": ("1.bias",)})
+    before = [parameter.detach().clone() for parameter in parameters]
+    loss = 100 * model(torch.randn(5, 4, dtype=torch.float64)).square().sum()
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+    wrapper.update_params(loss)
+    for name, parameter, old, gradient in zip(names, parameters, before, gradients, strict=True):
+        rows, steps = gradient.reshape(-1, *gradient.shape[1:]), (old - parameter).detach()
+        if name == "1.bias":
+            torch.testing.assert_close(steps, gradient)
+            continue
+        dims = tuple(range(1, rows.ndim)) or (0,)
+        most = 0.1 * old.norm(dim=dims, keepdim=True).clamp(min=1e-3)
+        norm = rows.norm(dim=dims, keepdim=True)
+        torch.testing.assert_close(steps, rows * torch.where(norm > most, most / norm, torch.ones_like(norm)))
+        assert (norm > most).any(), name
+
+
 @pytest.mark.parametrize(
     ("clip", "message"),
     [
+        ({"type": "adaptive", "eps": 1e-3}, "needs the key 'clip_factor'"),
+        ({"type": "adaptive", "clip_factor": 0.01, "exclude": ("head",)}, "no parameter for clip_grad.exclude 'head'"),
         ({"max_norn": 1.0}, "Did you mean 'max_norm'"),
         ({"type": "valeu", "clip_value": 1}, "Did you mean 'value'"),
         ({"norm_type": 2.0}, "needs the key 'max_norm'"),
