@@ -11,6 +11,7 @@ from torch import nn
 
 from ..convolution import is_plain_inference
 from ..layers import check_positive, init_linear, trunc_normal_
+from ..linear import Linear
 
 COARSE_SIZE = 7
 """Side of the coarse maps of biases, which are stretched over any map."""
@@ -71,7 +72,7 @@ class AgentAttention(nn.Module):
         self.trained_shape = (side, side)
         self.agent_shape = self.trained_shape if agent_shape is None else as_pair("agent_shape", agent_shape)
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.dwc = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.an_bias = nn.Parameter(torch.empty(num_heads, num_agents, COARSE_SIZE, COARSE_SIZE))
         self.na_bias = nn.Parameter(torch.empty(num_heads, num_agents, COARSE_SIZE, COARSE_SIZE))
@@ -79,7 +80,7 @@ class AgentAttention(nn.Module):
         self.aw_bias = nn.Parameter(torch.empty(1, num_heads, num_agents, 1, width))
         self.ha_bias = nn.Parameter(torch.empty(1, num_heads, height, 1, num_agents))
         self.wa_bias = nn.Parameter(torch.empty(1, num_heads, 1, width, num_agents))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self._kept: _KeptBiases | None = None
         self.apply(init_linear)
@@ -136,9 +137,11 @@ class AgentAttention(nn.Module):
         rows, cols = self.agent_shape
         height, width = query.shape[1:3]
         if height % rows == 0 and width % cols == 0:
-            query = query.unflatten(2, (cols, width // cols)).unflatten(1, (rows, height // rows)).mean((2, 4))
-            return query.flatten(1, 2)
-        return F.adaptive_avg_pool2d(query.permute(0, 3, 1, 2), self.agent_shape).permute(0, 2, 3, 1).flatten(1, 2)
+            # The same as below, with a gradient on GPUs that is the same each time.
+            pooled = F.avg_pool2d(query.permute(0, 3, 1, 2), (height // rows, width // cols))
+        else:
+            pooled = F.adaptive_avg_pool2d(query.permute(0, 3, 1, 2), self.agent_shape)
+        return pooled.permute(0, 2, 3, 1).flatten(1, 2)
 
     def attend(
         self,
@@ -238,7 +241,11 @@ class ClassTokenAgentAttention(AgentAttention):
         agents = self.pool(query[:, 1:].unflatten(1, grid_size))
         out = self.attend(query, key, value, agents, self.biases(query, *grid_size))
         convolved = self.convolve(value[:, 1:].unflatten(1, grid_size)).flatten(1, 2)
-        return self.proj_drop(self.proj(out + F.pad(convolved, (0, 0, 1, 0))))
+        if is_plain_inference(out):
+            out[:, 1:] += convolved
+        else:
+            out = out + F.pad(convolved, (0, 0, 1, 0))
+        return self.proj_drop(self.proj(out))
 
 
 class _KeptBiases:

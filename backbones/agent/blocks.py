@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..layers import DropPath, Mlp, check_positive, init_linear
+from ..linear import add_in_pieces_, takes_shortcuts
 from .attention import as_pair
 
 
@@ -38,6 +39,8 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor, *where: Any) -> torch.Tensor:
         """Maps (..., C) to the same; `where` is what else the attention asks for."""
         x = x + self.drop_path(self.attn(self.norm1(x), *where))
+        if takes_shortcuts(self, x):
+            return add_in_pieces_(x, lambda piece: self.mlp(self.norm2(piece)), self.mlp.fc1.out_features)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 

@@ -23,6 +23,7 @@ from ..layers import (
     take_indices,
     trunc_normal_,
 )
+from ..linear import Linear
 from .attention import ClassTokenAgentAttention, check_heads
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
@@ -42,8 +43,8 @@ class TokenAttention(nn.Module):
         check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 

@@ -22,6 +22,7 @@ from ..layers import (
     pad_bottom_right,
     trunc_normal_,
 )
+from ..linear import Linear
 from .attention import AgentAttention, check_heads
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
@@ -65,9 +66,9 @@ class ShiftedWindowAttention(nn.Module):
         self.shift_size = shift_size
         self.always_shift = always_shift
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.rpb = nn.Parameter(torch.empty(num_heads, *[2 * window_size - 1] * 2))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
         trunc_normal_(self.rpb, std=0.02)
