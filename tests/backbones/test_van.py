@@ -208,6 +208,9 @@ class TestCheckpoints:
         model = model_entrypoint("van_b0")()
         load_weights(model, given)
         assert_same_weights(model, classifier())
+        other = model_entrypoint("van_b0")()
+        other.load_state_dict(checkpoint_filter(other)(given))
+        assert_same_weights(other, classifier())
 
     def test_a_segmentation_file_without_classifier_loads_into_the_maps(self):
         official = parity.filled_state_dict(PACK)
