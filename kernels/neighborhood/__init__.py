@@ -168,8 +168,7 @@ def window_attention_2d(
             _pair("window_size", window_size, int), _pair("shift_size", shift_size, int), strict=True
         )
     ]
-    _check_operands(query, key, value)
-    for rule, length, axis in zip(rules, query.shape[1:3], ("height", "width"), strict=True):
+    for rule, length, axis in zip(rules, query.shape[1:3], ("height", "width"), strict=False):
         if not 0 <= rule.shift < max(1, rule.block_size):
             raise ValueError(
                 f"shift_size must be from 0 to window_size - 1 = {rule.block_size - 1}, "
@@ -328,12 +327,10 @@ def ranged_attention_2d(
     arguments = (query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values, rows, cols, factor)
     if backend == "reference":
         out, lse = _in_float32(ranged_attention_2d_reference, *arguments)
-    elif plain_operators_requested() or row_terms is not None or col_terms is not None:
+    elif plain_operators_requested():
         out, lse = _in_float32(ranged_attention_2d_plain, *arguments)
     else:
-        out, lse = ranged_attention_2d_operator(
-            query, key, value, rpb, additional_keys, additional_values, rows, cols, factor, backend
-        )
+        out, lse = ranged_attention_2d_operator(*arguments, backend)
     return (out, lse) if return_lse else out
 
 

@@ -12,11 +12,16 @@ from typing import Any
 
 import torch
 
-from ..dispatch import implementation, without_autocast
+from ..dispatch import compute_dtype, implementation, without_autocast
 from . import portable
 from .tables import AxisRule, decode_rule, encode_rule
 
-_OPERANDS = "Tensor query, Tensor key, Tensor value, Tensor? rpb, Tensor? additional_keys, Tensor? additional_values, "
+_OPERANDS = (
+    "Tensor query, Tensor key, Tensor value, Tensor? rpb, Tensor? row_terms, Tensor? col_terms, "
+    "Tensor? additional_keys, Tensor? additional_values, "
+)
+# How many arguments that makes.
+_COUNT = 8
 _SETTINGS = "int[] rows, int[] cols, float scale, str backend"
 _FORWARD = "attnzoo::ranged_attention_2d"
 _BACKWARD = "attnzoo::ranged_attention_2d_backward"
@@ -25,7 +30,7 @@ torch.library.define(_FORWARD, f"({_OPERANDS}{_SETTINGS}) -> (Tensor, Tensor)")
 torch.library.define(
     _BACKWARD,
     f"(Tensor grad_out, Tensor? grad_lse, {_OPERANDS}Tensor out, Tensor lse, {_SETTINGS})"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
 
@@ -34,6 +39,8 @@ def ranged_attention_2d_operator(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     rows: AxisRule,
@@ -47,6 +54,8 @@ def ranged_attention_2d_operator(
         key,
         value,
         rpb,
+        row_terms,
+        col_terms,
         additional_keys,
         additional_values,
         encode_rule(rows),
@@ -57,36 +66,33 @@ def ranged_attention_2d_operator(
 
 
 @torch.library.impl(_FORWARD, ("cpu", "cuda"))
-def _forward(query, key, value, rpb, additional_keys, additional_values, rows, cols, scale, backend):
+def _forward(*arguments):
+    *operands, rows, cols, scale, backend = arguments
+    query, _, value = operands[:3]
     with without_autocast(query.device.type):
-        return _implementation(query, backend).forward(
-            query, key, value, rpb, additional_keys, additional_values, decode_rule(rows), decode_rule(cols), scale
-        )
+        return _implementation(query, value, backend).forward(*operands, decode_rule(rows), decode_rule(cols), scale)
 
 
 @torch.library.impl(_BACKWARD, ("cpu", "cuda"))
-def _backward(
-    grad_out, grad_lse, query, key, value, rpb, additional_keys, additional_values, out, lse, rows, cols, scale, backend
-):
-    operands = (query, key, value, rpb, additional_keys, additional_values)
+def _backward(*arguments):
+    *tensors, rows, cols, scale, backend = arguments
+    query, _, value = tensors[2:5]
     with without_autocast(query.device.type):
-        gradients = _implementation(query, backend).backward(
-            grad_out, grad_lse, *operands, out, lse, decode_rule(rows), decode_rule(cols), scale
+        gradients = _implementation(query, value, backend).backward(
+            *tensors, decode_rule(rows), decode_rule(cols), scale
         )
     return tuple(query.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
 @torch.library.register_fake(_FORWARD)
-def _forward_shapes(query, key, value, rpb, additional_keys, additional_values, rows, cols, scale, backend):
+def _forward_shapes(query, key, value, *others):
     out = query.new_empty((*query.shape[:4], value.shape[4]))
-    return out, query.new_empty(query.shape[:4], dtype=portable.compute_dtype(query.dtype))
+    return out, query.new_empty(query.shape[:4], dtype=compute_dtype(query.dtype))
 
 
 @torch.library.register_fake(_BACKWARD)
-def _backward_shapes(
-    grad_out, grad_lse, query, key, value, rpb, additional_keys, additional_values, out, lse, rows, cols, scale, backend
-):
-    operands = (query, key, value, rpb, additional_keys, additional_values)
+def _backward_shapes(grad_out, grad_lse, query, *others):
+    operands = (query, *others[: _COUNT - 1])
     return tuple(query.new_empty(0) if one is None else one.new_empty(one.shape) for one in operands)
 
 
@@ -98,8 +104,8 @@ class _Forward(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         with torch._C._AutoDispatchBelowAutograd():
             results = torch.ops.attnzoo.ranged_attention_2d.default(*arguments)
-        ctx.save_for_backward(*arguments[:6], *results)
-        ctx.settings = arguments[6:]
+        ctx.save_for_backward(*arguments[:_COUNT], *results)
+        ctx.settings = arguments[_COUNT:]
         return results
 
     @staticmethod
@@ -135,12 +141,15 @@ torch.library.impl(_FORWARD, "Autograd", lambda *arguments: _Forward.apply(*argu
 torch.library.impl(_BACKWARD, "Autograd", lambda *arguments: _Backward.apply(*arguments))
 
 
-def _implementation(query: torch.Tensor, backend: str) -> ModuleType:
-    """The module whose `forward` and `backward` run for operands like `query`."""
+def _implementation(query: torch.Tensor, value: torch.Tensor, backend: str) -> ModuleType:
+    """The module whose `forward` and `backward` run for operands like these.
+
+    "auto" leaves dims that the fused kernels do not take to plain PyTorch; "triton" raises in them.
+    """
 
     def load_fused() -> ModuleType:
         from . import fused
 
-        return fused
+        return fused if backend == "triton" or fused.takes(query, value) else portable
 
     return implementation(query, backend, portable, load_fused)

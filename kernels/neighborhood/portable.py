@@ -12,11 +12,15 @@ from collections.abc import Iterator
 import torch
 
 from ..dispatch import compute_dtype
+from . import flash
+from .chunks import Block, Chunk, Operands
 from .tables import AxisRule
-from .tiling import Run, tile_runs
+from .tiling import tile_map
 
-# Bytes of scores in a chunk, a thread. With the probabilities, keys and values beside them they about fill a core's L2.
+# Bytes of a chunk, a thread: of its scores or, where torch's fused attention keeps those to itself, of its queries,
+# keys, values and output. The first, with what is beside the scores, about fills a core's L2.
 _CHUNK_BYTES = 1 << 19
+_FLASH_CHUNK_BYTES = 1 << 22
 
 
 def forward(
@@ -24,6 +28,8 @@ def forward(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     rows: AxisRule,
@@ -37,6 +43,8 @@ def forward(
         key: (B, Hk, Wk, heads_kv, dim).
         value: (B, Hk, Wk, heads_kv, dim_v).
         rpb: (heads, rows.bias_length, cols.bias_length), or None.
+        row_terms: (B, Hq, Wq, heads, rows.bias_length), or None.
+        col_terms: (B, Hq, Wq, heads, cols.bias_length), or None.
         additional_keys: (B, tokens, heads_kv, dim), or None.
         additional_values: (B, tokens, heads_kv, dim_v), or None.
         rows: which rows of keys a row of queries sees.
@@ -46,11 +54,16 @@ def forward(
     Returns:
         (B, Hq, Wq, heads, dim_v) in the query's dtype, and (B, Hq, Wq, heads) in float32 or float64, both contiguous.
     """
+    operands = Operands(query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
+    cut = _Cut(operands, rows, cols, scale, additional_keys is None and flash.suits(query, key))
+    if cut.is_one_view:
+        return flash.attend_map(operands, cut.only_bias(), scale)
     out = query.new_empty((*query.shape[:4], value.shape[4]))
     lse = query.new_empty(query.shape[:4], dtype=compute_dtype(query.dtype))
-    for block in _blocks(query, key, value, rpb, additional_keys, additional_values, rows, cols):
+    attend = flash.attend if cut.use_flash else _attend
+    for block in cut.blocks():
         for chunk in block.chunks():
-            _attend(block, chunk, scale, out, lse)
+            attend(block, chunk, out, lse)
     return out, lse
 
 
@@ -61,6 +74,8 @@ def backward(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     out: torch.Tensor,
@@ -68,50 +83,41 @@ def backward(
     rows: AxisRule,
     cols: AxisRule,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+) -> tuple[torch.Tensor | None, ...]:
     """Computes the gradients of `forward`'s tensor arguments from those of its results.
 
-    The probabilities are computed again, a chunk at a time. As a tile holds all keys of its queries, this needs no
-    `lse`; it is an argument because the other implementations need it.
+    The probabilities are computed again, a chunk at a time.
 
     Returns:
-        The gradients of query, key, value, rpb, additional_keys and additional_values, each contiguous and in its
-        argument's dtype; None for an argument that is None.
+        The gradients of query, key, value, rpb, row_terms, col_terms, additional_keys and additional_values, each
+        contiguous and in its argument's dtype; None for an argument that is None.
     """
-    dtype = compute_dtype(query.dtype)
-    grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-    grad_key, grad_value = (torch.zeros(one.shape, dtype=dtype, device=one.device) for one in (key, value))
-    grad_rpb = None if rpb is None else torch.zeros(rpb.shape, dtype=dtype, device=rpb.device)
-    grad_tokens, grad_token_values = (
-        None if one is None else torch.zeros(one.shape, dtype=dtype, device=one.device)
-        for one in (additional_keys, additional_values)
-    )
-    for block in _blocks(query, key, value, rpb, additional_keys, additional_values, rows, cols):
-        grad_bias = None if grad_rpb is None else grad_rpb.new_zeros(block.heads, *block.tile_shape)
+    operands = Operands(query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
+    is_plain = grad_lse is None and rpb is None and additional_keys is None
+    cut = _Cut(operands, rows, cols, scale, is_plain and flash.suits(query, key))
+    if cut.is_one_view:
+        gradients = flash.differentiate_map(operands, cut.only_bias(), scale, grad_out, out, lse)
+        return (*gradients, None, None, None, None, None)
+    grads = cut.new_gradients()
+    for block in cut.blocks():
+        if cut.use_flash:
+            for chunk in block.chunks():
+                flash.differentiate(block, chunk, grad_out, out, lse, grads)
+            continue
+        grad_bias = None if grads.rpb is None else grads.rpb.new_zeros(block.heads, *block.tile_shape)
         for chunk in block.chunks():
-            grad_scores = _grad_scores(block, chunk, scale, grad_out, grad_lse, out, (grad_value, grad_token_values))
-            product = torch.baddbmm(chunk.queries, grad_scores, chunk.keys, beta=0, alpha=scale)
-            chunk.queries_of(grad_query).copy_(chunk.as_queries(product))
-            product = torch.baddbmm(chunk.keys, grad_scores.mT, chunk.queries, beta=0, alpha=scale)
-            chunk.add_values(grad_key, product, grad_tokens)
-            if grad_bias is not None:
-                grad_bias += grad_scores.view(-1, *grad_bias.shape).sum(0)
-            del grad_scores, product  # free, and in cache, for the next chunk
-        if grad_rpb is not None and grad_bias is not None:
-            block.add_bias(grad_rpb, grad_bias)
-    return (
-        grad_query,
-        grad_key.to(key.dtype),
-        grad_value.to(value.dtype),
-        grad_rpb if rpb is None or grad_rpb is None else grad_rpb.to(rpb.dtype),
-        None if grad_tokens is None else grad_tokens.to(key.dtype),
-        None if grad_token_values is None else grad_token_values.to(value.dtype),
+            _differentiate(chunk, grad_out, grad_lse, out, grads, grad_bias)
+        if grads.rpb is not None and grad_bias is not None:
+            block.add_bias(grads.rpb, grad_bias)
+    return tuple(
+        None if one is None or gradient is None else gradient.to(one.dtype)
+        for one, gradient in zip(operands, grads, strict=True)
     )
 
 
-def _attend(block: _Block, chunk: _Chunk, scale: float, out: torch.Tensor, lse: torch.Tensor) -> None:
+def _attend(block: Block, chunk: Chunk, out: torch.Tensor, lse: torch.Tensor) -> None:
     """Writes a chunk's part of the results. A function, so that its memory is free, and in cache, for the next one."""
-    scores = block.scores(chunk, scale)
+    scores = chunk.scores()
     probabilities = torch.softmax(scores, -1)
     chunk.queries_of(out).copy_(chunk.as_queries(torch.bmm(probabilities, chunk.values)))
     # The largest probability is exp(largest score - lse): cheaper than exponentials of all scores once more.
@@ -119,264 +125,89 @@ def _attend(block: _Block, chunk: _Chunk, scale: float, out: torch.Tensor, lse: 
     chunk.queries_of(lse[..., None]).copy_(chunk.as_queries(denominators[..., None]))
 
 
+def _differentiate(
+    chunk: Chunk,
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    out: torch.Tensor,
+    grads: Operands,
+    grad_bias: torch.Tensor | None,
+) -> None:
+    """Writes or adds a chunk's part of the gradients; as a tile holds all keys of its queries, this needs no `lse`."""
+    grad_scores = _grad_scores(chunk, grad_out, grad_lse, out, (grads.value, grads.additional_values))
+    chunk.grad_queries(grad_scores, grads.query, (grads.row_terms, grads.col_terms))
+    chunk.add_values(grads.key, chunk.grad_keys(grad_scores), grads.additional_keys)
+    if grad_bias is not None:
+        grad_bias += grad_scores.view(-1, *grad_bias.shape).sum(0)
+
+
 def _grad_scores(
-    block: _Block,
-    chunk: _Chunk,
-    scale: float,
+    chunk: Chunk,
     grad_out: torch.Tensor,
     grad_lse: torch.Tensor | None,
     out: torch.Tensor,
     grad_values: tuple[torch.Tensor, torch.Tensor | None],
 ) -> torch.Tensor:
     """Computes the gradient of a chunk's scores, and adds that of its values to the pair of map and tokens."""
-    probabilities = torch.softmax(block.scores(chunk, scale), -1)
-    upstream = chunk.gather(chunk.queries_of(grad_out), block.dtype)
-    tile_out = chunk.gather(chunk.queries_of(out), block.dtype)
-    minus_delta = tile_out.mul_(upstream).sum(-1, keepdim=True).neg_()
+    probabilities = torch.softmax(chunk.scores(), -1)
+    upstream = chunk.gather(chunk.queries_of(grad_out))
+    minus_delta = chunk.gather(chunk.queries_of(out)).mul_(upstream).sum(-1, keepdim=True).neg_()
     if grad_lse is not None:
-        minus_delta += chunk.gather(chunk.queries_of(grad_lse[..., None]), block.dtype)
+        minus_delta += chunk.gather(chunk.queries_of(grad_lse[..., None]))
     chunk.add_values(grad_values[0], torch.bmm(probabilities.mT, upstream), grad_values[1])
     return torch.baddbmm(minus_delta, upstream, chunk.values.mT).mul_(probabilities)
 
 
-class _Block:
-    """All tiles of one look, their bias, and buffers for a chunk of them.
-
-    A tile's operands are matrices with the heads in front of positions; query heads that share a key head are stacked
-    into one matrix, and additional keys stand behind the map's keys.
+class _Cut:
+    """How a call is cut into blocks of tiles.
 
     Args:
-        operands: query, key, value, additional_keys and additional_values, as in `forward`.
-        rpb: as in `forward`.
-        row_run: the tiles along the rows.
-        col_run: the tiles along the columns.
+        operands: of the call.
+        rows: which rows of keys a row of queries sees.
+        cols: which columns of keys a column of queries sees.
+        scale: multiplies the scores.
+        use_flash: whether tiles go through torch's fused attention.
     """
 
-    def __init__(
-        self,
-        operands: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None],
-        rpb: torch.Tensor | None,
-        row_run: Run,
-        col_run: Run,
-    ) -> None:
-        self.query, self.key, self.value, self.additional_keys, self.additional_values = operands
-        self.row_run, self.col_run = row_run, col_run
-        self.dtype = compute_dtype(self.query.dtype)
-        self.heads, self.key_heads = self.query.shape[3], self.key.shape[3]
-        self.tokens = 0 if self.additional_keys is None else self.additional_keys.shape[1]
-        self.map_keys = row_run.extent * col_run.extent
-        self.tile_shape = (row_run.queries * col_run.queries, self.map_keys + self.tokens)
+    def __init__(self, operands: Operands, rows: AxisRule, cols: AxisRule, scale: float, use_flash: bool) -> None:
+        query, key = operands.query, operands.key
+        self.operands, self.scale, self.use_flash = operands, scale, use_flash
+        self.dtype = compute_dtype(query.dtype)
+        copies = query.shape[0] * query.shape[3]
+        has_matrices = not use_flash or operands.rpb is not None
+        self.tiling = tile_map(rows, cols, tuple(query.shape[1:3]), tuple(key.shape[1:3]), copies, has_matrices)
+        # Then operands are read, and results written, as they lie in memory.
+        is_alike = query.shape[4] == operands.value.shape[4] and query.dtype == self.dtype
+        has_terms = operands.row_terms is not None or operands.col_terms is not None
+        self.is_one_view = use_flash and self.tiling.is_one and is_alike and not has_terms
 
-        tile_bytes = self.heads * self.tile_shape[0] * self.tile_shape[1] * self.dtype.itemsize
-        most = max(1, _chunk_bytes(self.query.device) // tile_bytes)
-        # Neighbours first: the keys that they share are then read from cache.
-        self.col_part = _even_part(col_run.count, most)
-        self.row_part = _even_part(row_run.count, most // self.col_part)
-        self.batch_part = _even_part(self.query.shape[0], most // (self.col_part * self.row_part))
-        self.most_tiles = self.batch_part * self.col_part * self.row_part
+    def only_bias(self) -> torch.Tensor | None:
+        """The bias of the one tile that the map is, (heads or 1, queries, keys), or None for none."""
+        rows, cols = self.tiling.rows[0], self.tiling.cols[0]
+        if self.operands.rpb is None and rows.all_visible and cols.all_visible:
+            return None
+        return next(self.blocks()).tile_bias
 
-        empty = {"dtype": self.dtype, "device": self.query.device}
-        matrices = self.most_tiles * self.key_heads
-        padded = row_run.extent * col_run.extent > row_run.keys * col_run.keys
-        new_keys = torch.zeros if padded else torch.empty
-        self.key_buffer = new_keys((matrices, self.tile_shape[1], self.key.shape[4]), **empty)
-        self.value_buffer = new_keys((matrices, self.tile_shape[1], self.value.shape[4]), **empty)
-        self.bias = self._bias(rpb)
+    def blocks(self) -> Iterator[Block]:
+        """Goes over the blocks of equal tiles."""
+        query = self.operands.query
+        heads, channels = query.shape[3], max(query.shape[4], self.operands.value.shape[4])
+        tokens = 0 if self.operands.additional_keys is None else self.operands.additional_keys.shape[1]
+        threads = torch.get_num_threads() if query.device.type == "cpu" else 64
+        for row_run in self.tiling.rows:
+            for col_run in self.tiling.cols:
+                queries, keys = row_run.queries * col_run.queries, row_run.extent * col_run.extent
+                numbers = 2 * (queries + keys) * channels if self.use_flash else queries * (keys + tokens)
+                chunk_bytes = threads * (_FLASH_CHUNK_BYTES if self.use_flash else _CHUNK_BYTES)
+                most = max(1, chunk_bytes // (heads * numbers * self.dtype.itemsize))
+                yield Block(self.operands, row_run, col_run, self.dtype, self.scale, most, self.tiling.owns_keys)
 
-    def chunks(self) -> Iterator[_Chunk]:
-        """Goes over all tiles; a chunk's keys and values are good until the next one's."""
-        for batch in range(0, self.query.shape[0], self.batch_part):
-            for row in range(0, self.row_run.count, self.row_part):
-                for col in range(0, self.col_run.count, self.col_part):
-                    yield _Chunk(self, batch, row, col)
-
-    def scores(self, chunk: _Chunk, scale: float) -> torch.Tensor:
-        """Scaled scores with bias, -inf where a query does not see a key: (matrices, queries, keys)."""
-        if self.bias is None:
-            return torch.baddbmm(chunk.queries.new_empty(1), chunk.queries, chunk.keys.mT, beta=0, alpha=scale)
-        return torch.baddbmm(self.bias[: chunk.matrices], chunk.queries, chunk.keys.mT, alpha=scale)
-
-    def add_bias(self, grad_rpb: torch.Tensor, grad_bias: torch.Tensor) -> None:
-        """Adds the gradient of the block's bias, (heads, queries, keys), to that of the table it was looked up in."""
-        row_run, col_run = self.row_run, self.col_run
-        grad = grad_bias[..., : self.map_keys]
-        grad = grad.reshape(-1, row_run.queries, col_run.queries, row_run.extent, col_run.extent)
-        grad = grad.permute(0, 1, 3, 2, 4).reshape(self.heads, len(row_run.flat_index), len(col_run.flat_index))
-        # Products with 0 and 1 sum up equal offsets; what no query sees is 0 in all columns.
-        grad_rpb += row_run.one_hot.to(grad).mT @ (grad @ col_run.one_hot.to(grad))
-
-    def _bias(self, rpb: torch.Tensor | None) -> torch.Tensor | None:
-        """What to add to the scores of a chunk, (matrices, queries, keys); None for nothing."""
-        row_run, col_run = self.row_run, self.col_run
-        row_index, col_index = (run.flat_index.to(self.query.device) for run in (row_run, col_run))
-        if rpb is None:
-            if row_run.all_visible and col_run.all_visible:
-                return None
-            table = self.key_buffer.new_zeros(1, row_run.bias_length, col_run.bias_length)
-        else:
-            table = rpb.to(self.dtype)
-        table = torch.nn.functional.pad(table, (0, 1, 0, 1), value=-torch.inf)
-        bias = table.index_select(1, row_index).index_select(2, col_index)
-        bias = bias.view(-1, row_run.queries, row_run.extent, col_run.queries, col_run.extent).permute(0, 1, 3, 2, 4)
-        if self.tile_shape[1] > self.map_keys:
-            bias = torch.nn.functional.pad(bias.reshape(-1, self.tile_shape[0], self.map_keys), (0, self.tokens))
-        bias = bias.reshape(-1, *self.tile_shape).expand(self.most_tiles, self.heads, *self.tile_shape)
-        return bias.reshape(-1, *self.stacked_shape)
-
-    @property
-    def stacked_shape(self) -> tuple[int, int]:
-        """Rows and columns of a matrix of scores, query heads that share a key head stacked."""
-        return self.heads // self.key_heads * self.tile_shape[0], self.tile_shape[1]
-
-
-class _Chunk:
-    """Some of a block's tiles: `batch_part` images from `batch` on, `row_part` by `col_part` tiles from (row, col) on.
-
-    Attributes:
-        queries: (matrices, stacked queries, dim), a matrix a tile and key head.
-        keys: (matrices, keys, dim).
-        values: (matrices, keys, dim_v).
-    """
-
-    def __init__(self, block: _Block, batch: int, row: int, col: int) -> None:
-        self.block, self.batch, self.row, self.col = block, batch, row, col
-        self.grid = (
-            min(block.batch_part, block.query.shape[0] - batch),
-            min(block.row_part, block.row_run.count - row),
-            min(block.col_part, block.col_run.count - col),
+    def new_gradients(self) -> Operands:
+        """Memory for the gradients, to be added to or, if no other tile touches the same place, written."""
+        query, key, value, *others = self.operands
+        new = torch.empty if self.tiling.owns_keys else torch.zeros
+        return Operands(
+            torch.empty_like(query, memory_format=torch.contiguous_format),
+            *(new(one.shape, dtype=self.dtype, device=one.device) for one in (key, value)),
+            *(None if one is None else torch.zeros(one.shape, dtype=self.dtype, device=one.device) for one in others),
         )
-        self.matrices = self.grid[0] * self.grid[1] * self.grid[2] * block.key_heads
-        self.queries = self.gather(self.queries_of(block.query), block.dtype)
-        self.keys = self._gather_keys(block.key, block.additional_keys, block.key_buffer)
-        self.values = self._gather_keys(block.value, block.additional_values, block.value_buffer)
-
-    def queries_of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Views the chunk's part of a tensor on the query grid.
-
-        Its shape: (images, tile rows, tile columns, rows in a tile, columns in a tile, heads, dim).
-        """
-        row_run, col_run = self.block.row_run, self.block.col_run
-        return _windows(
-            tensor[self.batch :],
-            self.grid,
-            (row_run.query_first + self.row * row_run.query_spacing, row_run.query_spacing),
-            (col_run.query_first + self.col * col_run.query_spacing, col_run.query_spacing),
-            (row_run.queries, row_run.step),
-            (col_run.queries, col_run.step),
-        )
-
-    def gather(self, view: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Copies what `queries_of` returned into matrices (matrices, stacked queries, dim)."""
-        view = view.permute(0, 1, 2, 5, 3, 4, 6)
-        tile = torch.empty(view.shape, dtype=dtype, device=view.device).copy_(view)
-        return tile.view(self.matrices, -1, view.shape[-1])
-
-    def as_queries(self, matrices: torch.Tensor) -> torch.Tensor:
-        """Views matrices (matrices, stacked queries, dim) in the order of `queries_of`."""
-        block = self.block
-        tile = (block.row_run.queries, block.col_run.queries)
-        return matrices.view(*self.grid, block.heads, *tile, -1).permute(0, 1, 2, 4, 5, 3, 6)
-
-    def add_values(self, total: torch.Tensor, matrices: torch.Tensor, tokens: torch.Tensor | None) -> None:
-        """Adds matrices (matrices, keys, dim) to a tensor on the key grid, and their last rows to `tokens`."""
-        block = self.block
-        tiles = matrices.view(*self.grid, block.key_heads, *matrices.shape[1:])
-        target, source = self._keys_of(total), self._on_map(tiles)
-        # Tiles that share keys are added one after the other: torch leaves undefined what an addition to a view that
-        # overlaps itself does.
-        row_phases, col_phases = min(block.row_run.phases, self.grid[1]), min(block.col_run.phases, self.grid[2])
-        for row in range(row_phases):
-            for col in range(col_phases):
-                part = (slice(None), slice(row, None, row_phases), slice(col, None, col_phases))
-                target[part].add_(source[part])
-        if tokens is not None:
-            tokens[self.batch : self.batch + self.grid[0]] += (
-                tiles[..., block.map_keys :, :].sum((1, 2)).transpose(1, 2)
-            )
-
-    def _gather_keys(self, keys: torch.Tensor, tokens: torch.Tensor | None, buffer: torch.Tensor) -> torch.Tensor:
-        """Copies the tiles' keys (or values) and the additional ones into the buffer."""
-        block = self.block
-        matrices = buffer[: self.matrices]
-        tiles = matrices.view(*self.grid, block.key_heads, *matrices.shape[1:])
-        self._on_map(tiles).copy_(self._keys_of(keys))
-        if tokens is not None:
-            part = tokens[self.batch : self.batch + self.grid[0]].transpose(1, 2)
-            tiles[..., block.map_keys :, :].copy_(part[:, None, None])
-        return matrices
-
-    def _on_map(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Views those keys of (images, tile rows, tile columns, heads, keys, dim) on the map, as `_keys_of`."""
-        row_run, col_run = self.block.row_run, self.block.col_run
-        tiles = tiles[..., : self.block.map_keys, :]
-        tiles = tiles.view(*tiles.shape[:4], row_run.extent, col_run.extent, tiles.shape[-1])
-        tiles = tiles.narrow(4, row_run.before, row_run.keys).narrow(5, col_run.before, col_run.keys)
-        return tiles.permute(0, 1, 2, 4, 5, 3, 6)
-
-    def _keys_of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The chunk's part of a tensor on the key grid, as a view in which tiles overlap."""
-        row_run, col_run = self.block.row_run, self.block.col_run
-        return _windows(
-            tensor[self.batch :],
-            self.grid,
-            (row_run.key_first + self.row * row_run.key_spacing, row_run.key_spacing),
-            (col_run.key_first + self.col * col_run.key_spacing, col_run.key_spacing),
-            (row_run.keys, row_run.step),
-            (col_run.keys, col_run.step),
-        )
-
-
-def _blocks(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rpb: torch.Tensor | None,
-    additional_keys: torch.Tensor | None,
-    additional_values: torch.Tensor | None,
-    rows: AxisRule,
-    cols: AxisRule,
-) -> Iterator[_Block]:
-    """Goes over the blocks of equal tiles that a map is made of; none for an empty batch or grid."""
-    if query.numel() == 0:
-        return
-    query_grid, key_grid = (query.shape[1], query.shape[2]), (key.shape[1], key.shape[2])
-    row_runs, col_runs = tile_runs(rows, cols, query_grid, key_grid, query.shape[0] * query.shape[3])
-    for row_run in row_runs:
-        for col_run in col_runs:
-            yield _Block((query, key, value, additional_keys, additional_values), rpb, row_run, col_run)
-
-
-def _windows(
-    tensor: torch.Tensor,
-    grid: tuple[int, int, int],
-    row_tiles: tuple[int, int],
-    col_tiles: tuple[int, int],
-    row_places: tuple[int, int],
-    col_places: tuple[int, int],
-) -> torch.Tensor:
-    """Views tiles of a (B, H, W, heads, dim) tensor: (*grid, rows, columns, heads, dim).
-
-    Args:
-        tensor: any strides.
-        grid: images, rows of tiles, columns of tiles.
-        row_tiles: the first tile's first row, and rows from tile to tile.
-        col_tiles: the same for columns.
-        row_places: rows in a tile, and rows from one to the next.
-        col_places: the same for columns.
-    """
-    batch, row, col, head, channel = tensor.stride()
-    return tensor.as_strided(
-        (*grid, row_places[0], col_places[0], *tensor.shape[3:]),
-        (batch, row * row_tiles[1], col * col_tiles[1], row * row_places[1], col * col_places[1], head, channel),
-        tensor.storage_offset() + row * row_tiles[0] + col * col_tiles[0],
-    )
-
-
-def _even_part(count: int, most: int) -> int:
-    """The size of a part when `count` is cut into as few parts of at most `most` as can be, about equally large."""
-    parts = -(-count // max(1, most))
-    return -(-count // parts)
-
-
-def _chunk_bytes(device: torch.device) -> int:
-    return _CHUNK_BYTES * torch.get_num_threads() if device.type == "cpu" else 64 * _CHUNK_BYTES

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -41,6 +42,7 @@ class Run:
         after: zero keys behind them.
         bias_index: (queries, before + keys + after) index into the bias along this axis, or bias_length where the
             query does not see the key.
+        bias_first: what the first query and the first key have for an index into the bias, inside it or not.
         all_visible: whether every query sees every key.
         bias_length: length of the bias along this axis.
     """
@@ -56,6 +58,7 @@ class Run:
     before: int
     after: int
     bias_index: torch.Tensor
+    bias_first: int
     all_visible: bool
     bias_length: int
 
@@ -68,6 +71,11 @@ class Run:
     def one_hot(self) -> torch.Tensor:
         """(queries * extent, bias_length) float32: 1 where an entry of `flat_index` is that offset."""
         return torch.nn.functional.one_hot(self.flat_index, self.bias_length + 1)[:, :-1].float()
+
+    @property
+    def bias_reach(self) -> tuple[int, int]:
+        """The lowest index into the bias that a query and a key of a tile have, inside it or not, and how many."""
+        return self.bias_first - (self.queries - 1), self.queries + self.extent - 1
 
     @property
     def extent(self) -> int:
@@ -92,6 +100,8 @@ def tile_runs(
     query_grid: tuple[int, int],
     key_grid: tuple[int, int],
     copies: int,
+    *,
+    has_matrices: bool = True,
 ) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """Cuts both axes into tiles, of the sizes that should take the least time.
 
@@ -101,11 +111,15 @@ def tile_runs(
         query_grid: rows and columns of queries, neither zero.
         key_grid: rows and columns of keys.
         copies: how often the map occurs: batch times heads.
+        has_matrices: whether something of the size of a tile's scores is ever stored: they or their bias.
 
     Returns:
         The runs along the rows and those along the columns. Each pair of runs is a block of equal tiles; every query
         is in exactly one tile.
     """
+    if not has_matrices and _is_whole(rows, query_grid[0], key_grid[0]) and _is_whole(cols, query_grid[1], key_grid[1]):
+        row, col = _candidates(rows, query_grid[0], key_grid[0])[-1], _candidates(cols, query_grid[1], key_grid[1])[-1]
+        return _runs(row, rows, query_grid[0], key_grid[0]), _runs(col, cols, query_grid[1], key_grid[1])
     by_row, by_col = _candidates(rows, query_grid[0], key_grid[0]), _candidates(cols, query_grid[1], key_grid[1])
 
     def cost(row: _Cut, col: _Cut) -> tuple[bool, float]:
@@ -118,6 +132,46 @@ def tile_runs(
 
     row, col = min(((row, col) for row in by_row for col in by_col), key=lambda pair: cost(*pair))
     return _runs(row, rows, query_grid[0], key_grid[0]), _runs(col, cols, query_grid[1], key_grid[1])
+
+
+class Tiling(NamedTuple):
+    """How a map is cut into tiles.
+
+    Attributes:
+        rows: the runs along the rows.
+        cols: the runs along the columns.
+        is_one: whether there is one tile alone, and no zero key in it.
+        owns_keys: whether every key is in one tile alone.
+    """
+
+    rows: tuple[Run, ...]
+    cols: tuple[Run, ...]
+    is_one: bool
+    owns_keys: bool
+
+
+@functools.lru_cache(maxsize=512)
+def tile_map(
+    rows: AxisRule,
+    cols: AxisRule,
+    query_grid: tuple[int, int],
+    key_grid: tuple[int, int],
+    copies: int,
+    has_matrices: bool,
+) -> Tiling:
+    """Cuts a map into tiles; arguments as in `tile_runs`, but there may be no copies."""
+    if not copies:
+        return Tiling((), (), False, False)
+    axes = tile_runs(rows, cols, query_grid, key_grid, copies, has_matrices=has_matrices)
+    owned = [sum(run.count * run.keys for run in runs) for runs in axes]
+    one = all(len(runs) == 1 and runs[0].count == 1 and runs[0].extent == runs[0].keys for runs in axes)
+    return Tiling(*axes, is_one=one, owns_keys=tuple(owned) == key_grid)
+
+
+def _is_whole(rule: AxisRule, num_queries: int, num_keys: int) -> bool:
+    """Whether every query sees every key."""
+    ranges = axis_ranges(rule, num_queries, num_keys)
+    return len(ranges.groups) == 1 and set(ranges.start) == {0} and set(ranges.end) == {num_keys}
 
 
 _Tile = tuple[int, int]  # first query slot, number of queries
@@ -187,6 +241,7 @@ def _runs(cut: _Cut, rule: AxisRule, num_queries: int, num_keys: int) -> tuple[R
             ],
             device="cpu",
         )
+        assert origins == tuple(range(origins[0], origins[0] + len(origins))), "origins do not rise by 1"
         for query_first, key_first, count, query_spacing, key_spacing in _progressions(places):
             runs.append(
                 Run(
@@ -201,6 +256,7 @@ def _runs(cut: _Cut, rule: AxisRule, num_queries: int, num_keys: int) -> tuple[R
                     before=before,
                     after=after,
                     bias_index=index,
+                    bias_first=-origins[0],
                     all_visible=bool((index < rule.bias_length).all()),
                     bias_length=rule.bias_length,
                 )

@@ -55,7 +55,7 @@ def test_interpreted_at_length(path):
 )
 def test_what_the_kernels_do_not_take(dtype, dim, dim_v, message):
     query, value = torch.zeros(1, 2, 2, 1, dim, dtype=dtype), torch.zeros(1, 2, 2, 1, dim_v, dtype=dtype)
-    arguments = (query, query, value, None, None, None)
+    arguments = (query, query, value, None, None, None, None, None)
     rule = Neighborhood(2)
     with pytest.raises(ValueError, match=message):
         fused.forward(*arguments, rule, rule, 1.0)

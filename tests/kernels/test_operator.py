@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,27 +14,31 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.kernels import dispatch, neighborhood_attention_2d, plain_operators, use_backend
-from attnzoo.kernels.neighborhood import operator, ranged_attention_2d
+from attnzoo.kernels.neighborhood import fused, operator, ranged_attention_2d
 from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood, encode_rule
 from support.attention_cases import AttentionCase, Axis
 
 _AXIS = Axis(Neighborhood(3), 8, 8)
-_CASE = AttentionCase(_AXIS, _AXIS, batch=2, heads_kv=2, group=2, has_rpb=True, tokens=2)
+_CASE = AttentionCase(
+    _AXIS, _AXIS, batch=2, heads_kv=2, group=2, has_rpb=True, tokens=2, has_row_terms=True, has_col_terms=True
+)
+_BIASES = ("rpb", "row_terms", "col_terms")
 _OPTIONS = [
     _CASE,
     AttentionCase(_AXIS, Axis(Neighborhood(2, 2, 2, True), 7, 7), dim=3, dim_v=5),
     AttentionCase(Axis(Blocks(4, 1, 2), 4, 8), Axis(Blocks(2, 2, clip=True), 6, 6), has_rpb=True),
+    AttentionCase(Axis(Blocks(4, 1, 2, shift=2), 4, 7), Axis(Blocks(3), 7, 7), has_row_terms=True, has_col_terms=True),
 ]
 
 
 def _operator_arguments(case: AttentionCase) -> tuple:
     operands = case.operands(torch.float32)
-    names = ("query", "key", "value", "rpb", "additional_keys", "additional_values")
+    names = ("query", "key", "value", "rpb", "row_terms", "col_terms", "additional_keys", "additional_values")
     rules = (encode_rule(case.rows.rule), encode_rule(case.cols.rule))
     return (*(operands.get(name) for name in names), *rules, 0.4, "auto")
 
 
-@pytest.mark.parametrize("case", _OPTIONS, ids=["everything", "causal", "blocks"])
+@pytest.mark.parametrize("case", _OPTIONS, ids=["everything", "causal", "blocks", "terms"])
 def test_opcheck(case):
     arguments = _operator_arguments(case)
     torch.library.opcheck(torch.ops.attnzoo.ranged_attention_2d.default, arguments)
@@ -44,7 +48,7 @@ def test_opcheck(case):
     backward = torch.ops.attnzoo.ranged_attention_2d_backward.default
     for grad_lse in (None, torch.randn_like(results[1])):
         torch.library.opcheck(
-            backward, (torch.randn_like(results[0]), grad_lse, *detached[:6], *results, *detached[6:])
+            backward, (torch.randn_like(results[0]), grad_lse, *detached[:8], *results, *detached[8:])
         )
 
 
@@ -144,7 +148,7 @@ def test_autocast_casts_operands_and_keeps_float32_where_it_counts():
             out, lse = ranged_attention_2d(**operands, **rules, return_lse=True, backend=backend)
         assert (out.dtype, lse.dtype) == (torch.bfloat16, torch.float32)
         rounded = {
-            name: one.detach().clone() if name == "rpb" else one.detach().bfloat16() for name, one in operands.items()
+            name: one.detach().clone() if name in _BIASES else one.detach().bfloat16() for name, one in operands.items()
         }
         expected, expected_lse = ranged_attention_2d(**rounded, **rules, return_lse=True, backend="torch")
         torch.testing.assert_close(out, expected)
@@ -256,7 +260,7 @@ def test_no_additional_tokens_are_none():
     query = torch.randn(2, 7, 8, 2, 4)
     none = torch.zeros(2, 0, 2, 4)
     actual = neighborhood_attention_2d(query, query, query, 3, additional_keys=none, additional_values=none)
-    assert torch.equal(actual, neighborhood_attention_2d(query, query, query, 3))
+    torch.testing.assert_close(actual, neighborhood_attention_2d(query, query, query, 3))
 
 
 def test_vmap_loops_over_the_operator():
@@ -306,6 +310,7 @@ class _OnCuda:
 
     device = torch.device("cuda")
     dtype = torch.float32
+    shape = (1, 7, 7, 1, 32)
 
 
 @pytest.mark.parametrize(("missing", "advice"), [("compiler", "apt-get install gcc"), ("triton", "pip install triton")])
@@ -316,13 +321,13 @@ def test_what_triton_lacks_is_said_once(missing, advice, monkeypatch):
     dispatch._warn_once.cache_clear()
     query: torch.Tensor = _OnCuda()  # pyright: ignore[reportAssignmentType] - a stand-in
     with pytest.warns(RuntimeWarning, match=advice):
-        assert operator._implementation(query, "auto") is operator.portable
+        assert operator._implementation(query, query, "auto") is operator.portable
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert operator._implementation(query, "auto") is operator.portable
-        assert operator._implementation(query, "torch") is operator.portable
+        assert operator._implementation(query, query, "auto") is operator.portable
+        assert operator._implementation(query, query, "torch") is operator.portable
     with pytest.raises(ValueError, match=advice):
-        operator._implementation(query, "triton")
+        operator._implementation(query, query, "triton")
 
 
 def test_float64_stays_with_plain_pytorch_on_a_gpu():
@@ -330,4 +335,15 @@ def test_float64_stays_with_plain_pytorch_on_a_gpu():
         dtype = torch.float64
 
     query: torch.Tensor = Double()  # pyright: ignore[reportAssignmentType] - a stand-in
-    assert operator._implementation(query, "auto") is operator.portable
+    assert operator._implementation(query, query, "auto") is operator.portable
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, 128), (torch.bfloat16, 256)])
+def test_long_vectors_stay_with_plain_pytorch_on_a_gpu(dtype, largest, monkeypatch):
+    monkeypatch.setenv("CC", "cc")
+    longer = {"dtype": dtype, "shape": (1, 7, 7, 1, largest + 1)}
+    short, long = (cast(Any, type("_Tensor", (_OnCuda,), one)()) for one in ({"dtype": dtype}, longer))
+    for query, value in ((long, short), (short, long)):
+        assert operator._implementation(query, value, "auto") is operator.portable
+        assert operator._implementation(query, value, "triton") is fused
+    assert operator._implementation(short, short, "auto") is fused

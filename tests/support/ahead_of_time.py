@@ -23,7 +23,7 @@ from triton.runtime.driver import driver
 from attnzoo.kernels.neighborhood.fused import launch
 from attnzoo.kernels.neighborhood.fused.backward_pass import differentiate
 from attnzoo.kernels.neighborhood.fused.forward_pass import attend
-from attnzoo.kernels.neighborhood.tables import Neighborhood
+from attnzoo.kernels.neighborhood.tables import AxisRule, Neighborhood
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -80,6 +80,8 @@ def compile_kernels(
     kernel_size: int = 7,
     has_rpb: bool = True,
     tokens: int = 0,
+    has_terms: bool = False,
+    rule: AxisRule | None = None,
     backward: bool = True,
 ) -> dict[str, Resources]:
     """Compiles the kernels that a call and its backward pass start, as they would be started, by their names.
@@ -91,13 +93,16 @@ def compile_kernels(
         kernel_size: along both axes.
         has_rpb: whether there is a bias table.
         tokens: number of additional keys.
+        has_terms: whether there are row and column terms.
+        rule: of both axes; a neighborhood of `kernel_size` by default.
         backward: whether to compile the backward pass as well.
     """
+    rule = rule or Neighborhood(kernel_size)
     query = torch.empty(2, 28, 28, 2, dim, dtype=dtype)
-    rpb = torch.empty(2, 2 * kernel_size - 1, 2 * kernel_size - 1) if has_rpb else None
+    rpb = torch.empty(2, rule.bias_length, rule.bias_length) if has_rpb else None
+    terms = torch.empty(2, 28, 28, 2, rule.bias_length, dtype=dtype) if has_terms else None
     additional = torch.empty(2, tokens, 2, dim, dtype=dtype) if tokens else None
-    operands = (query, query, query, rpb, additional, additional)
-    rule = Neighborhood(kernel_size)
+    operands = (query, query, query, rpb, terms, terms, additional, additional)
     with recorded(arch) as found:
         out, lse = attend(*operands, rule, rule, 1.0)
         if backward:

@@ -19,6 +19,8 @@ def forward(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     rows: AxisRule,
@@ -34,8 +36,9 @@ def forward(
         ValueError: if the operands' dtype or dims are not among those that the kernels take.
     """
     _check(query, value)
-    operands = [_computable(one) for one in (query, key, value, rpb, additional_keys, additional_values)]
-    out, lse = attend(*cast(Any, operands), rows=rows, cols=cols, scale=scale)
+    operands = (query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
+    tensors = [_computable(one) for one in operands]
+    out, lse = attend(*cast(Any, tensors), rows=rows, cols=cols, scale=scale)
     return out.to(query.dtype), lse
 
 
@@ -46,6 +49,8 @@ def backward(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     out: torch.Tensor,
@@ -53,26 +58,29 @@ def backward(
     rows: AxisRule,
     cols: AxisRule,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+) -> tuple[torch.Tensor | None, ...]:
     """Computes the gradients; arguments as in `backward_pass.differentiate`, which see.
 
     Returns:
-        The gradients of query, key, value, rpb, additional keys and additional values, None for those that are None.
+        The gradients of query, key, value, rpb, row_terms, col_terms, additional keys and additional values, None for
+        those that are None.
 
     Raises:
         ValueError: if the operands' dtype or dims are not among those that the kernels take.
     """
     _check(query, value)
-    operands = (query, key, value, rpb, additional_keys, additional_values)
+    operands = (query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
     tensors = [_computable(one) for one in (grad_out, grad_lse, *operands, out, lse)]
     gradients = differentiate(*cast(Any, tensors), rows=rows, cols=cols, scale=scale)
-    return cast(
-        Any,
-        tuple(
-            None if operand is None or gradient is None else gradient.to(operand.dtype)
-            for operand, gradient in zip(operands, gradients, strict=True)
-        ),
+    return tuple(
+        None if operand is None or gradient is None else gradient.to(operand.dtype)
+        for operand, gradient in zip(operands, gradients, strict=True)
     )
+
+
+def takes(query: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether the kernels take vectors of these lengths."""
+    return max(query.shape[4], value.shape[4]) <= tuning.largest_dim(query.dtype)
 
 
 def _check(query: torch.Tensor, value: torch.Tensor) -> None:

@@ -17,11 +17,33 @@ from ..tables import AxisRule
 from . import launch
 from .additional import additional_gradients
 from .bias import bias_gradient, pad_bias
-from .lanes import first_of_step, head_base, inside, load_vectors, offsets, read_tile, score_gradients, store_vectors
+from .lanes import (
+    first_of_step,
+    head_base,
+    inside,
+    load_terms,
+    load_vectors,
+    offsets,
+    read_tile,
+    score_gradients,
+    store_terms,
+    store_vectors,
+)
 from .tiles import Grid, plan_keys, plan_queries
 
 
-@triton.jit(do_not_specialize=["query_map", "key_map", "bias_low", "tiles", "col_tiles", "tokens"])
+@triton.jit(
+    do_not_specialize=[
+        "query_map",
+        "key_map",
+        "bias_low",
+        "tiles",
+        "col_tiles",
+        "tokens",
+        "row_offsets",
+        "col_offsets",
+    ]
+)
 def queries_kernel(
     query,
     key,
@@ -29,12 +51,16 @@ def queries_kernel(
     additional_keys,
     additional_values,
     bias,
+    row_terms,
+    col_terms,
     out,
     lse,
     grad_out,
     grad_lse,
     delta,
     grad_query,
+    grad_row_terms,
+    grad_col_terms,
     row_table,
     col_table,
     query_strides,
@@ -42,6 +68,8 @@ def queries_kernel(
     value_strides,
     additional_key_strides,
     additional_value_strides,
+    row_term_strides,
+    col_term_strides,
     out_strides,
     grad_out_strides,
     grad_lse_strides,
@@ -53,6 +81,8 @@ def queries_kernel(
     col_tiles,
     group,
     tokens,
+    row_offsets,
+    col_offsets,
     scale,
     DIM: tl.constexpr,
     DIM_V: tl.constexpr,
@@ -65,10 +95,12 @@ def queries_kernel(
     COL_STEPS: tl.constexpr,
     BIAS_ROWS: tl.constexpr,
     BIAS_COLS: tl.constexpr,
+    ROW_PLACES: tl.constexpr,
+    COL_PLACES: tl.constexpr,
     WIDE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradient of the queries of one tile and head, and the `delta` that the other kernels need.
+    """Gradient of the queries of one tile and head, of their terms, and the `delta` that the other kernels need.
 
     `delta`, (B, H, W, heads), is what the softmax takes off every score's gradient: output times its gradient, less the
     gradient of the denominator's logarithm.
@@ -136,8 +168,20 @@ def queries_kernel(
         bias += head * (BIAS_ROWS * BIAS_COLS) + (bias_row - bias_low[0]) * BIAS_COLS + (bias_col - bias_low[1])
         lane_bias = lane_rows * BIAS_COLS + lane_cols
         slot_bias = slot_rows * BIAS_COLS + slot_cols
+    if row_terms is not None:
+        row_terms = head_base(row_terms, batch, head, row_term_strides)
+        lane_row_terms = offsets(rows, cols, row_term_strides, WIDE) + (bias_row - lane_rows) * row_term_strides[4]
+    if col_terms is not None:
+        col_terms = head_base(col_terms, batch, head, col_term_strides)
+        lane_col_terms = offsets(rows, cols, col_term_strides, WIDE) + (bias_col - lane_cols) * col_term_strides[4]
 
     gradient = tl.zeros([TILE_ROWS * TILE_COLS, BLOCK_DIM], tl.float32)
+    if grad_row_terms is not None:
+        row_sums = tl.zeros([TILE_ROWS * TILE_COLS, ROW_PLACES], tl.float32)
+        row_places = tl.arange(0, ROW_PLACES)
+    if grad_col_terms is not None:
+        col_sums = tl.zeros([TILE_ROWS * TILE_COLS, COL_PLACES], tl.float32)
+        col_places = tl.arange(0, COL_PLACES)
     for step in range(row_steps * COL_STEPS):
         first_row = step // COL_STEPS * STEP_ROWS
         first_col = step % COL_STEPS * STEP_COLS
@@ -158,10 +202,23 @@ def queries_kernel(
             biases = tl.load(bias + first_bias + (slot_bias[None, :] - lane_bias[:, None]))
         visible = (key_slot_rows[None, :] >= row_from[:, None]) & (key_slot_rows[None, :] < row_to[:, None])
         visible &= (key_slot_cols[None, :] >= col_from[:, None]) & (key_slot_cols[None, :] < col_to[:, None])
+        if row_terms is not None:
+            terms = load_terms(row_terms, lane_row_terms, key_slot_rows * row_term_strides[4], visible)
+            biases = terms if biases is None else biases + terms
+        if col_terms is not None:
+            terms = load_terms(col_terms, lane_col_terms, key_slot_cols * col_term_strides[4], visible)
+            biases = terms if biases is None else biases + terms
         _weights, grad_scores = score_gradients(
             queries, keys, upstream, values, biases, visible, logs[:, None], taken_off[:, None], scale, PRECISION
         )
         gradient = tl.dot(grad_scores.to(keys.dtype), keys, gradient, input_precision=PRECISION)
+        # Products with 0 and 1 sum up the scores of keys in one row or column.
+        if grad_row_terms is not None:
+            chosen = (key_slot_rows[:, None] == row_places[None, :]).to(keys.dtype)
+            row_sums = tl.dot(grad_scores.to(keys.dtype), chosen, row_sums, input_precision=PRECISION)
+        if grad_col_terms is not None:
+            chosen = (key_slot_cols[:, None] == col_places[None, :]).to(keys.dtype)
+            col_sums = tl.dot(grad_scores.to(keys.dtype), chosen, col_sums, input_precision=PRECISION)
 
     if additional_keys is not None:
         keys_base = additional_keys + batch.to(tl.int64) * additional_key_strides[0]
@@ -198,6 +255,12 @@ def queries_kernel(
             gradient = tl.dot(grad_scores.to(keys.dtype), keys, gradient, input_precision=PRECISION)
 
     store_vectors(grad_query + image * DIM, place * DIM, owned, gradient * (scale * 0.6931471805599453), DIM, BLOCK_DIM)
+    if grad_row_terms is not None:
+        base = grad_row_terms + image * row_offsets
+        store_terms(base, place, row_sums, bias_row - lane_rows, row_offsets, owned, ROW_PLACES)
+    if grad_col_terms is not None:
+        base = grad_col_terms + image * col_offsets
+        store_terms(base, place, col_sums, bias_col - lane_cols, col_offsets, owned, COL_PLACES)
 
 
 @triton.jit(do_not_specialize=["query_map", "key_map", "bias_low", "tiles", "col_tiles"])
@@ -206,6 +269,8 @@ def keys_kernel(
     key,
     value,
     bias,
+    row_terms,
+    col_terms,
     lse,
     delta,
     grad_out,
@@ -216,6 +281,8 @@ def keys_kernel(
     query_strides,
     key_strides,
     value_strides,
+    row_term_strides,
+    col_term_strides,
     grad_out_strides,
     query_map,
     key_map,
@@ -340,6 +407,24 @@ def keys_kernel(
             visible = (query_slot_rows[None, :] >= row_from[:, None]) & (query_slot_rows[None, :] < row_to[:, None])
             visible &= (query_slot_cols[None, :] >= col_from[:, None]) & (query_slot_cols[None, :] < col_to[:, None])
             visible &= known[None, :]
+            if row_terms is not None:
+                row_origin = first_of_step(row_step, STEP_ROWS, ROW_ORIGIN_RUN, ROW_STEPS_PER_RUN) + slot_rows
+                terms = load_terms(
+                    head_base(row_terms, batch, head, row_term_strides),
+                    (bias_row + lane_rows) * row_term_strides[4],
+                    offsets(query_rows, query_cols, row_term_strides, WIDE) - row_origin * row_term_strides[4],
+                    visible,
+                )
+                biases = terms if biases is None else biases + terms
+            if col_terms is not None:
+                col_origin = first_of_step(col_step, STEP_COLS, COL_ORIGIN_RUN, COL_STEPS_PER_RUN) + slot_cols
+                terms = load_terms(
+                    head_base(col_terms, batch, head, col_term_strides),
+                    (bias_col + lane_cols) * col_term_strides[4],
+                    offsets(query_rows, query_cols, col_term_strides, WIDE) - col_origin * col_term_strides[4],
+                    visible,
+                )
+                biases = terms if biases is None else biases + terms
             weights, grad_scores = score_gradients(
                 keys, queries, values, upstream, biases, visible, logs[None, :], taken_off[None, :], scale, PRECISION
             )
@@ -361,6 +446,8 @@ def differentiate(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     out: torch.Tensor,
@@ -368,7 +455,7 @@ def differentiate(
     rows: AxisRule,
     cols: AxisRule,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+) -> tuple[torch.Tensor | None, ...]:
     """Runs the backward pass.
 
     Args:
@@ -378,6 +465,8 @@ def differentiate(
         key: see there.
         value: see there.
         rpb: see there.
+        row_terms: see there.
+        col_terms: see there.
         additional_keys: see there.
         additional_values: see there.
         out: what the forward pass returned.
@@ -387,8 +476,8 @@ def differentiate(
         scale: multiplies the scores.
 
     Returns:
-        The gradients of query, key, value, rpb, additional keys and additional values, contiguous, each in the shape
-        and dtype of what it belongs to; None for those that are None.
+        The gradients of query, key, value, rpb, row_terms, col_terms, additional keys and additional values,
+        contiguous, each in the shape and dtype of what it belongs to; None for those that are None.
     """
     batch, height, width, heads, _ = query.shape
     lse = lse.contiguous()
@@ -396,6 +485,10 @@ def differentiate(
     grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
     grad_key = torch.empty_like(key, memory_format=torch.contiguous_format)
     grad_value = torch.empty_like(value, memory_format=torch.contiguous_format)
+    terms = (row_terms, col_terms)
+    grad_terms = tuple(
+        None if one is None else torch.zeros(one.shape, dtype=one.dtype, device=one.device) for one in terms
+    )
     query_map, key_map = Grid(height, width), Grid(*key.shape[1:3])
     sizes = {kernel: launch.sizes(kernel, query, value) for kernel in ("queries", "keys", "bias")}
     geometry = ((rows, cols), query_map, key_map)
@@ -407,7 +500,7 @@ def differentiate(
         **launch.dims(query, value),
         "BIAS_ROWS": bias.size.rows,
         "BIAS_COLS": bias.size.cols,
-        "WIDE": launch.is_wide(query, key, value, out, grad_out, grad_query, grad_key, grad_value),
+        "WIDE": launch.is_wide(query, key, value, out, grad_out, grad_query, grad_key, grad_value, *terms, *grad_terms),
     }
     group, scale = heads // key.shape[3], scale * launch.LOG2_E
     maps = (tuple(query_map), tuple(key_map))
@@ -422,12 +515,14 @@ def differentiate(
             additional_keys,
             additional_values,
             bias.table,
+            *terms,
             out,
             lse,
             grad_out,
             grad_lse,
             delta,
             grad_query,
+            *grad_terms,
             queries_plan.rows.table,
             queries_plan.cols.table,
             query.stride(),
@@ -435,6 +530,7 @@ def differentiate(
             value.stride(),
             launch.strides(additional_keys),
             launch.strides(additional_values),
+            *map(launch.strides, terms),
             out.stride(),
             grad_out.stride(),
             launch.strides(grad_lse),
@@ -445,9 +541,13 @@ def differentiate(
             queries_plan.cols.tiles,
             group,
             0 if additional_keys is None else additional_keys.shape[1],
+            rows.bias_length,
+            cols.bias_length,
             scale,
         ),
         **queries_plan.sizes,
+        ROW_PLACES=queries_plan.row_places,
+        COL_PLACES=queries_plan.col_places,
         **options,
         **launch.tuned(sizes["queries"], queries_plan.tile),
     )
@@ -459,6 +559,7 @@ def differentiate(
             key,
             value,
             bias.table,
+            *terms,
             lse,
             delta,
             grad_out,
@@ -469,6 +570,7 @@ def differentiate(
             query.stride(),
             key.stride(),
             value.stride(),
+            *map(launch.strides, terms),
             grad_out.stride(),
             *maps,
             keys_plan.spread,
@@ -486,10 +588,10 @@ def differentiate(
     grad_rpb = grad_additional_keys = grad_additional_values = None
     if rpb is not None:
         grad_rpb = bias_gradient(
-            rpb, bias, bias_plan, sizes["bias"], query, key, value, lse, delta, grad_out, scale, options
+            rpb, bias, terms, bias_plan, sizes["bias"], query, key, value, lse, delta, grad_out, scale, options
         )
     if additional_keys is not None and additional_values is not None:
         grad_additional_keys, grad_additional_values = additional_gradients(
             query, additional_keys, additional_values, lse, delta, grad_out, scale, options["WIDE"]
         )
-    return grad_query, grad_key, grad_value, grad_rpb, grad_additional_keys, grad_additional_values
+    return grad_query, grad_key, grad_value, grad_rpb, *grad_terms, grad_additional_keys, grad_additional_values

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from . import launch
-from .lanes import head_base, inside, load_vectors, offsets, read_tile, score_gradients
+from .lanes import head_base, inside, load_terms, load_vectors, offsets, read_tile, score_gradients
 from .tiles import Grid, LaunchPlan
 from .tuning import Tuning
 
@@ -81,6 +81,8 @@ def bias_kernel(
     key,
     value,
     bias,
+    row_terms,
+    col_terms,
     lse,
     delta,
     grad_out,
@@ -90,6 +92,8 @@ def bias_kernel(
     query_strides,
     key_strides,
     value_strides,
+    row_term_strides,
+    col_term_strides,
     grad_out_strides,
     query_map,
     key_map,
@@ -162,6 +166,12 @@ def bias_kernel(
         upstream_offsets = offsets(rows, cols, grad_out_strides, WIDE)
         key_offsets = offsets(key_rows, key_cols, key_strides, WIDE)
         value_offsets = offsets(key_rows, key_cols, value_strides, WIDE)
+        if row_terms is not None:
+            row_term_offsets = offsets(rows, cols, row_term_strides, WIDE)
+            row_term_offsets += (tl.load(row_table + 3) - lane_rows) * row_term_strides[4]
+        if col_terms is not None:
+            col_term_offsets = offsets(rows, cols, col_term_strides, WIDE)
+            col_term_offsets += (tl.load(col_table + 3) - lane_cols) * col_term_strides[4]
         for number in range(tl.minimum(chunk, images - first)):
             batch = first + number
             queries = load_vectors(
@@ -189,8 +199,15 @@ def bias_kernel(
                 DIM_V,
                 BLOCK_DIM_V,
             )
+            added = biases
+            if row_terms is not None:
+                base = head_base(row_terms, batch, head, row_term_strides)
+                added += load_terms(base, row_term_offsets, key_slot_rows * row_term_strides[4], visible)
+            if col_terms is not None:
+                base = head_base(col_terms, batch, head, col_term_strides)
+                added += load_terms(base, col_term_offsets, key_slot_cols * col_term_strides[4], visible)
             _weights, grad_scores = score_gradients(
-                queries, keys, upstream, values, biases, visible, logs[:, None], taken_off[:, None], scale, PRECISION
+                queries, keys, upstream, values, added, visible, logs[:, None], taken_off[:, None], scale, PRECISION
             )
             total += grad_scores
 
@@ -244,6 +261,7 @@ def fold_kernel(
 def bias_gradient(
     rpb: torch.Tensor,
     bias: PaddedBias,
+    terms: tuple[torch.Tensor | None, torch.Tensor | None],
     plan: LaunchPlan,
     sizes: Tuning,
     query: torch.Tensor,
@@ -260,6 +278,7 @@ def bias_gradient(
     Args:
         rpb: the table (heads, rows, columns).
         bias: the same, laid out for kernels.
+        terms: row and column terms of the queries, or None.
         plan: an aligned plan over tiles of queries.
         sizes: what the plan was made with.
         query: (B, Hq, Wq, heads, dim).
@@ -287,6 +306,7 @@ def bias_gradient(
             key,
             value,
             bias.table,
+            *terms,
             lse,
             delta,
             grad_out,
@@ -296,6 +316,7 @@ def bias_gradient(
             query.stride(),
             key.stride(),
             value.stride(),
+            *map(launch.strides, terms),
             grad_out.stride(),
             tuple(query.shape[1:3]),
             tuple(key.shape[1:3]),

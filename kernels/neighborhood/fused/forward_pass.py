@@ -12,7 +12,7 @@ import triton.language as tl
 from ..tables import AxisRule
 from . import launch
 from .bias import pad_bias
-from .lanes import LOWEST, head_base, inside, load_vectors, offsets, read_tile, store_vectors
+from .lanes import LOWEST, head_base, inside, load_terms, load_vectors, offsets, read_tile, store_vectors
 from .tiles import Grid, plan_queries
 
 
@@ -24,6 +24,8 @@ def forward_kernel(
     additional_keys,
     additional_values,
     bias,
+    row_terms,
+    col_terms,
     out,
     lse,
     row_table,
@@ -33,6 +35,8 @@ def forward_kernel(
     value_strides,
     additional_key_strides,
     additional_value_strides,
+    row_term_strides,
+    col_term_strides,
     query_map,
     key_map,
     spread,
@@ -91,6 +95,12 @@ def forward_kernel(
         bias += head * (BIAS_ROWS * BIAS_COLS) + (bias_row - bias_low[0]) * BIAS_COLS + (bias_col - bias_low[1])
         lane_bias = lane_rows * BIAS_COLS + lane_cols
         slot_bias = slot_rows * BIAS_COLS + slot_cols
+    if row_terms is not None:
+        row_terms = head_base(row_terms, batch, head, row_term_strides)
+        lane_row_terms = offsets(rows, cols, row_term_strides, WIDE) + (bias_row - lane_rows) * row_term_strides[4]
+    if col_terms is not None:
+        col_terms = head_base(col_terms, batch, head, col_term_strides)
+        lane_col_terms = offsets(rows, cols, col_term_strides, WIDE) + (bias_col - lane_cols) * col_term_strides[4]
 
     largest = tl.full([TILE_ROWS * TILE_COLS], LOWEST, tl.float32)
     total = tl.zeros([TILE_ROWS * TILE_COLS], tl.float32)
@@ -112,6 +122,10 @@ def forward_kernel(
             scores += tl.load(bias + first_bias + (slot_bias[None, :] - lane_bias[:, None]))
         visible = (key_slot_rows[None, :] >= row_from[:, None]) & (key_slot_rows[None, :] < row_to[:, None])
         visible &= (key_slot_cols[None, :] >= col_from[:, None]) & (key_slot_cols[None, :] < col_to[:, None])
+        if row_terms is not None:
+            scores += load_terms(row_terms, lane_row_terms, key_slot_rows * row_term_strides[4], visible)
+        if col_terms is not None:
+            scores += load_terms(col_terms, lane_col_terms, key_slot_cols * col_term_strides[4], visible)
         scores = tl.where(visible, scores, -float("inf"))
         new_largest = tl.maximum(largest, tl.max(scores, 1))
         weights = tl.exp2(scores - new_largest[:, None])
@@ -170,6 +184,8 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     rpb: torch.Tensor | None,
+    row_terms: torch.Tensor | None,
+    col_terms: torch.Tensor | None,
     additional_keys: torch.Tensor | None,
     additional_values: torch.Tensor | None,
     rows: AxisRule,
@@ -183,6 +199,8 @@ def attend(
         key: (B, Hk, Wk, heads_kv, dim).
         value: (B, Hk, Wk, heads_kv, dim_v).
         rpb: (heads, row offsets, column offsets) or None.
+        row_terms: (B, Hq, Wq, heads, row offsets) or None.
+        col_terms: (B, Hq, Wq, heads, column offsets) or None.
         additional_keys: (B, tokens, heads_kv, dim) or None.
         additional_values: (B, tokens, heads_kv, dim_v) or None.
         rows: which rows of keys a row of queries sees.
@@ -210,6 +228,8 @@ def attend(
             additional_keys,
             additional_values,
             bias.table,
+            row_terms,
+            col_terms,
             out,
             lse,
             plan.rows.table,
@@ -219,6 +239,8 @@ def attend(
             value.stride(),
             launch.strides(additional_keys),
             launch.strides(additional_values),
+            launch.strides(row_terms),
+            launch.strides(col_terms),
             (height, width),
             tuple(key_map),
             plan.spread,
@@ -233,7 +255,7 @@ def attend(
         **plan.sizes,
         BIAS_ROWS=bias.size.rows,
         BIAS_COLS=bias.size.cols,
-        WIDE=launch.is_wide(query, key, value, out),
+        WIDE=launch.is_wide(query, key, value, out, row_terms, col_terms),
         **launch.tuned(sizes, plan.tile),
     )
     return out, lse

@@ -64,6 +64,38 @@ def store_vectors(base, offset, mask, values, DIM: tl.constexpr, BLOCK: tl.const
 
 
 @triton.jit
+def load_terms(base, lanes, slots, visible):
+    """Loads terms that depend on the query, for the pairs that are visible, for exponents of 2.
+
+    Args:
+        base: from `head_base`.
+        lanes: element offsets, the tile's part.
+        slots: element offsets, the step's part.
+        visible: (lanes, slots) which pairs take part; others have no term.
+    """
+    values = tl.load(base + (lanes[:, None] + slots[None, :]), mask=visible, other=0.0)
+    return values.to(tl.float32) * 1.4426950408889634
+
+
+@triton.jit
+def store_terms(base, place, sums, first, lengths, owned, PLACES: tl.constexpr):
+    """Stores gradients of terms, which are zero already, from sums by the place of a key in the tile's steps.
+
+    Args:
+        base: the gradient, contiguous.
+        place: of the lanes' vectors, counted in vectors.
+        sums: (lanes, PLACES).
+        first: bias index that the first place has for each lane.
+        lengths: number of bias indices.
+        owned: which lanes to store.
+        PLACES: number of places.
+    """
+    index = first[:, None] + tl.arange(0, PLACES)[None, :]
+    keep = owned[:, None] & (index >= 0) & (index < lengths)
+    tl.store(base + place[:, None] * lengths + index, sums.to(base.dtype.element_ty), mask=keep)
+
+
+@triton.jit
 def inside(rows, cols, height, width):
     """Whether positions lie on a map."""
     return (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)

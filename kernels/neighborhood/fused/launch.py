@@ -29,11 +29,12 @@ def is_interpreted(kernel: Any) -> bool:
     return not isinstance(kernel, triton.JITFunction)
 
 
-def is_wide(*tensors: torch.Tensor) -> bool:
+def is_wide(*tensors: torch.Tensor | None) -> bool:
     """Whether an image of one of the (B, H, W, heads, dim) tensors reaches past 2^31 elements."""
     return any(
         sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True)) >= 2**31
         for tensor in tensors
+        if tensor is not None
     )
 
 

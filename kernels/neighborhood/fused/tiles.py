@@ -202,6 +202,16 @@ class LaunchPlan(NamedTuple):
         }
 
     @property
+    def row_places(self) -> int:
+        """Rows of keys in all steps of a tile, made a power of two that a matrix product takes."""
+        return max(16, _power_of_two(self.rows.steps * self.step.rows))
+
+    @property
+    def col_places(self) -> int:
+        """The same for columns."""
+        return max(16, _power_of_two(self.cols.steps * self.step.cols))
+
+    @property
     def runs(self) -> dict[str, int]:
         """The numbers that the walk over queries is compiled for, by parameter name."""
         return {

@@ -16,12 +16,14 @@ from support.kernel_cases import relative_error
 
 _NAN = float("nan")
 _AXES = (Axis(Neighborhood(2, dilation=2), 5, 5), Axis(Blocks(2, 1), 2, 2))
-_CASE = AttentionCase(*_AXES, heads_kv=1, group=2, dim=5, dim_v=6, has_rpb=True, tokens=3)
+_CASE = AttentionCase(
+    *_AXES, heads_kv=1, group=2, dim=5, dim_v=6, has_rpb=True, tokens=3, has_row_terms=True, has_col_terms=True
+)
 
 
 def _operands(case: AttentionCase) -> list[Any]:
     drawn = case.operands(torch.float32)
-    names = ("query", "key", "value", "rpb", "additional_keys", "additional_values")
+    names = ("query", "key", "value", "rpb", "row_terms", "col_terms", "additional_keys", "additional_values")
     return [drawn[name].detach() if name in drawn else None for name in names]
 
 
@@ -113,12 +115,12 @@ def test_offsets_beyond_32_bits():
     """Rows 2^30 elements apart: of the 4 GiB only what is used ever becomes memory."""
     axis = Axis(Neighborhood(2), 3, 3)
     case = AttentionCase(axis, axis, dim=16, dim_v=16, has_rpb=True, tokens=2)
-    *operands, rpb, tokens, token_values = [one.half() for one in _operands(case)]
+    operands: list[Any] = [None if one is None else one.half() for one in _operands(case)]
+    operands, rest = operands[:3], operands[3:]
     storage = torch.empty(2**31 + 2**12, dtype=torch.float16)
     far = storage.as_strided((3, 1, 3, 3, 1, 16), (256, 0, 2**30, 32, 16, 1))
     far.copy_(torch.stack(operands))
     assert launch.is_wide(far[0])
-    rest = (rpb, tokens, token_values)
     _assert_equal(_run([*far, *rest], case), _run([*operands, *rest], case))
 
 
@@ -129,6 +131,6 @@ def test_no_images_and_no_tokens():
     assert not grad_rpb.any()
     operands = _operands(AttentionCase(*_AXES, dim=4, dim_v=4))
     empty = torch.empty(1, 0, 1, 4)
-    with_none = _run([*operands[:4], empty, empty])
+    with_none = _run([*operands[:6], empty, empty])
     for one, other in zip(_run(operands), with_none, strict=False):
         assert relative_error(one, other) < 1e-6
