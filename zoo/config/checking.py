@@ -142,7 +142,7 @@ class _Checker:
             return
         if isinstance(value, Mapping) and isinstance(value.get("type"), str):
             section = NESTED.get(name or "") or _guess_section(value["type"], near)
-            self.typed(where, value, section)
+            self.section(where, value, section)
             return
         expected = misfit(value, argument)
         if expected is not None:

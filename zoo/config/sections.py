@@ -170,7 +170,7 @@ TOP_LEVEL_KEYS = sorted(SECTIONS)
 _RUNNER_ONLY = {"self", "cfg", "data_preprocessor"}
 assert not set(inspect.signature(Runner.__init__).parameters) - _RUNNER_ONLY - set(SECTIONS)
 
-NESTED: dict[str, Typed] = {
+NESTED: dict[str, Typed | Keys] = {
     "backbone": Typed("MODELS"),
     "data_preprocessor": Typed("MODELS"),
     "loss": Typed("MODELS"),
@@ -181,7 +181,21 @@ NESTED: dict[str, Typed] = {
     "transforms": Typed("TRANSFORMS"),
     "pipeline": Typed("TRANSFORMS"),
     "optimizer": Typed("OPTIMIZERS", supplied=("params",)),
+    "clip_grad": Keys(
+        {
+            "type": str,
+            "max_norm": float,
+            "norm_type": float,
+            "clip_value": float,
+            "clip_factor": float,
+            "eps": float,
+            "exclude": Sequence[str],
+        }
+    ),
     "metrics": METRIC,
     "vis_backends": Typed("VISUALIZER_BACKENDS", supplied=("save_dir",)),
 }
-"""By an argument's name, what a dict(type=...) given for it is built from; other names may take any registered type."""
+"""By an argument's name, what a dict(type=...) given for it is built from, or what keys it has where nothing is built.
+
+Other names may take any registered type.
+"""

@@ -1,0 +1,46 @@
+"""timm's ECA-HaloNeXt-26-TS on ImageNet-1K, from scratch, 240 epochs at 256x256: recipe C1.
+
+Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
+    https://arxiv.org/abs/2103.12731),
+    which this hybrid is not in; the recipe is of ResNet strikes back (Wightman et al., 2021,
+    https://arxiv.org/abs/2110.00476).
+Published: 79.518 % top-1 at 256x256 (10.8 M parameters, 2.4 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/halonet/eca_halonext26ts_8xb192_240e_in1k.py --launcher pytorch
+
+Published is the outline: SGD with Nesterov's momentum, adaptive gradient clipping and half a cosine after a warm-up.
+The numbers are those of timm's published command for ResNeXt-50 with RandAugment, without its threefold random erasing;
+the clipping's are those of the paper that it is from (Brock et al., ICML 2021).
+"""
+
+_base_ = [
+    "../_base_/imagenet_1k_224.py",
+    "../_base_/classifier_in1k.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    backbone=dict(type="eca_halonext26ts", num_classes=1000),
+    loss=dict(_delete_=True, type="CrossEntropy", label_smoothing=0.1),
+    mixing=None,
+)
+train_dataloader = dict(
+    batch_size=192,
+    dataset=dict(transform=dict(size=256, rand_augment="rand-m7-mstd0.5-inc1", random_erasing=0.4)),
+)
+val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=256, crop_pct=0.94)))
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(
+    type="AmpOptimWrapper",
+    optimizer=dict(type="SGD", lr=0.6, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    clip_grad=dict(type="adaptive", clip_factor=0.01, eps=1e-3, exclude=("head.fc",)),
+)
+param_scheduler = dict(type="WarmupCosine", warmup_epochs=5, warmup_lr=1e-4, min_lr=1e-5)
+auto_scale_lr = dict(enable=False, base_batch_size=1536)
+
+train_cfg = dict(type="EpochTrainLoop", max_epochs=240, val_interval=1)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")

@@ -1,0 +1,22 @@
+"""HaloNet-H3 on ImageNet-1K, from scratch, 350 epochs at 320x320.
+
+Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
+    https://arxiv.org/abs/2103.12731).
+Published: 81.9 % top-1 at 320x320 (11.8 M parameters, 6.2 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 32 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nnodes 4 --nproc-per-node 8 tools/train.py \
+        configs/halonet/halonet_h3_32xb128_350e_in1k.py --launcher pytorch
+
+Size, architecture and accuracy are the paper's, as re-implementations quote them. That it was trained with RandAugment,
+stochastic depth, label smoothing and a long schedule is known too; the numbers of these are not, and are guesses, as
+are the image's crop for evaluation and the rate of stochastic depth.
+"""
+
+_base_ = ["../_base_/halonet_in1k.py"]
+
+model = dict(backbone=dict(type="halonet_h3", num_classes=1000, drop_path_rate=0.2))
+train_dataloader = dict(dataset=dict(transform=dict(size=320)))
+val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=320)))
+test_dataloader = val_dataloader

@@ -1,0 +1,22 @@
+"""HaloNet-H5 on ImageNet-1K, from scratch, 350 epochs at 448x448.
+
+Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
+    https://arxiv.org/abs/2103.12731).
+Published: 84.0 % top-1 at 448x448 (30.7 M parameters, 32.2 G multiply-accumulates).
+Measured here: not measured.
+
+Made for 32 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nnodes 4 --nproc-per-node 8 tools/train.py \
+        configs/halonet/halonet_h5_32xb128_350e_in1k.py --launcher pytorch
+
+Size, architecture and accuracy are the paper's, as re-implementations quote them. That it was trained with RandAugment,
+stochastic depth, label smoothing and a long schedule is known too; the numbers of these are not, and are guesses, as
+are the image's crop for evaluation and the rate of stochastic depth.
+"""
+
+_base_ = ["../_base_/halonet_in1k.py"]
+
+model = dict(backbone=dict(type="halonet_h5", num_classes=1000, drop_path_rate=0.2))
+train_dataloader = dict(dataset=dict(transform=dict(size=448)))
+val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=448)))
+test_dataloader = val_dataloader
