@@ -108,7 +108,7 @@ class ChannelAttention(nn.Module):
         left, right, mixed = (query, key, value) if self.v2 else (key, value, query)
         scale = left.shape[1 if self.v2 else 2] ** -0.5
         attention = torch.baddbmm(left.new_empty(1), left.mT, right, beta=0, alpha=scale).softmax(-1)
-        mixed = torch.bmm(mixed, attention.mT).unflatten(0, (len(x), -1))
+        mixed = torch.bmm(mixed, attention.mT).unflatten(0, (x.shape[0], -1))
         return self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(x.shape)))
 
     def extra_repr(self) -> str:
