@@ -17,8 +17,8 @@ from torch.nn import functional
 from ..dispatch import compute_dtype
 from .regions import Grid, by_region, times_seen
 
-# Bytes of gathered keys (or of the mask) in a chunk, a thread: with values and scores they stay in a core's cache.
-_CHUNK_BYTES = 1 << 19
+# Bytes of gathered keys (or of the mask) in a chunk, a thread: enough that calls of torch cost little beside it.
+_CHUNK_BYTES = 1 << 20
 
 
 def forward(

@@ -25,8 +25,10 @@ def on_map(regions: torch.Tensor) -> torch.Tensor:
 def region_means(tensor: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Means over each region's tokens, all heads' channels side by side: (B, regions, heads * dim), float32 or 64."""
     rows, cols = grid
-    tensor = tensor.unflatten(2, (cols, tensor.shape[2] // cols)).unflatten(1, (rows, tensor.shape[1] // rows))
-    return tensor.mean((2, 4), dtype=compute_dtype(tensor.dtype)).flatten(3).flatten(1, 2)
+    # Rows first: one sum over both axes of regions takes torch three times as long on a CPU.
+    means = tensor.unflatten(1, (rows, tensor.shape[1] // rows)).mean(2, dtype=compute_dtype(tensor.dtype))
+    means = means.unflatten(2, (cols, tensor.shape[2] // cols)).mean(3)
+    return means.flatten(3).flatten(1, 2)
 
 
 def times_seen(routes: torch.Tensor, regions: int) -> torch.Tensor:
