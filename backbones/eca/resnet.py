@@ -58,7 +58,7 @@ class Shortcut(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride))."""
         if self.pools:
-            x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+            x = F.avg_pool2d(x, 2, 2, ceil_mode=True)
         return self.layer(x)
 
 
