@@ -149,12 +149,12 @@ def _is_for_onednn(layer: nn.Linear, x: torch.Tensor) -> bool:
     """Says whether `_onednn_linear` can take the place of a layer."""
     return (
         _ONEDNN
+        and is_plain_inference(x)
         and torch.backends.mkldnn.enabled
         and x.dtype == layer.weight.dtype == torch.float32
         and x.device.type == "cpu"
         and x.ndim > 1
         and x.numel() > 0
-        and is_plain_inference(x)
     )
 
 

@@ -162,7 +162,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        if x.dtype in (torch.float32, torch.float64) and takes_shortcuts(self, x):
+        if takes_shortcuts(self, x) and x.dtype in (torch.float32, torch.float64):
             x = add_by_image_(self.cpe1.forward_at_once(x), lambda image: self.attn(self.norm1(image)))
             x = self.cpe2.forward_at_once(x)
             return add_in_pieces_(x, lambda piece: self.mlp(self.norm2(piece)), self.mlp.fc1.out_features)

@@ -106,11 +106,12 @@ class TestLinear:
                     torch.func.vmap(layer)(x)
         assert not taken
 
-    def test_compiles_and_exports_as_the_plain_layer(self, taken: list[str]):
+    def test_compiled_exported_and_traced_as_the_plain_layer(self, taken: list[str]):
         model, x = mlp(), torch.randn(3, 12)
         with torch.no_grad():
             torch.compile(model, backend="eager", fullgraph=True)(x)
             exported = torch.export.export(model, (x,))
+            torch.fx.symbolic_trace(model)(x)
         assert not taken
         targets = {str(node.target) for node in exported.graph.nodes}
         assert {"aten.linear.default", "aten.gelu.default"} <= targets
