@@ -130,7 +130,7 @@ class TestParity:
         facts, model = FAMILY[variant], on_meta(variant)
         assert sum(parameter.numel() for parameter in model.parameters()) == facts["params"]
         macs = {}
-        for side in (224, 384):
+        for side in (224, 384) if "in22k_to_1k" in facts["paper"] else (224,):
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 model(torch.empty(1, 3, side, side, device="meta"))
             macs[side] = counter.get_total_flops() / 2e9
