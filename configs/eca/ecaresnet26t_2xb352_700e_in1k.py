@@ -11,7 +11,8 @@ Made for 2 GPUs; with another total batch, set auto_scale_lr.enable=True:
 Of this model itself only the outline is published: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a
 rate that falls in steps after a warm-up. Batch, epochs, rate and its decay, dropout, stochastic depth, mixup,
 RandAugment and the average's decay are those that timm's author published for its sister ecaresnet26d; epsilon, weight
-decay, warm-up and random erasing those of timm's published command for EfficientNet-B2, from which RA2 evolved. The
+decay and random erasing those of timm's published command for EfficientNet-B2, from which RA2 evolved. Nothing is
+published of the rest: length of the warm-up, RMSprop's momentum and alpha and label smoothing are timm's defaults. The
 noise on the rate that was used for ecaresnet26d is left out.
 """
 
