@@ -26,7 +26,7 @@ from attnzoo.tools.attention_problems import (
     routing_problem,
 )
 from attnzoo.tools.measuring import DTYPES, TOLERANCE, device_name, medians, peak_memory
-from attnzoo.zoo.reports.files import write_json
+from attnzoo.zoo.files import write_json
 
 _STAGES: dict[str, list[Map]] = {"neighborhood": list(NAT_STAGES), "routing": list(BIFORMER_STAGES)}
 

@@ -36,10 +36,10 @@ from attnzoo.tools.measuring import device_name, peak_memory, take_turns
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.consistency import backbone_of, check_built
 from attnzoo.zoo.config.loading import config_name
+from attnzoo.zoo.files import write_bytes, write_json
 from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.reports.comparison import Contender, comparison_table, draw_comparison
 from attnzoo.zoo.reports.curves import draw_learning_curve
-from attnzoo.zoo.reports.files import write_bytes, write_json
 from attnzoo.zoo.reports.summary import count_macs, count_parameters, library_versions
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, build_runner
 
