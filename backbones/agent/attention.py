@@ -257,7 +257,8 @@ class _KeptBiases:
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], biases: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.states = [(one, one._version, one.data_ptr()) for one in parameters]
+        self.parameters = parameters  # kept, so that no other tensor can come to lie where they do
+        self.states = [(one._version, one.data_ptr()) for one in parameters]
         self.biases = biases
 
     @classmethod
@@ -267,10 +268,9 @@ class _KeptBiases:
         return cls(parameters, biases) if known else None
 
     def fits(self, parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> bool:
-        """Says whether the parameters are the same, unchanged, and the biases of the dtype that is needed."""
+        """Says whether the parameters are unchanged, and the biases of the dtype that is needed."""
         return self.biases[0].dtype == dtype and all(
-            one is old and one._version == version and one.data_ptr() == pointer
-            for one, (old, version, pointer) in zip(parameters, self.states, strict=True)
+            (one._version, one.data_ptr()) == state for one, state in zip(parameters, self.states, strict=True)
         )
 
 

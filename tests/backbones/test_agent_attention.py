@@ -213,6 +213,14 @@ class TestKeptBiases:
             assert after.dtype != before.dtype or not torch.equal(after, before)
 
     @torch.no_grad()
+    def test_layers_of_another_precision_are_seen(self):
+        attn, x = self.module()
+        before = attn(x)
+        for layer in (attn.qkv, attn.dwc, attn.proj):
+            layer.double()
+        torch.testing.assert_close(attn(x.double()).float(), before)
+
+    @torch.no_grad()
     def test_writing_through_data_is_seen_after_eval(self):
         attn, x = self.module()
         before = attn(x)
