@@ -23,6 +23,27 @@ _CASES = {
     "halo": AttentionCase(_HALO, Axis(Blocks(8, 3, 2), 16, 32), 2, 2, 1, 16, 64, True),
     "clipped_halo": AttentionCase(Axis(Blocks(14, 5, clip=True), 28, 28), _HALO, 1, 2, 1, 128, 128, True),
     "windows": AttentionCase(Axis(Blocks(7), 28, 28), Axis(Blocks(12), 24, 24), 2, 3, 1, 96, 96, True),
+    "shifted_windows": AttentionCase(
+        Axis(Blocks(7, shift=3), 28, 28), Axis(Blocks(8, shift=4), 24, 24), 2, 3, 1, 32, 32, True
+    ),
+    "cut_blocks": AttentionCase(
+        Axis(Blocks(8, 3), 29, 29),
+        Axis(Blocks(8, 2, 2), 11, 21),
+        2,
+        2,
+        1,
+        16,
+        32,
+        has_row_terms=True,
+        has_col_terms=True,
+    ),
+    "terms_of_halo": AttentionCase(
+        _HALO, Axis(Blocks(8, 3, 2), 16, 32), 2, 4, 1, 16, 64, has_row_terms=True, has_col_terms=True
+    ),
+    "terms_and_bias": AttentionCase(
+        _SEVEN, Axis(Neighborhood(5, 2, 2), 21, 21), 1, 2, 2, 64, 64, True, 5, has_row_terms=True, has_col_terms=True
+    ),
+    "terms_of_long_vectors": AttentionCase(_HALO, _SEVEN, 1, 1, 1, 128, 128, has_row_terms=True, has_col_terms=True),
 }
 
 
@@ -61,6 +82,16 @@ def test_the_same_each_time(dtype):
     for _ in range(3):
         for name, tensor in case.results(operands, "triton", dtype).items():
             assert torch.equal(tensor, first[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_long_vectors_run_in_plain_pytorch(dtype):
+    """By themselves, where the fused kernels do not take them."""
+    query = torch.randn(1, 9, 9, 1, 264, device="cuda", dtype=dtype)
+    out = neighborhood_attention_2d(query, query, query, 3)
+    assert torch.equal(out, neighborhood_attention_2d(query, query, query, 3, backend="torch"))
+    with pytest.raises(ValueError, match="dims of up to"):
+        neighborhood_attention_2d(query, query, query, 3, backend="triton")
 
 
 def test_no_images():

@@ -9,6 +9,7 @@ import torch
 
 from attnzoo.kernels.neighborhood.fused import launch
 from attnzoo.kernels.neighborhood.fused.forward_pass import forward_kernel
+from attnzoo.kernels.neighborhood.tables import Blocks
 from support.ahead_of_time import compile_kernels
 
 pytestmark = pytest.mark.skipif(
@@ -34,6 +35,31 @@ def _check(arch: int, dtype: torch.dtype, dim: int, kernels: set[str], allowed: 
 @pytest.mark.parametrize("arch", [80, 90])
 def test_training_with_bias(arch):
     _check(arch, torch.bfloat16, 32, _FORWARD | _BACKWARD | _BIAS)
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+def test_training_with_terms(arch):
+    _check(arch, torch.bfloat16, 16, _FORWARD | _BACKWARD, has_rpb=False, has_terms=True, rule=Blocks(8, 3))
+
+
+def test_calls_without_terms_do_not_pay_for_them():
+    """The registers that they needed before there were terms."""
+    found = compile_kernels(90, torch.bfloat16, 32, has_rpb=False)
+    assert found["forward_kernel"].registers <= 83
+    assert found["queries_kernel"].registers <= 111
+    assert found["keys_kernel"].registers <= 144
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_rpb", [False, True])
+@pytest.mark.parametrize(
+    ("arch", "dtype", "dim"),
+    list(itertools.product((80, 90), (torch.bfloat16, torch.float32), (16, 32, 64, 128))),
+)
+def test_every_dtype_and_dim_with_terms(arch, dtype, dim, has_rpb):
+    allowed = 8 if dtype == torch.float32 else 0
+    kernels = _FORWARD | _BACKWARD | (_BIAS if has_rpb else set())
+    _check(arch, dtype, dim, kernels, allowed, has_rpb=has_rpb, has_terms=True, rule=Blocks(8, 3))
 
 
 def test_inference_in_float32():

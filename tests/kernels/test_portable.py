@@ -14,7 +14,7 @@ from attnzoo.kernels.neighborhood import portable, ranged_attention_2d
 from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood
 from attnzoo.tools.benchmark_kernels import peak_memory
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
-from support.kernel_cases import PACK_CASES, check_pack_case
+from support.kernel_cases import PACK_CASES, check_pack_case, relative_error
 
 _SEVEN = Neighborhood(7)
 
@@ -28,7 +28,10 @@ def test_pack(case, dtype, tolerance):
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(case=attention_cases(), chunk_bytes=st.sampled_from([1, 4000, 50_000, 1 << 19]))
 def test_random_cases(case, chunk_bytes):
-    with mock.patch.object(portable, "_CHUNK_BYTES", chunk_bytes):
+    with (
+        mock.patch.object(portable, "_CHUNK_BYTES", chunk_bytes),
+        mock.patch.object(portable, "_FLASH_CHUNK_BYTES", chunk_bytes),
+    ):
         check_case(case, "torch", torch.float64, 1e-9)
 
 
@@ -36,7 +39,10 @@ def test_random_cases(case, chunk_bytes):
 @settings(max_examples=1000, deadline=None)
 @given(case=attention_cases(extra=24), chunk_bytes=st.sampled_from([1, 4000, 50_000, 1 << 19]))
 def test_many_random_cases(case, chunk_bytes):
-    with mock.patch.object(portable, "_CHUNK_BYTES", chunk_bytes):
+    with (
+        mock.patch.object(portable, "_CHUNK_BYTES", chunk_bytes),
+        mock.patch.object(portable, "_FLASH_CHUNK_BYTES", chunk_bytes),
+    ):
         check_case(case, "torch", torch.float64, 1e-9)
 
 
@@ -116,6 +122,26 @@ def test_no_uninitialised_memory_is_read(rule):
         check_case(AttentionCase(axis, axis, 2, 1, 2, 4, 3, True, 2), "torch", torch.float64, 1e-9)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("size", [7, 12])
+@pytest.mark.parametrize("has_rpb", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_window_that_is_the_whole_map(size, has_rpb, dtype):
+    """Read and written as it lies in memory, where nothing stands against it."""
+    axis = Axis(Neighborhood(size), size, size)
+    tolerance = {torch.float64: 1e-9, torch.float32: 2e-5, torch.bfloat16: 1e-2}[dtype]
+    check_case(AttentionCase(axis, axis, 2, 3, 1, 4, 4, has_rpb), "torch", dtype, tolerance)
+    # Without gradients of the logarithms, which have a way of their own.
+    operands = [torch.randn(2, size, size, 3, 8).transpose(1, 2).to(dtype).requires_grad_() for _ in range(3)]
+    query, key, value = operands
+    results = []
+    for backend in ("torch", "reference"):
+        out = neighborhood_attention_2d(query, key, value, size, backend=backend)
+        results.append((out, *torch.autograd.grad(out.float().sin().sum(), operands)))
+    for actual, expected in zip(*results, strict=True):
+        assert actual.is_contiguous()
+        assert relative_error(actual, expected) < tolerance
 
 
 def test_results_repeat_bit_for_bit():

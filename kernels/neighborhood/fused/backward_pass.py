@@ -490,7 +490,8 @@ def differentiate(
         None if one is None else torch.zeros(one.shape, dtype=one.dtype, device=one.device) for one in terms
     )
     query_map, key_map = Grid(height, width), Grid(*key.shape[1:3])
-    sizes = {kernel: launch.sizes(kernel, query, value) for kernel in ("queries", "keys", "bias")}
+    has_terms = row_terms is not None or col_terms is not None
+    sizes = {kernel: launch.sizes(kernel, query, value, has_terms) for kernel in ("queries", "keys", "bias")}
     geometry = ((rows, cols), query_map, key_map)
     queries_plan = plan_queries(*geometry, sizes["queries"].tile, sizes["queries"].step, query.device)
     keys_plan = plan_keys(*geometry, sizes["keys"].tile, sizes["keys"].step, query.device)

@@ -214,7 +214,7 @@ def attend(
     batch, height, width, heads, _ = query.shape
     out = query.new_empty((batch, height, width, heads, value.shape[4]))
     lse = query.new_empty((batch, height, width, heads), dtype=torch.float32)
-    sizes = launch.sizes("forward", query, value)
+    sizes = launch.sizes("forward", query, value, row_terms is not None or col_terms is not None)
     key_map = Grid(*key.shape[1:3])
     plan = plan_queries((rows, cols), Grid(height, width), key_map, sizes.tile, sizes.step, query.device)
     bias = pad_bias(rpb, plan)

@@ -53,9 +53,9 @@ def dims(query: torch.Tensor, value: torch.Tensor) -> dict[str, int]:
     }
 
 
-def sizes(kernel: str, query: torch.Tensor, value: torch.Tensor) -> tuning.Tuning:
+def sizes(kernel: str, query: torch.Tensor, value: torch.Tensor, has_terms: bool = False) -> tuning.Tuning:
     """How to cut up a kernel for these operands."""
-    return tuning.tuning(kernel, query.dtype, max(block_dim(query.shape[4]), block_dim(value.shape[4])))
+    return tuning.tuning(kernel, query.dtype, max(block_dim(query.shape[4]), block_dim(value.shape[4])), has_terms)
 
 
 def tuned(sizes: tuning.Tuning, tile: Grid) -> dict[str, Any]:

@@ -57,13 +57,30 @@ _FLOAT32: dict[int, dict[str | None, Tuning]] = {
 }
 
 
+# With terms that depend on the query, two more numbers a score and the sums of their gradients take registers.
+_HALF_WITH_TERMS: dict[int, dict[str | None, Tuning]] = {
+    32: {None: Tuning(32, 16, 2, 2)},
+    64: {None: Tuning(32, 32, 4, 2)},
+    128: {None: Tuning(32, 16, 4, 2)},
+    256: {None: Tuning(32, 16, 8, 2)},
+}
+_FLOAT32_WITH_TERMS: dict[int, dict[str | None, Tuning]] = {
+    32: {None: Tuning(32, 16, 4, 2, "tf32x3")},
+    64: {None: Tuning(32, 16, 8, 2), "bias": Tuning(16, 16, 8, 2)},
+    128: {None: Tuning(16, 16, 8, 2)},
+}
+
+
 def largest_dim(dtype: torch.dtype) -> int:
     """The largest dim that the kernels take."""
     return max(_FLOAT32 if dtype == torch.float32 else _HALF)
 
 
-def tuning(kernel: str, dtype: torch.dtype, dim: int) -> Tuning:
+def tuning(kernel: str, dtype: torch.dtype, dim: int, has_terms: bool = False) -> Tuning:
     """Looks up a kernel's sizes: "forward", "queries", "keys", "bias" or "additional"; `dim` is padded."""
-    table = _FLOAT32 if dtype == torch.float32 else _HALF
+    if dtype == torch.float32:
+        table = _FLOAT32_WITH_TERMS if has_terms else _FLOAT32
+    else:
+        table = _HALF_WITH_TERMS if has_terms else _HALF
     kernels = table[min(known for known in table if known >= dim)]
     return kernels.get(kernel, kernels[None])

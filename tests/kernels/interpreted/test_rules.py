@@ -11,7 +11,7 @@ from support.attention_cases import AttentionCase, Axis, attention_cases, check_
 
 
 def _axis(rule: AxisRule, keys: int) -> Axis:
-    return Axis(rule, keys if isinstance(rule, Neighborhood) else keys // rule.query_stride, keys)
+    return Axis(rule, keys if isinstance(rule, Neighborhood) else -(-keys // rule.query_stride), keys)
 
 
 _SMALL = _axis(Neighborhood(2), 3)
@@ -34,6 +34,22 @@ _CASES = {
         _axis(Neighborhood(3), 5), _SMALL, heads_kv=2, group=2, dim=20, dim_v=5, has_rpb=True, tokens=35
     ),
     "negative_scale": AttentionCase(_SMALL, _axis(Neighborhood(3), 5), dim=33, dim_v=1, scale=-0.7),
+    "shifted_windows": AttentionCase(_axis(Blocks(4, shift=1), 8), _axis(Blocks(3, shift=2), 6), has_rpb=True),
+    "shifted_halo": AttentionCase(_axis(Blocks(4, 2, 2, shift=2), 9), _SMALL, has_rpb=True, has_row_terms=True),
+    "cut_blocks": AttentionCase(_axis(Blocks(4, 3), 5), _axis(Blocks(4, 1, clip=True), 6), has_rpb=True),
+    "terms_of_halo": AttentionCase(
+        _axis(Blocks(8, 3, 2), 11), _axis(Blocks(4, 2), 5), dim=5, dim_v=9, has_row_terms=True, has_col_terms=True
+    ),
+    "terms_of_neighborhood_and_bias": AttentionCase(
+        _axis(Neighborhood(3, dilation=2), 7),
+        _axis(Neighborhood(3, 2, is_causal=True), 5),
+        has_rpb=True,
+        has_row_terms=True,
+        has_col_terms=True,
+    ),
+    "terms_shared_keys_and_tokens": AttentionCase(
+        _SMALL, _axis(Blocks(4, 1), 6), group=2, tokens=3, has_rpb=True, has_col_terms=True
+    ),
     "two_images": AttentionCase(_SMALL, _axis(Neighborhood(3), 9), batch=2, heads_kv=2, has_rpb=True),
 }
 
@@ -44,7 +60,7 @@ def test_float32(case):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("name", ["clipped_halo", "negative_scale"])
+@pytest.mark.parametrize("name", ["clipped_halo", "negative_scale", "terms_of_halo"])
 def test_half_precision(name, dtype, tolerance):
     check_case(_CASES[name], "triton", dtype, tolerance)
 
