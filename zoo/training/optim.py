@@ -26,7 +26,7 @@ OPTIMIZERS.register_module(name="RMSpropTF", module=RMSpropTF)
 _CLIP_KEYS = {
     "norm": ("type", "max_norm", "norm_type"),
     "value": ("type", "clip_value"),
-    "adaptive": ("type", "clip_factor", "eps", "exclude"),
+    "adaptive": ("type", "clip_factor", "eps"),
 }
 
 
@@ -42,18 +42,16 @@ class OptimWrapper(_OptimWrapper):
         optimizer: a torch optimizer.
         accumulative_counts: batches a step.
         clip_grad: dict(max_norm=..., norm_type=2.0), or dict(type="value", clip_value=...), or
-            dict(type="adaptive", clip_factor=0.01, eps=1e-3, exclude=("head.fc",)), or None. Adaptive clipping keeps
-            the gradient of each row of a weight (each output) under `clip_factor` times the row's norm, which counts as
-            at least `eps`; parameters that have a part in `exclude` in their names are left alone, as the classifier is
-            in Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (ICML 2021).
+            dict(type="adaptive", clip_factor=0.01, eps=1e-3), or None. Adaptive clipping keeps the gradient of each row
+            of a weight (each output) under `clip_factor` times the row's norm, which counts as at least `eps` (Brock et
+            al., "High-Performance Large-Scale Image Recognition Without Normalization", ICML 2021).
 
     Attributes:
         stepped: whether the last call of `update_params` changed the weights.
         nonfinite: what the last call found not to be finite: "loss", "gradient" or None.
 
     Raises:
-        ValueError: a key of `clip_grad` is unknown or missing, a part in `exclude` is in no parameter's name, or
-            `accumulative_counts` is under 1.
+        ValueError: a key of `clip_grad` is unknown or missing, or `accumulative_counts` is under 1.
     """
 
     def __init__(
@@ -77,11 +75,15 @@ class OptimWrapper(_OptimWrapper):
         self._clip_value: float | None = clip.get("clip_value")
         self._clip_factor: float | None = clip.get("clip_factor")
         self._clip_eps: float = clip.get("eps", 1e-3)
-        self._left_alone = _named(optimizer, clip.get("exclude", ()))
+        self._not_clipped: set[int] = set()
         self._epoch_length: int | None = None
         self._window_spoilt = False
         self.stepped = False
         self.nonfinite: str | None = None
+
+    def leave_unclipped(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Says which parameters adaptive clipping leaves alone."""
+        self._not_clipped = {id(parameter) for parameter in parameters}
 
     def start_epoch(self, length: int) -> None:
         """Says how many batches come, so that the last window of an epoch ends with it.
@@ -171,28 +173,8 @@ class OptimWrapper(_OptimWrapper):
         elif self._clip_value is not None:
             clip_grad_value_(parameters, self._clip_value)
         elif self._clip_factor is not None:
-            clipped = [p for p in parameters if id(p) not in self._left_alone]
+            clipped = [p for p in parameters if id(p) not in self._not_clipped]
             adaptive_clip_grad(clipped, self._clip_factor, eps=self._clip_eps)
-
-
-def _named(optimizer: torch.optim.Optimizer, parts: Iterable[str]) -> set[int]:
-    """Finds the parameters, by their identities, that have one of the given parts in their names.
-
-    Raises:
-        ValueError: a part is in no name.
-    """
-    found: set[int] = set()
-    names = {
-        name: id(parameter)
-        for group in optimizer.param_groups
-        for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
-    }
-    for part in parts:
-        matching = {parameter for name, parameter in names.items() if part in name}
-        if not matching:
-            raise ValueError(unknown_name("parameter for clip_grad.exclude", part, names))
-        found |= matching
-    return found
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -289,10 +271,12 @@ class OptimWrapperConstructor:
 
     Args:
         optim_wrapper_cfg: dict(type="OptimWrapper" | "AmpOptimWrapper", optimizer=dict(type="AdamW", lr=...), ...).
+            With clip_grad=dict(type="adaptive", ..., exclude=("head.fc",)) parameters that have one of these parts in
+            their names are left unclipped, as that method's authors leave the classifier.
         paramwise_cfg: options of `parameter_groups`.
 
     Raises:
-        ValueError: there is no optimizer, or it has no learning rate.
+        ValueError: there is no optimizer, or it has no learning rate, or a part in `exclude` is in no parameter's name.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -317,4 +301,33 @@ class OptimWrapperConstructor:
         # Optimizers take parameters, not their names.
         parameters = [{key: value for key, value in group.items() if key != "param_names"} for group in groups]
         optimizer = OPTIMIZERS.build({**self.optimizer, "params": parameters})
-        return OPTIM_WRAPPERS.build({**self.wrapper, "optimizer": optimizer})
+        settings = dict(self.wrapper)
+        if not (settings.get("clip_grad") or {}).get("exclude"):
+            return OPTIM_WRAPPERS.build({**settings, "optimizer": optimizer})
+        clip = dict(settings["clip_grad"])
+        excluded = clip.pop("exclude")
+        if clip.get("type") != "adaptive":
+            raise ValueError("clip_grad.exclude is for clip_grad.type='adaptive' alone.")
+        wrapper = OPTIM_WRAPPERS.build({**settings, "clip_grad": clip, "optimizer": optimizer})
+        wrapper.leave_unclipped(_named(groups, excluded))
+        return wrapper
+
+
+def _named(groups: Iterable[Mapping[str, Any]], parts: Iterable[str]) -> list[torch.Tensor]:
+    """Finds the parameters that have one of the given parts in their names.
+
+    Raises:
+        ValueError: a part is in no name.
+    """
+    found: list[torch.Tensor] = []
+    by_name = {
+        name: parameter
+        for group in groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+    }
+    for part in parts:
+        matching = [parameter for name, parameter in by_name.items() if part in name]
+        if not matching:
+            raise ValueError(unknown_name("parameter for clip_grad.exclude", part, by_name))
+        found += matching
+    return found

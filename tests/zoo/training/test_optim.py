@@ -92,8 +92,8 @@ def test_adaptive_clipping_keeps_rows_under_a_part_of_their_norm():
     with torch.no_grad():
         next(model.parameters())[1] = 0
     names, parameters = zip(*model.named_parameters(), strict=True)
-    optimizer = torch.optim.SGD([{"params": list(parameters), "param_names": list(names)}], lr=1.0)
-    wrapper = OptimWrapper(optimizer, clip_grad={"type": "adaptive", "clip_factor": 0.1, "exclude": ("1.bias",)})
+    clip = {"type": "adaptive", "clip_factor": 0.1, "exclude": ("1.bias",)}
+    wrapper = OptimWrapperConstructor({"optimizer": {"type": "SGD", "lr": 1.0}, "clip_grad": clip})(model)
     before = [parameter.detach().clone() for parameter in parameters]
     loss = 100 * model(torch.randn(5, 4, dtype=torch.float64)).square().sum()
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
@@ -114,7 +114,6 @@ def test_adaptive_clipping_keeps_rows_under_a_part_of_their_norm():
     ("clip", "message"),
     [
         ({"type": "adaptive", "eps": 1e-3}, "needs the key 'clip_factor'"),
-        ({"type": "adaptive", "clip_factor": 0.01, "exclude": ("head",)}, "no parameter for clip_grad.exclude 'head'"),
         ({"max_norn": 1.0}, "Did you mean 'max_norm'"),
         ({"type": "valeu", "clip_value": 1}, "Did you mean 'value'"),
         ({"norm_type": 2.0}, "needs the key 'max_norm'"),
@@ -123,6 +122,18 @@ def test_adaptive_clipping_keeps_rows_under_a_part_of_their_norm():
 def test_wrong_clipping_is_named(clip, message):
     with pytest.raises(ValueError, match=message):
         wrapped(clip_grad=clip)
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        ({"type": "adaptive", "clip_factor": 0.01, "exclude": ("wait",)}, "exclude 'wait'. Did you mean 'weight'"),
+        ({"max_norm": 1.0, "exclude": ("weight",)}, "is for clip_grad.type='adaptive' alone"),
+    ],
+)
+def test_wrong_exclusions_from_clipping_are_named(clip, message):
+    with pytest.raises(ValueError, match=message):
+        OptimWrapperConstructor({"optimizer": {"type": "SGD", "lr": 1.0}, "clip_grad": clip})(nn.Linear(3, 1))
 
 
 def test_bfloat16_on_a_cpu():
