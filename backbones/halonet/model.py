@@ -222,7 +222,7 @@ class HaloNet(Backbone):
         stem_pool: what halves the map after the stem: True for a 3x3 max pool, False for a stride of 2 in the last
             convolution of a tiered stem, or else in the first block.
         expansion: channels inside a bottleneck over its input's channels.
-        value_ratio: channels of values over `hidden_dims`; queries and keys have `hidden_dims`.
+        value_ratio: channels of halo attention's values over `hidden_dims`; queries and keys have `hidden_dims`.
         qk_ratio: channels of queries and keys over `hidden_dims`, rounded to a multiple of 8.
         qk_head_dim: channels of a head's queries and keys; goes before `qk_ratio`.
         group_width: channels of a group of the 3x3 convolutions; None for one group.
@@ -355,7 +355,7 @@ class HaloNet(Backbone):
                         ConvBottleneck(before, hidden, out_chans, groups=groups, gate=_gate(gate, gate_ratio), **common)
                     )
                 else:
-                    mixed = int(hidden * value_ratio)
+                    mixed = int(hidden * value_ratio) if kind == "h" else hidden
                     attn = mixer(kind, hidden, mixed, num_heads[index], stride)
                     built.append(
                         AttentionBottleneck(before, hidden, mixed, out_chans, attn=attn, norms=attn_norms, **common)

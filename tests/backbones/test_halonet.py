@@ -493,6 +493,12 @@ class TestModel:
         assert torch.equal(seen[0], copied[0])
         assert torch.equal(images, given)
 
+    def test_kinds_mix_in_one_model(self):
+        model = tiny(blocks=("clg", "hlgc"), value_ratio=2.0, table_size=3, lambda_kernel_size=3).eval()
+        kinds = [type(block.attn) for block in blocks_of(model) if isinstance(block, AttentionBottleneck)]
+        assert kinds == [LambdaLayer, GlobalRelativeAttention, HaloAttention, LambdaLayer, GlobalRelativeAttention]
+        assert model(torch.randn(1, 3, 33, 47)).shape == (1, 5)
+
     def test_parts_of_the_features_take_published_names(self):
         with torch.device("meta"):
             timm_names = timm.create_model("sehalonet33ts").state_dict()
