@@ -215,9 +215,9 @@ def _masked_parts(query: torch.Tensor, routes: torch.Tensor, grid: Grid, most: i
     col = torch.arange(width, device=routes.device) // (width // grid[1])
     region = row[:, None] * grid[1] + col
     part = min(height, max(1, most // (width * width * height * dtype.itemsize)))
+    visible = times_seen(routes.clamp(0, regions - 1), regions).to(dtype).log_()
     for image in range(batch):
-        seen = routes[image : image + 1].clamp(0, regions - 1)
-        bias = times_seen(seen, regions)[0].to(dtype).log().index_select(1, region.flatten())
+        bias = visible[image].index_select(1, region.flatten())
         for top in range(0, height, part):
             rows = slice(top, min(top + part, height))
             yield _Masked(image, rows, bias.index_select(0, region[rows].flatten())[None, None])

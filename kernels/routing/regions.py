@@ -8,6 +8,7 @@ from ..dispatch import compute_dtype
 
 Grid = tuple[int, int]
 """Rows and columns of regions."""
+_MOST_COMPARISONS = 1 << 24
 
 
 def by_region(tensor: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -33,7 +34,11 @@ def region_means(tensor: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 def times_seen(routes: torch.Tensor, regions: int) -> torch.Tensor:
     """Counts how often the queries of one region see the keys of another: (B, regions, regions), int64."""
-    return (routes[..., None] == torch.arange(regions, device=routes.device)).sum(2)
+    every = torch.arange(regions, device=routes.device)
+    # Comparisons of some routes at a time, not all: there are `regions` times as many of these as routes.
+    most = max(1, _MOST_COMPARISONS // max(1, routes.shape[0] * regions * regions))
+    counts = [(some[..., None] == every).sum(2) for some in routes.split(most, dim=2)]
+    return counts[0] if len(counts) == 1 else torch.stack(counts).sum(0)
 
 
 def check_routes(routes: torch.Tensor, regions: int) -> None:

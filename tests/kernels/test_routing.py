@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.kernels import plain_operators, route_regions, routed_attention_2d, use_backend
-from attnzoo.kernels.routing import operator
+from attnzoo.kernels.routing import operator, regions
 from support.routing_cases import RoutingCase
 
 _CASE = RoutingCase((2, 3), (3, 2), topk=2, batch=2, heads=2, dim=4, dim_v=3, repeats=True)
@@ -124,6 +124,14 @@ def test_of_equal_products_the_lower_region_goes_first(size, dtype):
     better = size + 1
     expected = [better, *(one for one in range(regions) if one != better)]
     assert route_regions(query, key, size, regions)[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("most", [1, 100, 1 << 24])
+def test_counts_of_routes_do_not_depend_on_how_many_are_compared_at_a_time(most, monkeypatch):
+    monkeypatch.setattr(regions, "_MOST_COMPARISONS", most)
+    routes = torch.tensor([[[0, 0, 1], [2, 1, 2], [1, 1, 1]], [[2, 0, 1], [0, 0, 0], [1, 2, 2]]])
+    counts = [[[2, 1, 0], [0, 1, 2], [0, 3, 0]], [[1, 1, 1], [3, 0, 0], [0, 1, 2]]]
+    assert regions.times_seen(routes, 3).tolist() == counts
 
 
 def test_routing_under_autocast_is_in_float32():

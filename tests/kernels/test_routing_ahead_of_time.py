@@ -42,7 +42,8 @@ def test_training(arch, way):
 )
 def test_every_dtype_and_dim(arch, dtype, dim, way):
     side, topk = STAGES[way]
-    _check(arch, dtype, dim, side=side, topk=topk)
+    # The compiler spills two registers to make room for more programs at a time.
+    _check(arch, dtype, dim, 8 if dim < 32 else 0, side=side, topk=topk)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ _HALF: dict[int, dict[str | None, Tuning]] = {
     128: {None: Tuning(64, 32, 4, 2), "keys": Tuning(64, 16, 4, 2)},
     256: {None: Tuning(64, 32, 8, 2)},
 }
-# Three products of tf32 in place of one of float32 err by about 2^-21. They need many registers; these sizes leave some.
+# Three products of tf32 in place of one of float32 err by about 2^-21. They need many registers; nothing spills so.
 _FLOAT32: dict[int, dict[str | None, Tuning]] = {
     32: {None: Tuning(64, 16, 4, 2, "tf32x3"), "queries": Tuning(32, 16, 4, 2, "tf32x3")},
     64: {
