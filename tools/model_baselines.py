@@ -22,6 +22,10 @@ from attnzoo.kernels import route_regions
 from attnzoo.tools.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
 
 
+_TIMM_NAMES = {"halonet_h1_timm": "halonet_h1", "halonet_h1": ""}
+"""timm's names of models that have another name here; none for one that is another model there."""
+
+
 def timm_model(name: str, model: nn.Module) -> nn.Module:
     """Builds timm's model of the same name and gives both models the same weights.
 
@@ -36,9 +40,10 @@ def timm_model(name: str, model: nn.Module) -> nn.Module:
         ValueError: timm has no model of that name.
     """
     name = name.partition(".")[0]
-    if not timm.is_model(name):
+    theirs = _TIMM_NAMES.get(name, name)
+    if not timm.is_model(theirs):
         raise ValueError(f"timm has no {name!r} to measure against.")
-    other = timm.create_model(name, pretrained=False).eval()
+    other = timm.create_model(theirs, pretrained=False).eval()
     randomize_statistics(other)
     load_weights(model, other.state_dict())
     return other

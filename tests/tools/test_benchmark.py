@@ -108,8 +108,9 @@ def test_timms_model_gets_the_same_weights():
 
 def test_what_there_is_nothing_to_measure_against():
     model = create_model("vitrpb_small")
-    with pytest.raises(ValueError, match="timm has no 'vitrpb_small'"):
-        timm_model("vitrpb_small", model)
+    for name in ("vitrpb_small", "halonet_h1"):  # timm's halonet_h1 is another model than the paper's
+        with pytest.raises(ValueError, match=f"timm has no '{name}'"):
+            timm_model(name, model)
     with pytest.raises(ValueError, match="'vitrpb_small' has no neighborhood attention"):
         flex_model("vitrpb_small", model)
 
