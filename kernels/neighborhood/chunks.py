@@ -110,13 +110,17 @@ class Block:
     def tile_bias(self) -> torch.Tensor | None:
         """What to add to a tile's scores, (heads or 1, queries, keys): -inf for what is not seen. None for nothing."""
         row_run, col_run, rpb = self.row_run, self.col_run, self.operands.rpb
+        all_visible = row_run.all_visible and col_run.all_visible
         if rpb is None:
-            if row_run.all_visible and col_run.all_visible:
+            if all_visible:
                 return None
             shape = (1, row_run.bias_length, col_run.bias_length)
             table = torch.zeros(shape, dtype=self.dtype, device=self.query.device)
         else:
             table = rpb.to(self.dtype)
+            if all_visible:
+                bias = _looked_up(table, row_run, col_run).reshape(-1, self.tile_shape[0], self.map_keys)
+                return torch.nn.functional.pad(bias, (0, self.tokens)) if self.tokens else bias
         row_index, col_index = (run.flat_index.to(self.query.device) for run in (row_run, col_run))
         table = torch.nn.functional.pad(table, (0, 1, 0, 1), value=-torch.inf)
         bias = table.index_select(1, row_index).index_select(2, col_index)
@@ -425,6 +429,24 @@ def _windows(
         (batch, row * row_tiles[1], col * col_tiles[1], row * row_places[1], col * col_places[1], head, channel),
         tensor.storage_offset() + row * row_tiles[0] + col * col_tiles[0],
     )
+
+
+def _looked_up(table: torch.Tensor, row_run: Run, col_run: Run) -> torch.Tensor:
+    """Lays a bias table (heads, row offsets, column offsets) out for a tile in which every query sees every key.
+
+    An index is the sum of a part of the key and one of the query, which falls: seen from the last query, it is a view.
+
+    Returns:
+        (heads, rows of queries, columns of queries, rows of keys, columns of keys)
+    """
+    head, row, col = table.stride()
+    lowest = row_run.bias_reach[0], col_run.bias_reach[0]
+    view = table.as_strided(
+        (table.shape[0], row_run.queries, col_run.queries, row_run.extent, col_run.extent),
+        (head, row, col, row, col),
+        table.storage_offset() + row * lowest[0] + col * lowest[1],
+    )
+    return view.flip(1, 2)
 
 
 def _skewed(terms: torch.Tensor, run: Run, axis: int) -> torch.Tensor:

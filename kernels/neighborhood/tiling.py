@@ -19,6 +19,7 @@ _PER_SCORE_ROW = 10.0  # a tile of few queries wastes the matrix product: this m
 _PER_KEY = 26.0
 _PER_BLOCK = 80_000.0
 _TILE_SIZES = (*range(2, 17), 20, 24, 28, 32, 48, 64)
+_MOST_CACHED_SCORES = 1 << 17
 _MOST_SCORES = 1 << 20  # of one tile and head: bounds the memory that a tile needs, whatever the kernel's size
 
 
@@ -117,9 +118,6 @@ def tile_runs(
         The runs along the rows and those along the columns. Each pair of runs is a block of equal tiles; every query
         is in exactly one tile.
     """
-    if not has_matrices and _is_whole(rows, query_grid[0], key_grid[0]) and _is_whole(cols, query_grid[1], key_grid[1]):
-        row, col = _candidates(rows, query_grid[0], key_grid[0])[-1], _candidates(cols, query_grid[1], key_grid[1])[-1]
-        return _runs(row, rows, query_grid[0], key_grid[0]), _runs(col, cols, query_grid[1], key_grid[1])
     by_row, by_col = _candidates(rows, query_grid[0], key_grid[0]), _candidates(cols, query_grid[1], key_grid[1])
 
     def cost(row: _Cut, col: _Cut) -> tuple[bool, float]:
@@ -130,7 +128,13 @@ def tile_runs(
         too_large = row.most_scores * col.most_scores > _MOST_SCORES
         return too_large, copies * work + len(row.kinds) * len(col.kinds) * _PER_BLOCK
 
-    row, col = min(((row, col) for row in by_row for col in by_col), key=lambda pair: cost(*pair))
+    if _is_whole(rows, query_grid[0], key_grid[0]) and _is_whole(cols, query_grid[1], key_grid[1]):
+        # Whole rows of queries, so that they and the keys may be read where they are; as many as fit into a cache.
+        col = by_col[-1]
+        fitting = [row for row in by_row if row.most_scores * col.most_scores <= _MOST_CACHED_SCORES]
+        row = by_row[-1] if not has_matrices else fitting[-1] if fitting else by_row[0]
+    else:
+        row, col = min(((row, col) for row in by_row for col in by_col), key=lambda pair: cost(*pair))
     return _runs(row, rows, query_grid[0], key_grid[0]), _runs(col, cols, query_grid[1], key_grid[1])
 
 
