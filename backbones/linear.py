@@ -17,7 +17,7 @@ from torch.nn.modules import module as torch_module
 
 from .convolution import is_plain_inference
 
-__all__ = ["Linear", "Mlp", "add_by_image_", "add_in_pieces_", "takes_shortcuts"]
+__all__ = ["Linear", "Mlp", "add_by_images_", "add_in_pieces_", "takes_shortcuts"]
 
 _PIECE_BYTES = 1 << 21
 """Bytes of the widest activations of a piece, a thread; about what a core's caches hold beside the weights."""
@@ -100,10 +100,13 @@ def takes_shortcuts(module: nn.Module, x: torch.Tensor) -> bool:
     )
 
 
-def add_by_image_(x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Adds what `branch` makes of maps (B, H, W, C) to them, one image after the other; gives `x`."""
-    for image in x.split(1):
-        image += branch(image)
+def add_by_images_(x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Adds what `branch` makes of maps (B, H, W, C) to them, of as many images at once as there are threads; gives `x`.
+
+    `branch` may look at the whole of an image, but not from one image to another.
+    """
+    for images in x.split(torch.get_num_threads()):
+        images += branch(images)
     return x
 
 

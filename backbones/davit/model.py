@@ -23,7 +23,7 @@ from ..layers import (
     init_linear,
     pad_bottom_right,
 )
-from ..linear import Linear, add_by_image_, add_in_pieces_, takes_shortcuts
+from ..linear import Linear, add_by_images_, add_in_pieces_, takes_shortcuts
 
 
 class WindowAttention(nn.Module):
@@ -163,7 +163,7 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         if takes_shortcuts(self, x) and x.dtype in (torch.float32, torch.float64):
-            x = add_by_image_(self.cpe1.forward_at_once(x), lambda image: self.attn(self.norm1(image)))
+            x = add_by_images_(self.cpe1.forward_at_once(x), lambda images: self.attn(self.norm1(images)))
             x = self.cpe2.forward_at_once(x)
             return add_in_pieces_(x, lambda piece: self.mlp(self.norm2(piece)), self.mlp.fc1.out_features)
         x = self.cpe1(x)

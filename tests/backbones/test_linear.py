@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.backbones import linear
-from attnzoo.backbones.linear import Linear, Mlp, add_by_image_, add_in_pieces_, takes_shortcuts
+from attnzoo.backbones.linear import Linear, Mlp, add_by_images_, add_in_pieces_, takes_shortcuts
 
 needs_onednn = pytest.mark.skipif(not linear._ONEDNN, reason="this build of PyTorch has no oneDNN for linear layers")
 
@@ -181,11 +181,19 @@ class TestBranches:
         assert len(sizes) == 4  # of at most 9 positions each
         assert max(sizes) - min(sizes) <= 1
 
-    def test_images_one_after_the_other(self):
-        x = torch.randn(3, 2, 5, 4)
+    def test_images_of_as_many_as_there_are_threads(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        x = torch.randn(5, 2, 5, 4)
         expected = x + x.mean((1, 2), keepdim=True)
-        assert add_by_image_(x, lambda image: image.mean((1, 2), keepdim=True).expand_as(image)) is x
+        sizes = []
+
+        def branch(images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            return images.mean((1, 2), keepdim=True).expand_as(images)
+
+        assert add_by_images_(x, branch) is x
         torch.testing.assert_close(x, expected)
+        assert sizes == [2, 2, 1]
 
     def test_shortcuts_are_taken_where_nobody_looks_on(self):
         block, x = nn.Sequential(mlp()).eval(), torch.randn(2, 12)
