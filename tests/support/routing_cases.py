@@ -95,8 +95,16 @@ def check_case(
     expected = case.definition(dtype)
     for name, actual in case.results(module, dtype, device).items():
         assert actual.dtype == (torch.promote_types(dtype, torch.float32) if name == "lse" else dtype)
-        error = relative_error(actual.cpu(), expected[name])
+        error = _error(actual.cpu(), expected[name])
         assert error < tolerance, f"{name}: relative error {error:.2e} in {case}"
+
+
+def _error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative error; where a query sees one key alone, gradients are 0 but for rounding: then of numbers of 0.01."""
+    floor = 0.01 * expected.numel() ** 0.5
+    if expected.norm() > floor:
+        return relative_error(actual, expected)
+    return relative_error(actual.double() + 1, expected + 1) * 100
 
 
 @st.composite
