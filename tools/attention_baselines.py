@@ -2,8 +2,9 @@
 
 Each takes query, key and value (B, H, W, heads, dim) and returns (B, H, W, heads, dim). Those for neighborhood
 attention take rpb (heads, 2 * kernel_size - 1, 2 * kernel_size - 1) or None as well; stride, dilation and scale are the
-defaults. Those for routed attention take routes (B, regions, topk) and are made for a number of regions. Tables
-that depend on the map's size are made once and kept, as a model would keep them.
+defaults. Those for windows and for blocks with a halo are made for their sizes. Those for routed attention take routes
+(B, regions, topk) and are made for a number of regions. Tables that depend on the map's size are made once and kept, as
+a model would keep them.
 """
 
 from __future__ import annotations
@@ -172,10 +173,70 @@ class SelectAttention:
         return _to_map(out.transpose(1, 2), query.shape[:3], self.grid)
 
 
+class PartitionAttention:
+    """Attention in windows as Swin and DaViT have it: a copy of the map by windows, torch's attention, a copy back."""
+
+    def __init__(self, window_size: int) -> None:
+        self.window_size = window_size
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Computes attention; see the module."""
+        height, width = query.shape[1:3]
+        grid = (height // self.window_size, width // self.window_size)
+        windows = [_by_block(one, grid).transpose(1, 2) for one in (query, key, value)]
+        out = functional.scaled_dot_product_attention(windows[0], windows[1], windows[2])
+        return _to_map(out.transpose(1, 2), (query.shape[0], height, width), grid)
+
+
+class UnfoldHaloAttention:
+    """Halo attention as timm has it: keys and values unfolded into a copy for every block, logits stored, then einsum.
+
+    It takes the relative embeddings of rows and columns, (2 * window - 1, dim), behind query, key and value.
+    """
+
+    def __init__(self, block_size: int, halo_size: int) -> None:
+        self.block_size, self.halo_size = block_size, halo_size
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        row_embedding: torch.Tensor,
+        col_embedding: torch.Tensor,
+    ) -> torch.Tensor:
+        """Computes attention; see the module."""
+        batch, height, width = query.shape[:3]
+        block, window = self.block_size, self.block_size + 2 * self.halo_size
+        grid = (height // block, width // block)
+        queries = _by_block(query, grid).unflatten(1, (block, block))
+        keys, values = (self._windows(one, window).flatten(0, 2) for one in (key, value))
+        scores = torch.einsum("nyxhd,nuvhd->nhyxuv", queries * query.shape[-1] ** -0.5, keys)
+        place = torch.arange(window, device=query.device) - torch.arange(block, device=query.device)[:, None]
+        scores = scores + torch.einsum("nyxhd,yud->nhyxu", queries, row_embedding[place + window - 1])[..., None]
+        scores = scores + torch.einsum("nyxhd,xvd->nhyxv", queries, col_embedding[place + window - 1])[..., None, :]
+        weights = scores.flatten(4).softmax(-1).view_as(scores)
+        out = torch.einsum("nhyxuv,nuvhd->nyxhd", weights, values)
+        return _to_map(out.flatten(1, 2), (batch, height, width), grid)
+
+    def _windows(self, tensor: torch.Tensor, window: int) -> torch.Tensor:
+        """Copies every block's window: (B, rows, columns, window, window, heads, dim)."""
+        halo = self.halo_size
+        tensor = functional.pad(tensor, (0, 0, 0, 0, halo, halo, halo, halo))
+        tensor = tensor.unfold(1, window, self.block_size).unfold(2, window, self.block_size)
+        return tensor.permute(0, 1, 2, 5, 6, 3, 4).contiguous()
+
+
 def _by_region(tensor: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Copies a map into (B, regions, tokens, channels)."""
     tensor = tensor.flatten(3).unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1)).transpose(2, 3)
     return tensor.flatten(3, 4).flatten(1, 2)
+
+
+def _by_block(tensor: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Copies a map into (B * blocks, positions, heads, dim)."""
+    tensor = tensor.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1)).transpose(2, 3)
+    return tensor.flatten(3, 4).flatten(0, 2)
 
 
 def _to_map(tokens: torch.Tensor, size: tuple[int, ...], grid: tuple[int, int]) -> torch.Tensor:

@@ -8,13 +8,21 @@ from typing import Any, NamedTuple
 
 import torch
 
-from attnzoo.kernels import neighborhood_attention_2d, route_regions, routed_attention_2d
+from attnzoo.kernels import (
+    halo_attention_2d,
+    neighborhood_attention_2d,
+    route_regions,
+    routed_attention_2d,
+    window_attention_2d,
+)
 from attnzoo.tools.attention_baselines import (
     DenseAttention,
     FlexAttention,
     GatherAttention,
+    PartitionAttention,
     SelectAttention,
     UnfoldAttention,
+    UnfoldHaloAttention,
 )
 
 Map = tuple[int, int]
@@ -24,6 +32,8 @@ NAT_STAGES: dict[Map, int] = {(56, 56): 2, (28, 28): 4, (14, 14): 8, (7, 7): 16}
 """Maps of NAT's four stages, with their heads."""
 BIFORMER_STAGES: dict[Map, tuple[int, int]] = {(56, 56): (2, 1), (28, 28): (4, 4), (14, 14): (8, 16)}
 """Maps of the three stages of BiFormer that route, with their heads and topk."""
+HALO_STAGES: dict[Map, int] = {(32, 32): 8, (16, 16): 8}
+"""Maps of the stages of timm's halonet26t that have attention without a stride, at 256x256 and 512x512."""
 
 _QKV = ("query", "key", "value")
 
@@ -120,6 +130,59 @@ def routing_problem(
     ways["index_select + SDPA"] = Way(over_routes(SelectAttention(num_regions)))
     settings = {"size": _name(size), "heads": heads, "topk": topk}
     return Problem(settings, operands, upstream, ways, ours("torch"))
+
+
+def window_problem(
+    size: Map, batch_size: int, dim: int, dtype: torch.dtype, device: torch.device, *, window_size: int
+) -> Problem:
+    """Attention in windows without a bias, at the sizes of NAT's stages."""
+    heads = NAT_STAGES.get(size, 2)
+    operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
+
+    def ours(backend: str) -> Callable[..., torch.Tensor]:
+        return lambda query, key, value: window_attention_2d(query, key, value, window_size, backend=backend)
+
+    ways = {f"attnzoo {backend}": Way(ours(backend)) for backend in _backends(device)}
+    ways["partition + SDPA"] = Way(PartitionAttention(window_size))
+    return Problem({"size": _name(size), "heads": heads}, operands, upstream, ways, ours("torch"))
+
+
+def halo_problem(
+    size: Map,
+    batch_size: int,
+    dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    block_size: int,
+    halo_size: int,
+) -> Problem:
+    """Halo attention with relative embeddings; queries and keys have 16 channels a head, values `dim`."""
+    heads = HALO_STAGES.get(size, 8)
+    operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
+    operands |= {name: operands[name][..., :16].contiguous() for name in ("query", "key")}
+    noise = torch.Generator().manual_seed(1)
+    embeddings = ("row_embedding", "col_embedding")
+    for name in embeddings:
+        shape = (2 * (block_size + 2 * halo_size) - 1, operands["query"].shape[-1])
+        operands[name] = torch.randn(shape, generator=noise).to(device, dtype)
+
+    def ours(backend: str) -> Callable[..., torch.Tensor]:
+        return lambda query, key, value, row_embedding, col_embedding: halo_attention_2d(
+            query,
+            key,
+            value,
+            block_size,
+            halo_size,
+            row_embedding=row_embedding,
+            col_embedding=col_embedding,
+            backend=backend,
+        )
+
+    taken = (*_QKV, *embeddings)
+    ways = {f"attnzoo {backend}": Way(ours(backend), taken) for backend in _backends(device)}
+    ways["unfold + einsum"] = Way(UnfoldHaloAttention(block_size, halo_size), taken)
+    return Problem({"size": _name(size), "heads": heads}, operands, upstream, ways, ours("torch"))
 
 
 def _draw(

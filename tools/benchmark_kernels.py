@@ -18,17 +18,31 @@ import torch
 from attnzoo.tools.arguments import user_errors
 from attnzoo.tools.attention_problems import (
     BIFORMER_STAGES,
+    HALO_STAGES,
     NAT_STAGES,
     Map,
     Problem,
     Way,
+    halo_problem,
     neighborhood_problem,
     routing_problem,
+    window_problem,
 )
 from attnzoo.tools.measuring import DTYPES, TOLERANCE, device_name, medians, peak_memory
 from attnzoo.zoo.files import write_json
 
-_STAGES: dict[str, list[Map]] = {"neighborhood": list(NAT_STAGES), "routing": list(BIFORMER_STAGES)}
+_STAGES: dict[str, list[Map]] = {
+    "neighborhood": list(NAT_STAGES),
+    "routing": list(BIFORMER_STAGES),
+    "window": list(NAT_STAGES),
+    "halo": list(HALO_STAGES),
+}
+_PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "neighborhood": neighborhood_problem,
+    "routing": routing_problem,
+    "window": window_problem,
+    "halo": halo_problem,
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +57,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kernel-size", type=int, default=7, help="of neighborhood attention")
     parser.add_argument("--num-regions", type=int, default=7, help="of routed attention, along each axis")
     parser.add_argument("--topk", type=int, default=None, help="of routed attention (default: BiFormer's; 4 elsewhere)")
+    parser.add_argument("--window-size", type=int, default=7, help="of attention in windows")
+    parser.add_argument("--block-size", type=int, default=8, help="of halo attention")
+    parser.add_argument("--halo-size", type=int, default=2, help="of halo attention")
     parser.add_argument("--dim", type=int, default=32, help="channels of a head")
     parser.add_argument(
         "--sizes",
@@ -67,9 +84,12 @@ def main(argv: list[str] | None = None) -> int:
         dtype = DTYPES[args.dtype or ("float32" if device.type == "cpu" else "bfloat16")]
         batch_size = args.batch_size or (8 if device.type == "cpu" else 64)
         torch.set_num_threads(args.threads)
-        own: dict[str, Any] = {"kernel_size": args.kernel_size}
-        if args.operation == "routing":
-            own = {"num_regions": args.num_regions, "topk": args.topk}
+        own: dict[str, Any] = {
+            "neighborhood": {"kernel_size": args.kernel_size},
+            "routing": {"num_regions": args.num_regions, "topk": args.topk},
+            "window": {"window_size": args.window_size},
+            "halo": {"block_size": args.block_size, "halo_size": args.halo_size},
+        }[args.operation]
         report: dict[str, Any] = {
             "operation": args.operation,
             "device": device_name(device),
@@ -85,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         print(f"{report['device']}, torch {report['torch']}, {report['dtype']}, batch {batch_size}, ", end="")
         print(f"{args.operation}, dim {args.dim}, {args.threads} threads, median of {args.repeats}")
-        make: Callable[..., Problem] = routing_problem if args.operation == "routing" else neighborhood_problem
+        make = _PROBLEMS[args.operation]
         for size in args.sizes or _STAGES[args.operation]:
             problem = make(size, batch_size, args.dim, dtype, device, **own)
             rows = measure(problem, dtype, device, args.repeats, args.only)

@@ -55,6 +55,22 @@ def test_routing_is_measured_too(tmp_path):
         assert all(row["forward_ms"] > 0 and row["train_ms"] > 0 for row in one["ways"].values())
 
 
+@pytest.mark.parametrize(
+    ("operation", "options", "names"),
+    [
+        ("window", ["--window-size", "3", "--sizes", "6", "9x3"], {"attnzoo torch", "partition + SDPA"}),
+        ("halo", ["--block-size", "4", "--sizes", "4", "8x12"], {"attnzoo torch", "unfold + einsum"}),
+    ],
+)
+def test_windows_and_halos_are_measured_too(operation, options, names, tmp_path):
+    out = tmp_path / "report.json"
+    options = [*options, "--batch-size", "2", "--repeats", "1", "--dim", "20", "--out", str(out)]
+    assert main(["--operation", operation, "--device", "cpu", *options]) == 0
+    for one in json.loads(out.read_text())["maps"]:
+        assert set(one["ways"]) == names | {"plain copy"}
+        assert all(row["forward_ms"] > 0 and row["train_ms"] > 0 for row in one["ways"].values())
+
+
 @pytest.mark.parametrize("way", [GatherAttention, SelectAttention])
 @pytest.mark.parametrize("grid", [(6, 9), (12, 3)])
 def test_routing_baselines_take_any_map(way, grid):
