@@ -12,6 +12,7 @@ from torch import nn
 from ...kernels import route_regions, routed_attention_2d
 from ...names import unknown_name
 from ..layers import check_positive, init_linear, pad_bottom_right
+from ..linear import Linear
 
 Lepe = Literal["input", "value"] | None
 """What the locally enhancing position encoding of full attention is computed of; None for none."""
@@ -66,9 +67,9 @@ class BiLevelRoutingAttention(nn.Module):
         check_topk(topk, self.num_regions)
         self.topk = topk
         self.scale = dim**-0.5 if scale is None else scale
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.lepe = _depthwise(dim, lepe_kernel_size)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 
@@ -138,9 +139,9 @@ class FullAttention(nn.Module):
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
         self.lepe_of = lepe
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.lepe = None if lepe is None else _depthwise(dim, lepe_kernel_size)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 

@@ -23,6 +23,7 @@ from ..layers import (
     drop_path_rates,
     init_linear,
 )
+from ..linear import add_in_pieces_, takes_shortcuts
 from .attention import BiLevelRoutingAttention, FullAttention, check_topk, convolve, regions_per_axis
 
 Regions = int | Sequence[int | Sequence[int]]
@@ -83,7 +84,10 @@ class Block(nn.Module):
         """Maps (B, C, H, W) to (B, C, H, W), channels last in memory."""
         x = self.embed(x.permute(0, 2, 3, 1))
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        if x.is_contiguous() and takes_shortcuts(self, x):
+            x = add_in_pieces_(x, lambda piece: self.mlp(self.norm2(piece)), self.mlp.fc1.out_features)
+        else:
+            x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x.permute(0, 3, 1, 2)
 
 

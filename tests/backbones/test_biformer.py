@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -701,6 +701,20 @@ class TestModel:
         # Maps of 12 x 16 and 6 x 8 positions, strides 4 and 8: 16 columns in 3 regions are padded to 18.
         assert (first.indices.shape, first.num_regions, first.region_size) == ((2, 9, 1), (3, 3), (16, 24))
         assert (last.indices.shape, last.num_regions, last.region_size) == ((2, 4, 3), (2, 2), (24, 32))
+
+    @pytest.mark.parametrize("make", [tiny, tiny_stl])
+    def test_shortcuts_of_inference_change_nothing(self, make: Callable[..., BiFormer]):
+        model = make().eval()
+        set_statistics(model)
+        images = torch.randn(2, 3, 64, 48)
+        expected = model(images)
+        with torch.no_grad():
+            torch.testing.assert_close(model(images), expected.detach())
+            block = blocks_of(model)[0][0]
+            x = torch.randn(2, 8, 5, 7).contiguous(memory_format=torch.channels_last)
+            before = x.clone()
+            block(x)
+            assert torch.equal(x, before)
 
     def test_batch_norms_convert_to_synchronised_ones(self):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(tiny()).eval()
