@@ -6,6 +6,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# Where a process's first backward pass comes after an export or a compilation, autograd starts threads, and the
+# processes that tests fork from it cannot run backward passes of their own. So here is the first one.
+torch.ones((), requires_grad=True).backward()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
