@@ -26,9 +26,11 @@ __all__ = [
     "PatchStem",
     "PooledHead",
     "Stage",
+    "check_heads",
     "check_image_size",
     "check_positive",
     "check_rate",
+    "check_stages",
     "drop_path_rates",
     "init_linear",
     "pad_bottom_right",
@@ -68,6 +70,29 @@ def check_positive(name: str, value: int, least: int = 1) -> None:
     """Raises a ValueError unless `value` is an int and at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, but is {value!r}.")
+
+
+def check_heads(dim: int, num_heads: int) -> None:
+    """Raises a ValueError unless the heads divide the channels."""
+    check_positive("dim", dim)
+    check_positive("num_heads", num_heads)
+    if dim % num_heads:
+        raise ValueError(f"num_heads must divide the channels, but {dim} channels have {num_heads} heads.")
+
+
+def check_stages(depths: Sequence[int], embed_dims: Sequence[int], num_heads: Sequence[int], least: int = 1) -> None:
+    """Raises a ValueError unless the three name the same stages, of at least one block and `least` channels each."""
+    if not len(depths) or not len(depths) == len(embed_dims) == len(num_heads):
+        raise ValueError(
+            "depths, embed_dims and num_heads need one number a stage, "
+            f"but have {len(depths)}, {len(embed_dims)} and {len(num_heads)}."
+        )
+    for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
+        check_positive(f"depths[{index}]", depth)
+        check_positive(f"embed_dims[{index}]", dim, least)
+        check_positive(f"num_heads[{index}]", heads)
+        if dim % heads:
+            raise ValueError(f"num_heads[{index}] = {heads} must divide embed_dims[{index}] = {dim}.")
 
 
 def check_image_size(x: torch.Tensor, least: int) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..convolution import is_plain_inference
-from ..layers import check_positive, init_linear, trunc_normal_
+from ..layers import check_heads, check_positive, init_linear, trunc_normal_
 from ..linear import Linear
 
 COARSE_SIZE = 7
@@ -281,14 +281,6 @@ def _cast(biases: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype) -> tupl
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Stretches maps (..., ..., h, w) to (..., ..., *size) by bilinear interpolation without antialiasing."""
     return maps if tuple(maps.shape[2:]) == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
-
-
-def check_heads(dim: int, num_heads: int) -> None:
-    """Raises a ValueError unless the heads divide the channels."""
-    check_positive("dim", dim)
-    check_positive("num_heads", num_heads)
-    if dim % num_heads:
-        raise ValueError(f"num_heads must divide the channels, but {dim} channels have {num_heads} heads.")
 
 
 def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:

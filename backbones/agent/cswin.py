@@ -13,6 +13,7 @@ from ..layers import (
     Backbone,
     PooledHead,
     Stage,
+    check_heads,
     check_positive,
     check_rate,
     drop_path_rates,
@@ -20,7 +21,7 @@ from ..layers import (
     pad_bottom_right,
 )
 from ..linear import Linear
-from .attention import AgentAttention, check_heads
+from .attention import AgentAttention
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
 

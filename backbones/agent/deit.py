@@ -15,6 +15,7 @@ from ..layers import (
     Backbone,
     PooledHead,
     Stage,
+    check_heads,
     check_image_size,
     check_positive,
     check_rate,
@@ -24,7 +25,7 @@ from ..layers import (
     trunc_normal_,
 )
 from ..linear import Linear
-from .attention import ClassTokenAgentAttention, check_heads
+from .attention import ClassTokenAgentAttention
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
 

@@ -15,6 +15,7 @@ from ..layers import (
     PatchStem,
     PooledHead,
     Stage,
+    check_heads,
     check_positive,
     check_rate,
     drop_path_rates,
@@ -23,7 +24,7 @@ from ..layers import (
     trunc_normal_,
 )
 from ..linear import Linear
-from .attention import AgentAttention, check_heads
+from .attention import AgentAttention
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...kernels import route_regions, routed_attention_2d
 from ...names import unknown_name
-from ..layers import check_positive, init_linear, pad_bottom_right
+from ..layers import check_heads, check_positive, init_linear, pad_bottom_right
 from ..linear import Linear
 
 Lepe = Literal["input", "value"] | None
@@ -166,14 +166,6 @@ def convolve(convolution: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Applies a convolution to a map (B, H, W, C), whose memory a convolution calls channels last."""
     # Depthwise convolutions of a CPU take ten times as long on a slice of queries, keys and values as on a copy of it.
     return convolution(x.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def check_heads(dim: int, num_heads: int) -> None:
-    """Raises a ValueError unless the heads divide the channels."""
-    check_positive("dim", dim)
-    check_positive("num_heads", num_heads)
-    if dim % num_heads:
-        raise ValueError(f"num_heads must divide the channels, but {dim} channels have {num_heads} heads.")
 
 
 def check_topk(topk: int, num_regions: tuple[int, int]) -> None:

@@ -17,8 +17,10 @@ from ..layers import (
     Mlp,
     PooledHead,
     Stage,
+    check_heads,
     check_positive,
     check_rate,
+    check_stages,
     drop_path_rates,
     init_linear,
     pad_bottom_right,
@@ -46,7 +48,7 @@ class WindowAttention(nn.Module):
         self, dim: int, num_heads: int, window_size: int = 7, qkv_bias: bool = True, proj_drop: float = 0.0
     ) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         check_positive("window_size", window_size)
         self.num_heads = num_heads
         self.window_size = window_size
@@ -92,7 +94,7 @@ class ChannelAttention(nn.Module):
         self, dim: int, num_heads: int, qkv_bias: bool = True, proj_drop: float = 0.0, v2: bool = False
     ) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.v2 = v2
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
@@ -275,7 +277,7 @@ class DaViT(Backbone):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        _check_stages(depths, embed_dims, num_heads)
+        check_stages(depths, embed_dims, num_heads)
         if isinstance(attn_types, str) or not len(attn_types):
             raise ValueError(f"attn_types must be a list of at least one kind of attention, but is {attn_types!r}.")
         for kind in attn_types:
@@ -317,26 +319,3 @@ class DaViT(Backbone):
         self.stages = nn.Sequential(*stages)
         self.norm = nn.Identity()  # the head's norm follows the pooling
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate, norm_layer=make_norm)
-
-
-def _check_heads(dim: int, num_heads: int) -> None:
-    """Raises a ValueError unless the heads divide the channels."""
-    check_positive("dim", dim)
-    check_positive("num_heads", num_heads)
-    if dim % num_heads:
-        raise ValueError(f"num_heads must divide the channels, but {dim} channels have {num_heads} heads.")
-
-
-def _check_stages(depths: Sequence[int], embed_dims: Sequence[int], num_heads: Sequence[int]) -> None:
-    """Raises a ValueError unless the three name the same stages, of at least one block each."""
-    if not len(depths) or not len(depths) == len(embed_dims) == len(num_heads):
-        raise ValueError(
-            "depths, embed_dims and num_heads need one number a stage, "
-            f"but have {len(depths)}, {len(embed_dims)} and {len(num_heads)}."
-        )
-    for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
-        check_positive(f"depths[{index}]", depth)
-        check_positive(f"embed_dims[{index}]", dim)
-        check_positive(f"num_heads[{index}]", heads)
-        if dim % heads:
-            raise ValueError(f"num_heads[{index}] = {heads} must divide embed_dims[{index}] = {dim}.")

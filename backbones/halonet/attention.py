@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import halo_attention_2d
-from ..layers import check_positive, trunc_normal_
+from ..layers import check_heads, check_positive, trunc_normal_
 from ..linear import Linear
 
 __all__ = ["GlobalRelativeAttention", "HaloAttention", "LambdaLayer"]
@@ -57,7 +57,7 @@ class HaloAttention(nn.Module):
     ) -> None:
         super().__init__()
         dim_out = dim if dim_out is None else dim_out
-        _check_heads(dim_out, num_heads)
+        check_heads(dim_out, num_heads)
         check_positive("block_size", block_size)
         check_positive("halo_size", halo_size, least=0)
         _check_stride(stride)
@@ -127,7 +127,7 @@ class GlobalRelativeAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, table_size: int, *, stride: int = 1, qkv_bias: bool = False) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         check_positive("table_size", table_size)
         _check_stride(stride)
         self.num_heads = num_heads
@@ -181,7 +181,7 @@ class LambdaLayer(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, kernel_size: int = 9, *, qk_dim: int = 16, stride: int = 1) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         check_positive("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size of a lambda layer must be odd, but is {kernel_size}.")
@@ -217,13 +217,6 @@ class LambdaLayer(nn.Module):
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
         return f"num_heads={self.num_heads}, qk_dim={self.qk_dim}"
-
-
-def _check_heads(dim: int, num_heads: int) -> None:
-    """Raises a ValueError unless the heads divide the channels."""
-    check_positive("num_heads", num_heads)
-    if dim % num_heads:
-        raise ValueError(f"num_heads must divide the channels, but {num_heads} does not divide {dim}.")
 
 
 def _check_stride(stride: int) -> None:

@@ -21,8 +21,10 @@ from ..layers import (
     PatchStem,
     PooledHead,
     Stage,
+    check_heads,
     check_positive,
     check_rate,
+    check_stages,
     drop_path_rates,
     init_linear,
     pad_bottom_right,
@@ -63,7 +65,7 @@ class NeighborhoodAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         check_positive("kernel_size", kernel_size, least=2)
         check_positive("dilation", dilation)
         self.num_heads = num_heads
@@ -117,7 +119,7 @@ class GlobalAttention(nn.Module):
         self, dim: int, num_heads: int, table_size: int = 14, *, qkv_bias: bool = True, proj_drop: float = 0.0
     ) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         check_positive("table_size", table_size, least=2)
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
@@ -294,7 +296,7 @@ class NAT(Backbone):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        _check_stages(depths, embed_dims, num_heads)
+        check_stages(depths, embed_dims, num_heads, least=2)
         for name, value, allowed in (
             ("stem", stem, _STEMS),
             ("downsample", downsample, _DOWNSAMPLES),
@@ -351,29 +353,6 @@ class NAT(Backbone):
     def no_weight_decay(self) -> set[str]:
         """Names the parameters that weight decay leaves alone: the biases by relative position."""
         return {name for name, _ in self.named_parameters() if name.endswith(".rpb")}
-
-
-def _check_heads(dim: int, num_heads: int) -> None:
-    """Raises a ValueError unless the heads divide the channels."""
-    check_positive("dim", dim)
-    check_positive("num_heads", num_heads)
-    if dim % num_heads:
-        raise ValueError(f"num_heads must divide the channels, but {dim} channels have {num_heads} heads.")
-
-
-def _check_stages(depths: Sequence[int], embed_dims: Sequence[int], num_heads: Sequence[int]) -> None:
-    """Raises a ValueError unless the three name the same stages, of at least one block each."""
-    if not len(depths) or not len(depths) == len(embed_dims) == len(num_heads):
-        raise ValueError(
-            "depths, embed_dims and num_heads need one number a stage, "
-            f"but have {len(depths)}, {len(embed_dims)} and {len(num_heads)}."
-        )
-    for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
-        check_positive(f"depths[{index}]", depth)
-        check_positive(f"embed_dims[{index}]", dim, least=2)
-        check_positive(f"num_heads[{index}]", heads)
-        if dim % heads:
-            raise ValueError(f"num_heads[{index}] = {heads} must divide embed_dims[{index}] = {dim}.")
 
 
 def _dilations_per_block(dilations: Dilations, depths: Sequence[int]) -> list[list[int]]:
