@@ -93,7 +93,7 @@ def draw_catalogue(out: str | os.PathLike[str]) -> Path:
     axes.set(
         xlabel="multiply-accumulates of an image, billions (logarithmic)",
         ylabel="top-1 on ImageNet-1K, %, as published",
-        title="Published checkpoints trained on ImageNet-1K alone, at the size that they were trained at",
+        title="Published accuracies with ImageNet-1K alone, at the size that was trained at",
     )
     labels = []
     for index, family in enumerate(list_families()):
