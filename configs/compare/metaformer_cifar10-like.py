@@ -3,7 +3,8 @@ r"""A small MetaFormer for pictures in folders, as CIFAR-10's, to compare token 
 Paper: MetaFormer Is Actually What You Need for Vision (Yu et al., CVPR 2022, https://arxiv.org/abs/2111.11418), for the
 body; `attnzoo.backbones.metaformer` names the papers' mixers. Nobody published this size.
 Published: nothing.
-Measured here: not measured.
+Measured here: on a 5,000-image subset of CIFAR-10 with train_cfg.max_epochs=8, 33.1 % (pool) to 46.1 % (lka) top-1, one
+run each; the README has the table. The whole recipe was not measured.
 
 These are short trainings: none comes near its end, and their order may be another after a hundred epochs more.
 

@@ -3,7 +3,7 @@ r"""A small MetaFormer on scikit-learn's handwritten digits, to compare token mi
 Paper: MetaFormer Is Actually What You Need for Vision (Yu et al., CVPR 2022, https://arxiv.org/abs/2111.11418), for the
 body; `attnzoo.backbones.metaformer` names the papers' mixers. Nobody published this size.
 Published: nothing.
-Measured here: not measured.
+Measured here: 96.9 % (pool) to 99.2 % (agent) top-1 after the last epoch, one run each; the README has the table.
 
 These are short trainings of small models on small pictures: they show that every mixer learns, and what it costs, not
 which one is better on photographs.
