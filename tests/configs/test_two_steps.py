@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = noise.integers(0, 256, (80, 80, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(root / split / name / f"{name}_{index}.JPEG")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _memory():
+    """Frees a test's model, which cycles of references would keep until some later collection."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.slow
