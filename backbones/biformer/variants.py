@@ -23,7 +23,7 @@ _BIFORMER = PretrainedCfg(
     origin_url="https://github.com/rayleizhu/BiFormer",
     verified=False,
     broken=True,
-    note="The link was not opened, and users report it as broken (issue 53 of the official repository: 'The provided "
+    note="The link was not opened, and users report it as broken ('The provided "
     "share id was malformed'). The official README links a folder with the same files: "
     "https://1drv.ms/u/s!AkBbczdRlZvChGsXFqAA-PVnA-R8?e=IPlOCG. The accuracy is that of the weights under 'model', "
     "not of the average under 'model_ema'.",

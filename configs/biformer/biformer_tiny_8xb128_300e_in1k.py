@@ -9,7 +9,7 @@ Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_tiny_8xb128_300e_in1k.py --launcher pytorch
 
 These are the settings of the official repository, whose learning rate of 5e-4 for a batch of 512 is 1e-3 for 1024.
-Its default drop path is 0.1; its command names 0.15, for BiFormer-S. With it a user reports 81.26 % (issue 32).
+Its default drop path is 0.1; its command names 0.15, for BiFormer-S. With it a user reports 81.26 %.
 """
 
 _base_ = ["../_base_/biformer_in1k.py"]
