@@ -50,20 +50,17 @@ from torch import nn
 from ..names import unknown_name
 from .agent import AgentAttention
 from .biformer import BiLevelRoutingAttention, FullAttention
+from .blocks import Block
 from .davit import ChannelAttention, WindowAttention
 from .eca import EfficientChannelAttentionMixer
 from .halonet import HaloAttention
 from .layers import (
     Backbone,
-    DropPath,
-    LayerScale,
-    Mlp,
     PooledHead,
     Stage,
     check_positive,
     check_rate,
     drop_path_rates,
-    init_linear,
     strip_prefixes,
 )
 from .nat import NeighborhoodAttention
@@ -237,45 +234,6 @@ def make_mixer(name: str, place: Place, index: int, kwargs: Mapping[str, Any]) -
     build, settings = choices[turn]
     own = {key: value for key, value in kwargs.items() if key in known[turn]}
     return build(place.dim, place.num_heads, **{**settings, **own})
-
-
-class Block(nn.Module):
-    """Token mixer and MLP, each behind a norm, with a residual connection.
-
-    Args:
-        dim: channels.
-        mixer: the token mixer, (B, H, W, C) to the same.
-        mlp_ratio: hidden channels of the MLP over `dim`.
-        layer_scale: initial value of a learned factor a channel on each branch; None for no factor.
-        proj_drop: dropout in the MLP.
-        drop_path: rate of stochastic depth, the same for both branches.
-        norm_eps: of the layer norms.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        mixer: nn.Module,
-        mlp_ratio: float,
-        layer_scale: float | None,
-        proj_drop: float,
-        drop_path: float,
-        norm_eps: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = mixer
-        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=nn.GELU, drop=proj_drop)
-        self.mlp.apply(init_linear)
-        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C)."""
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 class Stem(nn.Module):
