@@ -1,0 +1,1 @@
+"""Inference: one call from images to typed, drawable results."""
