@@ -1,6 +1,7 @@
 """Tasks: what is computed from a batch, for training and for evaluation."""
 
 from .classification import Classifier
+from .dense_preprocessing import DensePreprocessor
 from .losses import BinaryCrossEntropy, CrossEntropy, SoftTargetCrossEntropy
 from .mixing import Mixing
 from .preprocessing import ImagePreprocessor
@@ -9,6 +10,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "Classifier",
     "CrossEntropy",
+    "DensePreprocessor",
     "ImagePreprocessor",
     "Mixing",
     "SoftTargetCrossEntropy",
