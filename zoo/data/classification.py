@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..registry import DATASETS, TRANSFORMS
 from ..seeding import derive_seed, isolated_randomness
 from .decoding import UNREADABLE, BrokenImageError, decode_rgb
+from .replacement import read_or_replace
 from .samplers import SampleKey
 from .sources import build_source
 
@@ -109,22 +110,9 @@ class ImageClassificationDataset(Dataset[dict[str, Any]]):
         if not 0 <= key.index < len(self):
             raise IndexError(f"{self} has no sample {key.index}: its {len(self)} are numbered from 0.")
         seeds = (self.seed, key.epoch, key.index, key.repeat)
-        broken: list[str] = []
-        index = key.index
-        while True:
-            try:
-                picture, label = self._read(index)
-                break
-            except BrokenImageError as error:
-                if not self.replace_broken:
-                    raise
-                broken.append(error.path)
-                if len(broken) > self.max_retries:
-                    reason = (
-                        f"{error.reason}; nor can {self.max_retries} others tried before it: {', '.join(broken[:-1])}"
-                    )
-                    raise BrokenImageError.of(error.path, reason) from error
-                index = derive_seed(*seeds, len(broken), stream="replacement") % len(self)
+        (picture, label), index, broken = read_or_replace(
+            self._read, key.index, len(self), seeds, self.replace_broken, self.max_retries
+        )
         with isolated_randomness(derive_seed(*seeds, stream="augmentation")):
             image = self.transform(picture)
         return {
