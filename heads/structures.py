@@ -18,6 +18,8 @@ class ImageInfo:
         scale_factor: (x, y): image_size over original_size, width first, as OpenMMLab has it. The two differ a little
             where a side was rounded.
         batch_size: (height, width) of the batch's padded images; None before there is a batch.
+        padded_size: (height, width) of this image alone, rounded up to the multiple that batches are padded to: anchors
+            outside it are not trained. None before there is a batch: then those outside `batch_size`.
         flip: whether the image was mirrored left and right.
     """
 
@@ -25,6 +27,7 @@ class ImageInfo:
     original_size: tuple[int, int]
     scale_factor: tuple[float, float] = (1.0, 1.0)
     batch_size: tuple[int, int] | None = None
+    padded_size: tuple[int, int] | None = None
     flip: bool = False
 
 

@@ -102,8 +102,9 @@ _CALLS: dict[str, dict[str, Any]] = {
 
 
 def packs() -> list[Path]:
-    """Finds the packs of models, sorted by path."""
-    return sorted(path for path in ROOT.glob("*/*.json") if "state_dict" in json.loads(path.read_text()))
+    """Finds the packs of whole models, sorted by path; those of heads are another's (`support.head_packs`)."""
+    found = (path for path in ROOT.glob("*/*.json") if path.parent.name != "heads")
+    return sorted(path for path in found if "state_dict" in json.loads(path.read_text()))
 
 
 def model_of(path: Path) -> tuple[str, dict[str, Any]]:
