@@ -8,13 +8,9 @@ The split is stratified and depends on the seed alone.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
-import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.tools.made_folder import is_up_to_date, read_record, write_folder
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -72,38 +69,30 @@ def stratified_split(labels: np.ndarray, val_fraction: float, seed: int) -> np.n
     return chosen
 
 
-def pictures(size: int, interpolation: str, val_fraction: float, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yields each picture's relative path and PNG bytes, in a fixed order."""
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Gives the digits, uint8 of 0 to 255 (1797, 8, 8), and their labels (1797,).
+
+    Raises:
+        ValueError: scikit-learn is not installed.
+    """
     try:
-        from sklearn.datasets import load_digits
+        from sklearn import datasets
     except ImportError as error:
         raise UserError("scikit-learn carries the digits: pip install 'attnzoo[demo]'.") from error
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.asarray(pixels).reshape(-1, 8, 8)
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    return np.round(np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), np.asarray(labels)
+
+
+def pictures(size: int, interpolation: str, val_fraction: float, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Yields each picture's relative path and PNG bytes, in a fixed order."""
+    images, labels = load_digits()
     validation = stratified_split(labels, val_fraction, seed)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        grey = Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8))
+        grey = Image.fromarray(image)
         buffer = io.BytesIO()
         grey.resize((size, size), INTERPOLATIONS[interpolation]).save(buffer, format="PNG")
         split = "val" if validation[index] else "train"
         yield f"{split}/{label}/{index:04d}.png", buffer.getvalue()
-
-
-def checksum(folder: Path) -> str:
-    """Hashes the names and bytes of all pictures below `folder`."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*/*.png")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def read_record(folder: Path) -> dict | None:
-    """Reads how `folder` was made; None if it was not made by this script or not finished."""
-    try:
-        record = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def make_digits(
@@ -140,40 +129,12 @@ def make_digits(
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed is {seed}; it must lie between 0 and {2**32 - 1}.")
     settings = {"size": size, "interpolation": interpolation, "val_fraction": val_fraction, "seed": seed}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        record = read_record(out) if out.is_dir() else None
-        if record is None:
-            raise UserError(f"{out} exists and was not made by make_digits; choose another folder with --out.")
-        if record.get("settings") == settings and record.get("sha256") == checksum(out):
-            return False
-        if record.get("settings") != settings and not force:
-            raise UserError(
-                f"{out} was made with other settings ({record.get('settings')}); --force replaces it, --out chooses "
-                "another folder."
-            )
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        fresh = workshop / "fresh"
-        counts = {"train": 0, "val": 0}
-        for name, content in pictures(size, interpolation, val_fraction, seed):
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            counts[name.split("/")[0]] += 1
-        record = {
-            "what": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, UCI, 1998), from scikit-learn",
-            "settings": settings,
-            "counts": counts,
-            "sha256": checksum(fresh),
-        }
-        (fresh / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        if out.exists():
-            os.replace(out, workshop / "replaced")
-        os.replace(fresh, out)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    if is_up_to_date(out, RECORD, settings, force):
+        return False
+    files = dict(pictures(size, interpolation, val_fraction, seed))
+    counts = {split: sum(name.startswith(f"{split}/") for name in files) for split in ("train", "val")}
+    what = "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, UCI, 1998), from scikit-learn"
+    write_folder(out, RECORD, files.items(), {"what": what, "settings": settings, "counts": counts})
     return True
 
 
@@ -182,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with user_errors() as outcome:
         written = make_digits(args.out, args.size, args.interpolation, args.val_fraction, args.seed, args.force)
-        record = read_record(Path(args.out))
+        record = read_record(Path(args.out), RECORD)
         assert record is not None
         counts = record["counts"]
         state = "written" if written else "already there"
