@@ -56,10 +56,22 @@ def decode_rgb(file: IO[bytes], path: str) -> Image.Image:
     try:
         with Image.open(file) as image:
             image.load()
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            elif image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")
-            return image.convert("RGB")
+            return to_rgb(image)
     except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts an image of any of PIL's modes as `decode_rgb` does.
+
+    Args:
+        image: in any mode.
+
+    Returns:
+        The RGB image, 8 bits a channel; a copy, also where it was one already.
+    """
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
