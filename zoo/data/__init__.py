@@ -2,8 +2,10 @@
 
 from .broken_images import BrokenImagesHook
 from .classification import ImageClassificationDataset, check_num_classes, check_same_classes
-from .collate import classification_collate
+from .coco import CocoDetection
+from .collate import classification_collate, dense_collate
 from .decoding import BrokenImageError
+from .detection_transforms import DetectionTest, DetectionTrain
 from .samplers import EpochSampler, EvaluationSampler, SampleKey
 from .sources import load_class_map
 from .transforms import Evaluation, ImageNetTrain, SmallImageTrain
@@ -11,6 +13,9 @@ from .transforms import Evaluation, ImageNetTrain, SmallImageTrain
 __all__ = [
     "BrokenImageError",
     "BrokenImagesHook",
+    "CocoDetection",
+    "DetectionTest",
+    "DetectionTrain",
     "EpochSampler",
     "Evaluation",
     "EvaluationSampler",
@@ -21,5 +26,6 @@ __all__ = [
     "check_num_classes",
     "check_same_classes",
     "classification_collate",
+    "dense_collate",
     "load_class_map",
 ]

@@ -41,3 +41,29 @@ def classification_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "path": [sample["path"] for sample in samples],
         "broken": [path for sample in samples for path in sample["broken"]],
     }
+
+
+@roots.FUNCTIONS.register_module()
+@FUNCTIONS.register_module()
+def dense_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Puts samples of detection or segmentation side by side; images may differ in size.
+
+    Padding them is the task's preprocessor's, after it has normalised.
+
+    Args:
+        samples: as `CocoDetection` or a segmentation data set gives them, all with the same keys.
+
+    Returns:
+        A list with one entry a sample for each key; `broken`, the paths of all images that had to be replaced, in one
+        list.
+
+    Raises:
+        ValueError: the samples differ in their keys.
+    """
+    first = samples[0].keys()
+    for sample in samples:
+        if sample.keys() != first:
+            raise ValueError(f"The samples of a batch differ in their keys: {sorted(first)} and {sorted(sample)}.")
+    batch = {key: [sample[key] for sample in samples] for key in first}
+    batch["broken"] = [path for sample in samples for path in sample["broken"]]
+    return batch
