@@ -1,5 +1,6 @@
 """Tasks: what is computed from a batch, for training and for evaluation."""
 
+from . import heads as _heads  # registers them
 from .classification import Classifier
 from .dense_preprocessing import DensePreprocessor
 from .losses import BinaryCrossEntropy, CrossEntropy, SoftTargetCrossEntropy

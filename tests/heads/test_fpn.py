@@ -1,0 +1,170 @@
+"""The feature pyramid and the unit it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from attnzoo.heads.conv_module import ConvModule
+from attnzoo.heads.fpn import FPN
+from support import head_packs
+
+PACKS = ("fpn", "fpn_on_input", "fpn_on_output")
+CASES = [(name, case) for name in PACKS for case in head_packs.case_names(name)]
+
+
+def maps(*channels: int, size: int = 24) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, count, size >> i, (size + 8) >> i, generator=generator) for i, count in enumerate(channels)]
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_pyramid_is_the_official_one(name: str, case: str):
+    pack, tensors = head_packs.load(name)
+    facts = head_packs.case_of(pack, case)
+    neck = head_packs.load_weights(FPN(**head_packs.fpn_arguments(pack)), pack, "neck.")
+    assert sum(one.numel() for one in neck.parameters()) == pack["params"]
+    with torch.no_grad():
+        found = neck(head_packs.features(facts))
+    assert len(found) == len(facts["outputs"])
+    for level, one in enumerate(found):
+        head_packs.check(one, facts, tensors, f"out_{level}")
+
+
+def test_further_levels_from_the_sums():
+    """No pack has `on_lateral`: the first further convolution reads the coarsest level before its 3x3 convolution."""
+    neck = FPN((4, 6), 8, num_outs=4, add_extra_convs="on_lateral").eval()
+    features = maps(4, 6)
+    sums = neck.lateral_convs[1](features[1])
+    first = neck.fpn_convs[2](sums)
+    found = neck(features)
+    torch.testing.assert_close(found[2], first)
+    torch.testing.assert_close(found[3], neck.fpn_convs[3](first))
+
+
+def test_relu_stands_before_all_further_convolutions_but_the_first():
+    plain = FPN((4, 6), 8, num_outs=5, add_extra_convs="on_output")
+    with_relu = FPN((4, 6), 8, num_outs=5, add_extra_convs="on_output", relu_before_extra_convs=True)
+    with_relu.load_state_dict(plain.state_dict())
+    features = maps(4, 6)
+    expected, found = plain(features), with_relu(features)
+    torch.testing.assert_close(found[2], expected[2])
+    torch.testing.assert_close(found[3], plain.fpn_convs[3](expected[2].relu()))
+    assert (expected[2] < 0).any()
+    assert not torch.allclose(found[3], expected[3])
+
+
+def test_true_means_on_input():
+    assert FPN((4, 6), 8, num_outs=3, add_extra_convs=True).add_extra_convs == "on_input"
+
+
+def test_maps_in_the_middle():
+    neck = FPN((4, 6, 8, 10), 8, num_outs=2, start_level=1, end_level=2)
+    found = neck(maps(4, 6, 8, 10))
+    assert [tuple(one.shape[1:]) for one in found] == [(8, 12, 16), (8, 6, 8)]
+
+
+def test_xavier_initialisation():
+    torch.manual_seed(0)
+    neck = FPN((64, 128), 96, num_outs=3, add_extra_convs="on_input")
+    for name, parameter in neck.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+        else:
+            area = parameter.shape[2] * parameter.shape[3]
+            bound = (6 / (area * (parameter.shape[0] + parameter.shape[1]))) ** 0.5
+            assert 0.99 * bound < parameter.abs().max() <= bound, name
+            assert parameter.std().item() == pytest.approx(bound / 3**0.5, rel=0.03), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"add_extra_convs": "on_inputs"}, "Did you mean 'on_input'"),
+        ({"start_level": 2}, "0 <= start_level"),
+        ({"end_level": 5}, "0 <= start_level"),
+        ({"num_outs": 1}, "2 maps are used"),
+        ({"end_level": 0, "num_outs": 3}, "further levels"),
+    ],
+)
+def test_arguments_that_fit_nothing(arguments: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        FPN(**{"in_channels": (4, 6), "out_channels": 8, **arguments})
+
+
+def test_another_number_of_maps():
+    with pytest.raises(ValueError, match="2 maps, not for 3"):
+        FPN((4, 6), 8)(maps(4, 6, 8))
+
+
+class AsTuple(nn.Module):
+    """Calls a neck with maps as arguments, as graph exporters need it."""
+
+    def __init__(self, neck: nn.Module) -> None:
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.neck([fine, coarse]))
+
+
+@pytest.mark.parametrize("extra", [False, "on_input"])
+def test_export_with_free_sizes(extra: Any):
+    neck = FPN((4, 6), 8, num_outs=4, add_extra_convs=extra).eval()
+    rows, columns = torch.export.Dim("rows", min=8, max=512), torch.export.Dim("columns", min=8, max=512)
+    shapes = {"fine": {2: 2 * rows, 3: 2 * columns}, "coarse": {2: rows, 3: columns}}
+    exported = torch.export.export(AsTuple(neck), tuple(maps(4, 6)), dynamic_shapes=shapes).module()
+    features = maps(4, 6, size=40)
+    for found, expected in zip(exported(*features), neck(features), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.slow
+def test_compiled_as_one_graph():
+    neck = FPN((4, 6), 8, num_outs=4, add_extra_convs="on_input").eval()
+    features = maps(4, 6)
+    found = torch.compile(neck, fullgraph=True)(features)
+    for one, expected in zip(found, neck(features), strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
+
+
+class TestConvModule:
+    def test_names_and_bias(self):
+        assert set(ConvModule(4, 8, 3).state_dict()) == {"conv.weight", "conv.bias"}
+        assert {name for name, _ in ConvModule(4, 8, 3, norm="BN").named_parameters()} == {
+            "conv.weight",
+            "bn.weight",
+            "bn.bias",
+        }
+        assert set(ConvModule(4, 64, 3, norm="GN").state_dict()) == {"conv.weight", "gn.weight", "gn.bias"}
+
+    @pytest.mark.parametrize("norm", [None, "BN", "GN"])
+    def test_order_of_its_parts(self, norm: Any):
+        unit = ConvModule(4, 64, 3, stride=2, padding=2, dilation=2, norm=norm)
+        x = torch.randn(2, 4, 9, 11)
+        y = unit.conv(x)
+        if norm is not None:
+            y = getattr(unit, norm.lower())(y)
+        assert unit.conv.dilation == (2, 2)
+        torch.testing.assert_close(unit(x), y.relu())
+        unit.act = nn.Identity()
+        assert (unit(x) < 0).any()
+
+    def test_without_activation(self):
+        assert (ConvModule(4, 8, 1, act=False)(torch.randn(2, 4, 5, 5)) < 0).any()
+
+    def test_initialisation(self):
+        torch.manual_seed(0)
+        unit = ConvModule(16, 64, 3)
+        assert unit.conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.03)
+        assert unit.conv.bias is not None
+        assert not unit.conv.bias.any()
+
+    def test_groups_and_unknown_norms(self):
+        with pytest.raises(ValueError, match="32 groups"):
+            ConvModule(4, 40, 1, norm="GN")
+        with pytest.raises(ValueError, match="Allowed: 'BN', 'GN'"):
+            ConvModule(4, 40, 1, norm="SyncBN")  # pyright: ignore[reportArgumentType]
