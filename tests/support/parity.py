@@ -102,8 +102,8 @@ _CALLS: dict[str, dict[str, Any]] = {
 
 
 def packs() -> list[Path]:
-    """Finds the packs of whole models, sorted by path; those of heads are another's (`support.head_packs`)."""
-    found = (path for path in ROOT.glob("*/*.json") if path.parent.name != "heads")
+    """Finds the packs of whole models, sorted by path; those of heads and probes are not among them."""
+    found = (path for path in ROOT.glob("*/*.json") if path.parent.name not in ("heads", "efficient_probing"))
     return sorted(path for path in found if "state_dict" in json.loads(path.read_text()))
 
 

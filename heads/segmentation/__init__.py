@@ -1,0 +1,9 @@
+"""Heads of semantic segmentation: from a backbone's or a neck's maps to a map of logits."""
+
+from .decode_head import DecodeHead
+from .fcn_head import FCNHead
+from .fpn_head import FPNHead
+from .mlp_head import MLPHead
+from .uper_head import UPerHead
+
+__all__ = ["DecodeHead", "FCNHead", "FPNHead", "MLPHead", "UPerHead"]

@@ -1,0 +1,114 @@
+"""UPerNet: pyramid pooling on the coarsest level, a feature pyramid, and all levels side by side.
+
+Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018 (arXiv:1807.10221), section 3.1. The
+pooling is that of Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017 (arXiv:1612.01105).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..conv_module import ConvModule, Norm
+from .decode_head import DecodeHead, resize
+
+
+class AdaptivePooling(nn.Module):
+    """Averages a map over bins x bins areas that cover it, as torch's AdaptiveAvgPool2d does.
+
+    It is a product of matrices, so that it can be exported to ONNX for maps of any size, and that its gradient on a GPU
+    does not depend on the order of additions.
+
+    Args:
+        bins: areas along each side.
+    """
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, H, W) to (B, C, bins, bins)."""
+        rows, columns = self._members(x.shape[2], x), self._members(x.shape[3], x)
+        # (bins, bins, H, W): which pixels are in which area.
+        members = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
+        sums = x.flatten(2) @ members.to(x.dtype).T
+        return (sums / members.sum(1)).unflatten(2, (self.bins, self.bins))
+
+    def _members(self, size: int, like: torch.Tensor) -> torch.Tensor:
+        """Says which places of a side (bins, size) each bin has: floor(i size / bins) to ceil((i + 1) size / bins)."""
+        place = torch.arange(size, device=like.device)
+        start = torch.arange(self.bins, device=like.device)[:, None] * size
+        return ((place + 1) * self.bins > start) & (place * self.bins < start + size)
+
+
+class UPerHead(DecodeHead):
+    """UPerNet's head.
+
+    In training a process needs at least two images: the coarsest pooling leaves one value an image, which batch
+    normalisation cannot normalise alone.
+
+    Args:
+        in_channels: channels of each map that is used.
+        channels: of all maps inside and of the one that the classifier sees.
+        num_classes: number of classes, at least 2.
+        in_index: which of the given maps are used, finest first. None for all.
+        pool_scales: areas along each side of the pooled maps.
+        dropout_ratio: how often a channel is left out in training before the classifier.
+        norm: "BN", "GN" or None.
+        ignore_index: the label of pixels that do not count.
+        loss_weight: what the loss is multiplied by.
+        avg_non_ignore: divide the loss by the pixels that count, not by all.
+        align_corners: how maps are resized.
+        class_weight: what a pixel of each class counts for in the loss.
+
+    Raises:
+        ValueError: arguments contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 512,
+        *,
+        num_classes: int,
+        in_index: Sequence[int] | None = None,
+        pool_scales: Sequence[int] = (1, 2, 3, 6),
+        dropout_ratio: float = 0.1,
+        norm: Norm | None = "BN",
+        ignore_index: int = 255,
+        loss_weight: float = 1.0,
+        avg_non_ignore: bool = False,
+        align_corners: bool = False,
+        class_weight: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels, in_index, channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
+            align_corners, class_weight,
+        )  # fmt: skip
+        if not pool_scales or min(pool_scales) < 1:
+            raise ValueError(f"pool_scales are one or more whole numbers from 1 on, not {pool_scales!r}.")
+        *finer, last = self.in_channels
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(AdaptivePooling(bins), ConvModule(last, channels, 1, norm=norm)) for bins in pool_scales
+        )
+        self.bottleneck = ConvModule(last + len(pool_scales) * channels, channels, 3, padding=1, norm=norm)
+        self.lateral_convs = nn.ModuleList(ConvModule(width, channels, 1, norm=norm) for width in finer)
+        self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3, padding=1, norm=norm) for _ in finer)
+        self.fpn_bottleneck = ConvModule(len(self.in_channels) * channels, channels, 3, padding=1, norm=norm)
+
+    def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Pools the coarsest map, adds it down the pyramid, puts all levels side by side at the finest size."""
+        *finer, last = features
+        pooled = [resize(module(last), last.shape[2:], self.align_corners) for module in self.psp_modules]
+        levels = [conv(one) for conv, one in zip(self.lateral_convs, finer, strict=True)]
+        levels.append(self.bottleneck(torch.cat([last, *pooled], dim=1)))
+        for index in range(len(levels) - 1, 0, -1):
+            above = resize(levels[index], levels[index - 1].shape[2:], self.align_corners)
+            levels[index - 1] = levels[index - 1] + above
+        outputs = [conv(one) for conv, one in zip(self.fpn_convs, levels[:-1], strict=True)] + levels[-1:]
+        size = outputs[0].shape[2:]
+        outputs = [outputs[0]] + [resize(one, size, self.align_corners) for one in outputs[1:]]
+        return self.fpn_bottleneck(torch.cat(outputs, dim=1))
