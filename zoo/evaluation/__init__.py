@@ -1,7 +1,8 @@
 """Metrics: from predictions to figures and files."""
 
 from .accuracy import Accuracy
+from .coco import CocoMetric
 from .gathering import GatheredMetric
 from .predictions import PredictionWriter
 
-__all__ = ["Accuracy", "GatheredMetric", "PredictionWriter"]
+__all__ = ["Accuracy", "CocoMetric", "GatheredMetric", "PredictionWriter"]
