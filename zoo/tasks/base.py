@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...backbones.registry import checkpoint_filter
 from ..registry import MODELS
 from .freezing import freeze_stages
 
 MODES = ("loss", "predict", "tensor")
 """What a task's `forward` can be asked for."""
+
+_CLASS_LAYERS = ("fc_cls", "fc_reg", "conv_logits", "conv_seg", "retina_cls")
 
 
 def build_part(config: Any, default: str | None = None, **missing: Any) -> Any:
@@ -83,3 +89,40 @@ class Task(BaseModel):
                     if isinstance(module, _BatchNorm):
                         module.eval()
         return self
+
+
+class HeadedTask(Task):
+    """A task whose heads stand beside its backbone, so that its checkpoints hold both; arguments of `Task`.
+
+    `load_weights` loads a published checkpoint of OpenMMLab's whole into it: the names of necks and heads are the same,
+    the backbone's are translated.
+    """
+
+    takes_whole_checkpoints = True
+
+    def filter_checkpoint(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Turns a checkpoint of the whole task, its backbone in any published form, into this task's names."""
+        body = {name.removeprefix("backbone."): x for name, x in state_dict.items() if name.startswith("backbone.")}
+        rest = {name: x for name, x in state_dict.items() if not name.startswith("backbone.")}
+        with contextlib.suppress(ValueError):  # of a backbone that is not the zoo's, names must be right as they are
+            body = checkpoint_filter(self.backbone)(body)
+        return {**{f"backbone.{name}": x for name, x in body.items()}, **rest}
+
+    def class_layers(self) -> list[str]:
+        """Names the layers whose outputs are counted in classes; for other classes they keep their initial values."""
+        return [name for name, _ in self.named_modules() if name.rpartition(".")[2] in _CLASS_LAYERS]
+
+
+def map_channels(backbone: Any) -> list[int]:
+    """Gives the channels of a backbone's feature maps.
+
+    Raises:
+        ValueError: the backbone does not tell, because it was built without `features_only=True`.
+    """
+    info = getattr(backbone, "feature_info", None)
+    if info is None or not callable(getattr(info, "channels", None)):
+        raise ValueError(
+            f"{type(backbone).__name__} gives no feature maps: build the backbone with features_only=True, or give the "
+            "part behind it its in_channels."
+        )
+    return list(info.channels())

@@ -360,11 +360,11 @@ class Runner(_Runner):
 
         Args:
             filename: a checkpoint of this very task, which is loaded whole, or anything that `attnzoo.load_weights`
-                takes, which is loaded into the backbone.
+                takes: a detector's or segmentor's checkpoint with its heads, or a backbone's alone.
             use_ema: take averaged weights, or not; None takes them where there are some.
             **kwargs: not used; mmengine's Runner has them.
         """
-        from ..weights import fetch, load_weights
+        from ..weights import fetch, load_weights, weights_target
         from ..weights import read_checkpoint as read_any
 
         model = bare(self.model)
@@ -376,7 +376,7 @@ class Runner(_Runner):
         if wanted and state.keys() == own.keys() and all(state[name].shape == own[name].shape for name in own):
             model.load_state_dict(state)
         else:
-            load_weights(getattr(model, "backbone", model), checkpoint, use_ema=use_ema)
+            load_weights(weights_target(model, checkpoint), checkpoint, use_ema=use_ema)
         self.logger.info(f"Loaded the weights of {filename}.")
 
     def results(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from .load import LoadReport, WeightsMismatchError, load_weights
 from .reading import CheckpointError, read_checkpoint, safe_load
 from .sources import fetch
 from .state_dicts import extract_state_dict, find_state_dict
+from .tasks import weights_target
 
 __all__ = [
     "CheckpointError",
@@ -19,4 +20,5 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "safe_load",
+    "weights_target",
 ]

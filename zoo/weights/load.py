@@ -131,7 +131,8 @@ def load_weights(
     adapted (summed to one channel, or repeated and rescaled); both are said in the log and in the report.
 
     Args:
-        model: a backbone, a `FeatureMaps` around one, or either in DistributedDataParallel or torch.compile.
+        model: a backbone, a `FeatureMaps` around one, a detector or segmentor (whose checkpoints hold backbone, neck
+            and heads), or any of them in DistributedDataParallel or torch.compile.
         source: a path of a file or folder, an http or https address, `hf-hub:owner/name[@revision]`,
             `local-dir:folder`, or what a checkpoint file holds: a state dict, or a dict with one in it.
         strict: whether every tensor of the model must be there, and no other. Otherwise what fits is loaded, and the
@@ -164,11 +165,13 @@ def load_weights(
             "Weights come from a path, an address, 'hf-hub:owner/name', 'local-dir:folder' or a state dict, not from a "
             f"{type(source).__name__}."
         )
+    target = _unwrapped(model)
+    whole = bool(getattr(target, "takes_whole_checkpoints", False))
     try:
-        found = find_state_dict(checkpoint, use_ema, key=key)
+        found = find_state_dict(checkpoint, use_ema, key=key, whole=whole)
     except CheckpointError as error:
         raise CheckpointError(f"{said[0].upper()}{said[1:]}: {error}") from error
-    plan = _Plan(_unwrapped(model), found, said)
+    plan = _Plan(target, found, said)
     plan.fit_first_layer()
     plan.fit_head(fresh_head, adopt_classes)
     report = plan.carry_out(strict)
@@ -241,6 +244,9 @@ class _Plan:
         return [place for name in names for place in (name, f"body.{name}") if f"{place}.weight" in self.own]
 
     def _head_names(self) -> list[str]:
+        layers = getattr(self.model, "class_layers", None)
+        if layers is not None:
+            return layers()
         cfg = getattr(self.model, "pretrained_cfg", None) or {}
         names = cfg.get("classifier") or ()
         return [names] if isinstance(names, str) else list(names)
@@ -271,7 +277,7 @@ class _Plan:
                 elif len(given) != len(own) and adopt:
                     self.adopted_classes = len(given)
                 elif len(given) != len(own):
-                    self.head_classes = (len(given), len(own))
+                    self.head_classes = self.head_classes or (len(given), len(own))
                     self._leave_out(place)
 
     def _leave_out(self, place: str) -> set[str]:

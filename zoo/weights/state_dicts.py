@@ -55,7 +55,9 @@ def extract_state_dict(
     return find_state_dict(checkpoint, use_ema, key=key).state_dict
 
 
-def find_state_dict(checkpoint: Mapping[str, Any], use_ema: bool | None = None, *, key: str | None = None) -> Extracted:
+def find_state_dict(
+    checkpoint: Mapping[str, Any], use_ema: bool | None = None, *, key: str | None = None, whole: bool = False
+) -> Extracted:
     """Finds the weights in a checkpoint, and says how.
 
     Recognised: a state dict itself; training checkpoints of this project, timm, mmengine, DeiT-like scripts, Lightning
@@ -67,6 +69,7 @@ def find_state_dict(checkpoint: Mapping[str, Any], use_ema: bool | None = None, 
             file evaluates: the averaged ones, except beside an entry "model_ema", since DeiT and its descendants
             evaluate "model".
         key: under which key to look, for a form that is not recognised.
+        whole: keep all parts of a task's checkpoint under their names, `backbone.` and others.
 
     Returns:
         The weights. Tensors are not copied; NumPy arrays become tensors.
@@ -79,7 +82,7 @@ def find_state_dict(checkpoint: Mapping[str, Any], use_ema: bool | None = None, 
     else:
         key, found, is_ema, has_both = _choose(checkpoint, use_ema)
     if not _is_state_dict(found):  # such as {"model": {"state_dict": ...}}
-        inner = find_state_dict(found, use_ema)
+        inner = find_state_dict(found, use_ema, whole=whole)
         outer = key if inner.key is None else f"{key}.{inner.key}"
         return Extracted(
             inner.state_dict,
@@ -93,8 +96,9 @@ def find_state_dict(checkpoint: Mapping[str, Any], use_ema: bool | None = None, 
     tensors = {name: _tensor(value) for name, value in found.items() if isinstance(value, (torch.Tensor, np.ndarray))}
     dropped = [name for name in found if name not in tensors or name in _COUNTERS]
     tensors = {name: value for name, value in tensors.items() if name not in _COUNTERS}
-    tensors, prefixes, parts = _strip(tensors)
-    form = _form(checkpoint, key, "backbone." in prefixes)
+    tensors, prefixes, parts = _strip(tensors, whole)
+    is_task = "backbone." in prefixes or any(name.startswith("backbone.") for name in tensors)
+    form = _form(checkpoint, key, is_task)
     return Extracted(tensors, form, key, is_ema, has_both, prefixes, tuple(dropped + parts))
 
 
@@ -160,7 +164,7 @@ def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
     return value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
 
 
-def _strip(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], tuple[str, ...], list[str]]:
+def _strip(tensors: dict[str, torch.Tensor], whole: bool) -> tuple[dict[str, torch.Tensor], tuple[str, ...], list[str]]:
     """Takes the prefixes of wrappers and tasks off; gives the rest, the prefixes, and a task's other parts."""
     prefixes: list[str] = []
     parts: list[str] = []
@@ -169,7 +173,7 @@ def _strip(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], t
         if wrapper is not None:
             tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
             prefixes.append(wrapper)
-        elif any(name.startswith("backbone.") for name in tensors):
+        elif not whole and any(name.startswith("backbone.") for name in tensors):
             body = {name.removeprefix("backbone."): v for name, v in tensors.items() if name.startswith("backbone.")}
             rest = {name: value for name, value in tensors.items() if not name.startswith("backbone.")}
             # OpenMMLab's classifiers keep the classifier beside the backbone, as "head.fc".

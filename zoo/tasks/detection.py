@@ -1,0 +1,266 @@
+"""Detection and instance segmentation: a backbone, a neck, and heads that find objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import torch
+from torch import nn
+
+from ...heads.structures import Detections, ImageInfo, Instances
+from ...heads.views import merge_views
+from ...names import unknown_name
+from ..registry import MODELS
+from .base import MODES, HeadedTask, build_part, map_channels
+
+
+class DenseNormalisation(TypedDict, total=False):
+    """The settings of `DensePreprocessor`, where a config names no type."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    size_divisor: int
+    non_blocking: bool
+
+
+class ViewMerging(TypedDict, total=False):
+    """How detections in several views of an image become one; see `heads.views.merge_views`."""
+
+    nms_iou: float
+    max_per_img: int
+
+
+class DetectionTask(HeadedTask):
+    """What all detectors do alike; `_losses` and `_detect` differ.
+
+    Args:
+        backbone: a config of MODELS that builds feature maps, such as dict(type="nat_mini", features_only=True,
+            dense="coco"), or a module.
+        neck: a config of MODELS, such as dict(type="FPN"), whose `in_channels` are the backbone's where it has none; a
+            module; None for none.
+        data_preprocessor: mean, std and `size_divisor` of `DensePreprocessor`, or a config of another type.
+        frozen_stages: see `Task`.
+        norm_eval: see `Task`.
+        init_weights: see `Task`.
+        view_merging: how detections in several views are merged, where the data give views.
+
+    Attributes:
+        num_classes: how many classes there are, without background.
+    """
+
+    num_classes: int
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module | None,
+        data_preprocessor: DenseNormalisation | dict | nn.Module | None,
+        frozen_stages: int,
+        norm_eval: bool,
+        init_weights: str | None,
+        view_merging: ViewMerging | None,
+    ) -> None:
+        super().__init__(backbone, data_preprocessor, "DensePreprocessor", frozen_stages, norm_eval, init_weights)
+        if isinstance(neck, dict) and "in_channels" not in neck:
+            neck = {**neck, "in_channels": map_channels(self.backbone)}
+        self.neck: Any = None if neck is None else build_part(neck)
+        self.view_merging: dict[str, Any] = dict(view_merging or {})
+
+    def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Gives the maps that the heads see.
+
+        Args:
+            image: (B, C, H, W), normalised.
+
+        Returns:
+            One (B, channels, h, w) a level, the finest first.
+        """
+        maps = self.backbone(image)
+        return maps if self.neck is None else self.neck(maps)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (mmengine calls it with the batch's keys)
+        self,
+        image: torch.Tensor | None = None,
+        info: Sequence[ImageInfo] | None = None,
+        target: Sequence[Instances] | None = None,
+        views: Sequence[Sequence[dict[str, Any]]] | None = None,
+        image_id: Sequence[int] | None = None,
+        index: Sequence[int] | None = None,
+        epoch: Sequence[int] | None = None,
+        repeat: Sequence[int] | None = None,
+        path: Sequence[str] | None = None,
+        broken: Sequence[str] | None = None,
+        mode: str = "tensor",
+    ) -> Any:
+        """Computes losses, detections or raw maps of a batch that the data preprocessor has prepared.
+
+        Args:
+            image: (B, C, H, W), normalised and padded.
+            info: of each image.
+            target: the true objects of each image; needed for "loss".
+            views: instead of `image` and `info`, several views of each image; for "predict".
+            image_id: of each image in its annotation file; handed on.
+            index: of each sample; handed on.
+            epoch: not used.
+            repeat: not used.
+            path: of each image; handed on.
+            broken: not used.
+            mode: "loss", "predict" or "tensor".
+
+        Returns:
+            "loss": a dict with every term of the loss, and figures without "loss" in their names.
+            "predict": a list with a dict an image: `detections` (Detections on the CPU, in pixels of the original
+            image), `info`, `index`, `image_id` and `path`, None where they are not known.
+            "tensor": what the dense head's `forward` gives, to be exported.
+
+        Raises:
+            ValueError: there is no such mode, or something that it needs is missing.
+        """
+        if mode not in MODES:
+            raise ValueError(unknown_name("mode", mode, MODES))
+        if views is not None:
+            if mode != "predict":
+                raise ValueError(f"Views of an image are for predictions, not for mode {mode!r}.")
+            found, info = self._detect_in_views(views)
+        elif image is None:
+            raise ValueError("The batch has no `image`.")
+        elif mode == "tensor":
+            return self._raw(image)
+        elif info is None:
+            raise ValueError("The batch has no `info`: it needs dense_collate and DensePreprocessor.")
+        elif mode == "loss":
+            if target is None or any(one is None for one in target):
+                raise ValueError("A loss needs the true objects: the batch has no `target`.")
+            return self._losses(image, info, target)
+        else:
+            found = self._detect(image, info)
+        unknown = [None] * len(found)
+        columns = zip(found, info, index or unknown, image_id or unknown, path or unknown, strict=True)
+        return [
+            {"detections": one.to("cpu"), "info": facts, "index": place, "image_id": number, "path": name}
+            for one, facts, place, number, name in columns
+        ]
+
+    def _detect_in_views(self, samples: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[Detections], list[ImageInfo]]:
+        """Detects in every view of each image, and merges what was found."""
+        merged, infos = [], []
+        for views in samples:
+            facts = [view["info"] for view in views]
+            found = [self._detect(view["image"], [view["info"]])[0] for view in views]
+            merged.append(merge_views(found, facts, **self.view_merging))
+            infos.append(facts[0])
+        return merged, infos
+
+    def _losses(
+        self, image: torch.Tensor, infos: Sequence[ImageInfo], targets: Sequence[Instances]
+    ) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+    def _detect(self, image: torch.Tensor, infos: Sequence[ImageInfo]) -> list[Detections]:
+        raise NotImplementedError
+
+    def _raw(self, image: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class TwoStageDetector(DetectionTask):
+    """Proposals first, then their classes, boxes and masks.
+
+    Faster R-CNN (Ren et al., NeurIPS 2015), Mask R-CNN (He et al., ICCV 2017), Cascade R-CNN (Cai and Vasconcelos, CVPR
+    2018).
+
+    Args:
+        backbone: see `DetectionTask`.
+        neck: see `DetectionTask`.
+        rpn_head: a config of MODELS, such as dict(type="RPNHead"), or a module.
+        roi_head: a config of MODELS, such as dict(type="StandardRoIHead", num_classes=80), or a module.
+        data_preprocessor: see `DetectionTask`.
+        frozen_stages: see `Task`.
+        norm_eval: see `Task`.
+        init_weights: see `Task`.
+        view_merging: see `DetectionTask`.
+
+    Raises:
+        ValueError: arguments contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module | None,
+        rpn_head: dict | nn.Module,
+        roi_head: dict | nn.Module,
+        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_weights: str | None = None,
+        view_merging: ViewMerging | None = None,
+    ) -> None:
+        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights, view_merging)
+        self.rpn_head: Any = build_part(rpn_head)
+        self.roi_head: Any = build_part(roi_head)
+        self.num_classes = self.roi_head.num_classes
+
+    def _losses(
+        self, image: torch.Tensor, infos: Sequence[ImageInfo], targets: Sequence[Instances]
+    ) -> dict[str, torch.Tensor]:
+        features = self.features(image)
+        maps = self.rpn_head(features)
+        losses = self.rpn_head.losses(maps, infos, targets)
+        proposals = self.rpn_head.propose(maps, infos, training=True)
+        return {**losses, **self.roi_head.losses(features, proposals, targets, infos)}
+
+    def _detect(self, image: torch.Tensor, infos: Sequence[ImageInfo]) -> list[Detections]:
+        features = self.features(image)
+        proposals = self.rpn_head.propose(self.rpn_head(features), infos, training=False)
+        return self.roi_head.predict(features, proposals, infos)
+
+    def _raw(self, image: torch.Tensor) -> Any:
+        return self.rpn_head(self.features(image))
+
+
+@MODELS.register_module()
+class SingleStageDetector(DetectionTask):
+    """Classes and boxes right from the maps: RetinaNet (Lin et al., ICCV 2017).
+
+    Args:
+        backbone: see `DetectionTask`.
+        neck: see `DetectionTask`.
+        bbox_head: a config of MODELS, such as dict(type="RetinaHead", num_classes=80), or a module.
+        data_preprocessor: see `DetectionTask`.
+        frozen_stages: see `Task`.
+        norm_eval: see `Task`.
+        init_weights: see `Task`.
+        view_merging: see `DetectionTask`.
+
+    Raises:
+        ValueError: arguments contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module | None,
+        bbox_head: dict | nn.Module,
+        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_weights: str | None = None,
+        view_merging: ViewMerging | None = None,
+    ) -> None:
+        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights, view_merging)
+        self.bbox_head: Any = build_part(bbox_head)
+        self.num_classes = self.bbox_head.num_classes
+
+    def _losses(
+        self, image: torch.Tensor, infos: Sequence[ImageInfo], targets: Sequence[Instances]
+    ) -> dict[str, torch.Tensor]:
+        return self.bbox_head.losses(self.features(image), infos, targets)
+
+    def _detect(self, image: torch.Tensor, infos: Sequence[ImageInfo]) -> list[Detections]:
+        return self.bbox_head.predict(self.features(image), infos)
+
+    def _raw(self, image: torch.Tensor) -> Any:
+        return self.bbox_head(self.features(image))
