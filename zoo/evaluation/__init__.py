@@ -2,7 +2,8 @@
 
 from .accuracy import Accuracy
 from .coco import CocoMetric
+from .detection_files import DetectionWriter
 from .gathering import GatheredMetric
 from .predictions import PredictionWriter
 
-__all__ = ["Accuracy", "CocoMetric", "GatheredMetric", "PredictionWriter"]
+__all__ = ["Accuracy", "CocoMetric", "DetectionWriter", "GatheredMetric", "PredictionWriter"]

@@ -1,0 +1,99 @@
+"""Every image's detections, in a file to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+
+from ..files import write_json
+from ..registry import METRICS
+from .gathering import GatheredMetric
+from .masks import encode_mask
+
+
+@METRICS.register_module()
+class DetectionWriter(GatheredMetric):
+    """Writes what was found in every image to a JSON file; adds no figures.
+
+    The file, in the data set's order, detections best first; `names` has null where the data set tells no names, and
+    `masks` is null where the model predicts none:
+    `[{"index": 0, "image_id": 139, "path": "val2017/000000000139.jpg", "boxes": [[x1, y1, x2, y2], ...],
+    "labels": [0, ...], "names": ["person", ...], "scores": [0.98, ...],
+    "masks": [{"size": [height, width], "counts": "..."}, ...]}, ...]`. Boxes are in pixels of the original image, masks
+    as large as that, in COCO's run lengths. It is for pictures; COCO's own files are written by `CocoMetric`.
+
+    Args:
+        out_file: the file; a relative path starts at the current folder.
+        score_thr: detections with a lower score are left out.
+        max_per_img: how many detections of an image are written at most.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, out_file: str = "predictions.json", score_thr: float = 0.3, max_per_img: int = 100) -> None:
+        super().__init__()
+        if not 0 <= score_thr <= 1:
+            raise ValueError(f"score_thr is a score, from 0 to 1, not {score_thr!r}.")
+        if not isinstance(max_per_img, int) or max_per_img < 1:
+            raise ValueError(f"max_per_img is a whole number from 1 on, not {max_per_img!r}.")
+        self.out_file = out_file
+        self.score_thr = score_thr
+        self.max_per_img = max_per_img
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Takes note of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: a prediction an image, with `index`, `image_id`, `path` and `detections` in the original
+                image's pixels. Detections whose box or score is not finite are left out.
+        """
+        for sample in data_samples:
+            found = sample["detections"]
+            sound = torch.isfinite(found.boxes).all(dim=1) & (found.scores >= self.score_thr)
+            places = sound.nonzero().flatten()[: self.max_per_img]
+            masks = None if found.masks is None else [encode_mask(found.masks[place]) for place in places]
+            boxes = found.boxes[places].double().numpy().round(2).tolist()  # hundredths of a pixel
+            scores = found.scores[places].double().numpy().round(4).tolist()
+            labels = found.labels[places].tolist()
+            facts = (sample["index"], sample.get("image_id"), sample["path"])
+            self.results.append((*facts, boxes, labels, scores, masks))
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Writes the file, on the main process.
+
+        Args:
+            results: (index, image id, path, boxes, labels, scores, masks) of each sample.
+
+        Returns:
+            Nothing.
+        """
+        if is_main_process():
+            write_json(self.out_file, [self._entry(*result) for result in results], indent=None)
+        return {}
+
+    def _entry(
+        self,
+        index: int,
+        image_id: int | None,
+        path: str | None,
+        boxes: list[list[float]],
+        labels: list[int],
+        scores: list[float],
+        masks: list[dict[str, Any]] | None,
+    ) -> dict[str, Any]:
+        names = [self.classes[label] if label < len(self.classes) else None for label in labels]
+        return {
+            "index": index,
+            "image_id": image_id,
+            "path": path,
+            "boxes": boxes,
+            "labels": labels,
+            "names": names,
+            "scores": scores,
+            "masks": masks,
+        }
