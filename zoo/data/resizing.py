@@ -1,0 +1,54 @@
+"""How large an image becomes, and resizing it, as OpenMMLab does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+
+def check_scale(scale: Sequence[int]) -> tuple[int, int]:
+    """Gives a scale as a pair.
+
+    Raises:
+        ValueError: it is not two whole numbers over 0.
+    """
+    sides = tuple(scale)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"scale is two whole numbers of pixels, such as (2048, 512), not {scale!r}.")
+    return sides[0], sides[1]
+
+
+def fitted_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of an image's own proportions within a scale, rounded half up.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        scale: most that the longer side and the shorter side may have, in pixels, in any order.
+
+    Returns:
+        (height, width), at least 1 each.
+    """
+    factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+def next_multiple(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """The next size that divides by `multiple`, in both directions."""
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes (h, w, 3) uint8 to (height, width), bilinear and without antialiasing, also for shrinking."""
+    if image.shape[:2] == size:
+        return image
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes (h, w) uint8 to (height, width), each pixel taken from the nearest."""
+    if labels.shape == size:
+        return labels
+    return cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
