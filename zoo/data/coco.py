@@ -55,7 +55,7 @@ class CocoDetection(Dataset[dict[str, Any]]):
         folder: of the images.
         classes: names, by label.
         categories: category ids in the file, by label.
-        metainfo: `classes` and `categories` for metrics.
+        metainfo: `classes`, `categories` and `ann_file` for metrics.
         image_ids: (images,) int64, the file's ids.
         aspect_ratios: (images,) float32, width over height.
 
@@ -94,7 +94,7 @@ class CocoDetection(Dataset[dict[str, Any]]):
         self.annotations = CocoAnnotations(self.ann_file, classes, with_masks)
         self.classes = self.annotations.classes
         self.categories = self.annotations.categories
-        self.metainfo = {"classes": self.classes, "categories": self.categories}
+        self.metainfo = {"classes": self.classes, "categories": self.categories, "ann_file": str(self.ann_file)}
         if num_classes is not None and num_classes != len(self.classes):
             raise ValueError(
                 f"{self} has {len(self.classes)} classes, not num_classes={num_classes}: correct the number, or choose "

@@ -38,10 +38,11 @@ class CocoMetric(GatheredMetric):
     `segm`. A figure over objects of which there are none is -1.
 
     The ground truth is the annotation file's, of the images that the data set has and of its classes. The data set's
-    `metainfo` tells `ann_file`, `classes`, and `category_ids` by label; without the latter, categories are found by the
-    classes' names. What is written is what is evaluated: coordinates in thousandths of a pixel, scores in millionths.
+    `metainfo` tells `ann_file`, `classes`, and `categories`, their ids by label; without the latter, they are found by
+    the classes' names.
 
-    Masks are kept as run lengths from the moment they are seen.
+    What is written is what is evaluated: coordinates in thousandths of a pixel, scores in millionths. Masks are kept as
+    run lengths from the moment they are seen.
 
     Args:
         ann_file: annotation file; None for the data set's own.
@@ -207,7 +208,7 @@ class CocoMetric(GatheredMetric):
 
     def _category_ids(self, content: dict[str, Any]) -> list[int]:
         """The category ids by label."""
-        known = (self.dataset_meta or {}).get("category_ids")
+        known = (self.dataset_meta or {}).get("categories")
         if known is not None:
             return [int(category_id) for category_id in known]
         if self.classes:

@@ -118,7 +118,7 @@ def truth(tmp_path: Path) -> dict[str, Any]:
 
 def metric_for(path: Path, **options: Any) -> CocoMetric:
     metric = CocoMetric(**options)
-    metric.dataset_meta = {"ann_file": str(path), "classes": NAMES, "category_ids": CATEGORY_IDS}
+    metric.dataset_meta = {"ann_file": str(path), "classes": NAMES, "categories": CATEGORY_IDS}
     return metric
 
 
@@ -386,7 +386,7 @@ def test_what_cannot_be_evaluated_is_said(tmp_path: Path, truth: dict[str, Any])
         CocoMetric(ann_file=str(tmp_path / "truth.json")).dataset_meta = {"classes": ("brid",)}
     metric = CocoMetric()
     with pytest.raises(ValueError, match="no category id 4"):
-        metric.dataset_meta = {"ann_file": str(tmp_path / "truth.json"), "category_ids": (3, 4)}
+        metric.dataset_meta = {"ann_file": str(tmp_path / "truth.json"), "categories": (3, 4)}
 
 
 def test_the_log_has_a_table_of_classes(tmp_path: Path, truth: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
