@@ -10,7 +10,7 @@ from .loops import EpochTrainLoop, IterTrainLoop
 from .optim import AmpOptimWrapper, OptimWrapper, OptimWrapperConstructor
 from .param_groups import parameter_groups
 from .runner import Runner, build_runner
-from .schedules import WarmupConstant, WarmupCosine, WarmupLinear, WarmupStep
+from .schedules import WarmupConstant, WarmupCosine, WarmupLinear, WarmupMultiStep, WarmupPoly, WarmupStep
 from .signals import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 
 __all__ = [
@@ -36,6 +36,8 @@ __all__ = [
     "WarmupConstant",
     "WarmupCosine",
     "WarmupLinear",
+    "WarmupMultiStep",
+    "WarmupPoly",
     "WarmupStep",
     "WeightAverage",
     "build_runner",

@@ -7,7 +7,15 @@ import torch
 from timm.scheduler import CosineLRScheduler, StepLRScheduler  # pyright: ignore[reportPrivateImportUsage]  # public
 from torch import nn
 
-from attnzoo.zoo.training import OptimWrapper, WarmupConstant, WarmupCosine, WarmupLinear, WarmupStep
+from attnzoo.zoo.training import (
+    OptimWrapper,
+    WarmupConstant,
+    WarmupCosine,
+    WarmupLinear,
+    WarmupMultiStep,
+    WarmupPoly,
+    WarmupStep,
+)
 from attnzoo.zoo.training.auto_scale import lr_factor, scale_schedule
 from support.training_toy import build, toy_config
 
@@ -152,3 +160,38 @@ def test_training_scales_everything_and_says_so(tmp_path, monkeypatch):
     (schedule,) = runner.param_schedulers
     assert (schedule.warmup_lr, schedule.min_lr) == pytest.approx((5e-5, 5e-4))
     assert any("a step sees 8 images" in line and "multiplied by 0.5" in line for line in said)
+
+
+def test_poly_is_openmmlabs_with_its_warm_up_on_top_of_the_decay():
+    arguments = {"epoch_length": 4, "end": 20, "warmup_iters": 5, "warmup_lr": 1e-7, "warmup_scales": True}
+    for power in (1.0, 0.9):
+        found = rates(WarmupPoly, 20, power=power, **arguments)
+        for iteration, rate in enumerate(found):
+            regular = 0.1 * (1 - iteration / 20) ** power
+            warm = 1 - (1 - iteration / 5) * (1 - 1e-6) if iteration < 5 else 1
+            assert rate == pytest.approx(regular * warm, rel=1e-9)
+    halved = rates(WarmupPoly, 20, power=0.9, group=1, scales=(1.0, 0.5), **arguments)
+    assert halved == pytest.approx([rate / 2 for rate in found])
+
+
+def test_multi_step_falls_where_the_milestones_are():
+    arguments = {"epoch_length": 3, "end": 36, "warmup_iters": 2, "warmup_lr": 1e-4}
+    found = rates(WarmupMultiStep, 36, milestones=(8, 11), **arguments)
+    expected = [1e-4, (0.1 + 1e-4) / 2] + [0.1] * 22 + [0.01] * 9 + [0.001] * 3
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        (WarmupPoly, {"power": 0}, "power"),
+        (WarmupPoly, {"warmup_scales": True, "warmup_prefix": True}, "warmup_prefix"),
+        (WarmupMultiStep, {"milestones": (11, 8)}, "ascending"),
+        (WarmupMultiStep, {"milestones": ()}, "milestones"),
+        (WarmupMultiStep, {"milestones": (8, 12)}, "12 epochs"),
+        (WarmupMultiStep, {"milestones": (8, 11), "gamma": 2}, "gamma"),
+    ],
+)
+def test_schedules_that_lead_nowhere_are_named(kind, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        kind(wrapper(), epoch_length=3, end=36, **arguments)
