@@ -37,6 +37,7 @@ class ToyDataset(torch.utils.data.Dataset):
         self.seed, self.augment = seed, augment
         self.images = torch.randn(length, 6, generator=torch.Generator().manual_seed(1))
         self.nonfinite = {tuple(pair) for pair in nonfinite}
+        self.aspect_ratios = np.where(self.images[:, 0].numpy() > 0, 1.5, 0.5)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,27 +1,44 @@
 """Image data: which images, in which order, read and augmented how. The README beside this file tells the layouts."""
 
+from .batch_samplers import AspectRatioBatchSampler
 from .broken_images import BrokenImagesHook
 from .classification import ImageClassificationDataset, check_num_classes, check_same_classes
 from .coco import CocoDetection
 from .collate import classification_collate, dense_collate
 from .decoding import BrokenImageError
 from .detection_transforms import DetectionTest, DetectionTrain
-from .samplers import EpochSampler, EvaluationSampler, SampleKey
+from .detection_views import DetectionViews
+from .panoptic import CocoPanopticSemantic
+from .samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
+from .segmentation import SegmentationDataset
+from .segmentation_sets import ADE20K, PascalVOC, SegmentationFolders
+from .segmentation_transforms import SegmentationTest, SegmentationTrain, SegmentationViews
 from .sources import load_class_map
 from .transforms import Evaluation, ImageNetTrain, SmallImageTrain
 
 __all__ = [
+    "ADE20K",
+    "AspectRatioBatchSampler",
     "BrokenImageError",
     "BrokenImagesHook",
     "CocoDetection",
+    "CocoPanopticSemantic",
     "DetectionTest",
     "DetectionTrain",
+    "DetectionViews",
     "EpochSampler",
     "Evaluation",
     "EvaluationSampler",
     "ImageClassificationDataset",
     "ImageNetTrain",
+    "InfiniteSampler",
+    "PascalVOC",
     "SampleKey",
+    "SegmentationDataset",
+    "SegmentationFolders",
+    "SegmentationTest",
+    "SegmentationTrain",
+    "SegmentationViews",
     "SmallImageTrain",
     "check_num_classes",
     "check_same_classes",

@@ -24,7 +24,8 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
 
     Args:
         dataloader: dict(dataset, sampler, batch_sampler, collate_fn, ...) and arguments of torch's DataLoader. Without
-            workers, options that only concern workers do not count.
+            workers, options that only concern workers do not count. A batch sampler is given `batch_size`, and
+            `drop_last` where it is there.
         seed: of the sampler and the data set, where they take one and the config gives none.
 
     Raises:
@@ -45,6 +46,8 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
     batch_sampler = options.pop("batch_sampler", None)
     if isinstance(batch_sampler, Mapping):
         given = {"sampler": sampler, "batch_size": options.pop("batch_size")}
+        if "drop_last" in options:
+            given["drop_last"] = options.pop("drop_last")
         batch_sampler = DATA_SAMPLERS.build(dict(batch_sampler), default_args=given)
     collate = options.pop("collate_fn", None)
     if isinstance(collate, Mapping):

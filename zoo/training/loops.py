@@ -102,8 +102,9 @@ class TrainLoop(BaseLoop):
     def _aim(self, start: int) -> None:
         """Points the sampler at the present epoch, after the batches that are done."""
         loader = self.dataloader
-        sampler = getattr(loader.batch_sampler, "sampler", None) or loader.sampler
-        size = batch_size(loader)
+        sampler, size = getattr(loader.batch_sampler, "sampler", None) or loader.sampler, batch_size(loader)
+        if hasattr(loader.batch_sampler, "set_epoch"):  # it forms batches in its own way, and counts them
+            sampler, size = loader.batch_sampler, 1
         aim = getattr(sampler, "set_epoch", None)
         if start == 0 and aim is not None:
             aim(self.epoch)

@@ -85,8 +85,28 @@ def test_the_randomness_counts(tmp_path, uninterrupted):
         {"param_scheduler": [{"type": "CosineAnnealingLR", "T_max": 15, "by_epoch": False}]},
         {"optim_wrapper__optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True}},
         {"optim_wrapper__optimizer": {"type": "LAMB", "lr": 0.01, "weight_decay": 0.1}},
+        {"train_dataloader__batch_sampler": {"type": "AspectRatioBatchSampler"}},
+        {
+            "train_cfg": {"type": "IterTrainLoop", "max_iters": 13, "val_interval": 4},
+            "train_dataloader__sampler": {"type": "InfiniteSampler", "length": 28},
+        },
+        {
+            "train_cfg": {"type": "IterTrainLoop", "max_iters": 13, "val_interval": 4},
+            "train_dataloader__sampler": {"type": "InfiniteSampler", "length": 24},
+            "train_dataloader__batch_sampler": {"type": "AspectRatioBatchSampler"},
+        },
     ],
-    ids=["accumulation", "bfloat16", "iterations", "mmengine schedule", "SGD", "LAMB"],
+    ids=[
+        "accumulation",
+        "bfloat16",
+        "iterations",
+        "mmengine schedule",
+        "SGD",
+        "LAMB",
+        "aspect ratios",
+        "endless",
+        "endless aspect ratios",
+    ],
 )
 def test_variants_resume_bit_equal(tmp_path, changes):
     train(changed(tmp_path / "whole", **changes))
