@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -29,6 +29,7 @@ from .weights.sources import read_model_config, split_source
 
 _logger = logging.getLogger(__name__)
 
+_DENSE = ("coco", "ade20k")
 _SOURCES = ("file", "url", "hf_hub_id")
 _FIELDS = {field.name for field in dataclasses.fields(PretrainedCfg)}
 # Fields of timm's configurations that say nothing here; "state_dict" does, and is taken out before.
@@ -47,6 +48,7 @@ def create_model(
     drop_path_rate: float | None = None,
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
+    dense: Literal["coco", "ade20k"] | None = None,
     pretrained_cfg: str | Mapping[str, Any] | PretrainedCfg | None = None,
     pretrained_cfg_overlay: Mapping[str, Any] | None = None,
     checkpoint_path: str | os.PathLike[str] | None = None,
@@ -65,6 +67,9 @@ def create_model(
         drop_path_rate: of stochastic depth; by default the model's own.
         features_only: build a `FeatureMaps`: the maps of the stages instead of logits.
         out_indices: which stages then; by default all.
+        dense: build the model with the settings that it was published with for detection ("coco") or segmentation
+            ("ade20k"): dilations, regions, shifting rule, norms of the outputs. A model without such settings is the
+            same with and without.
         pretrained_cfg: which published weights, and how images are prepared for them: a tag, a `PretrainedCfg`, or
             a mapping of its fields (timm's are understood), whose missing fields are those of the model's own.
         pretrained_cfg_overlay: fields that go before those of `pretrained_cfg`, such as `dict(file="weights.pth")`.
@@ -109,6 +114,12 @@ def create_model(
         classes = cfg.num_classes
     if classes is not None:
         arguments["num_classes"] = classes
+    if dense is not None:
+        if dense not in _DENSE:
+            raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE))
+        allowed = model_arguments(name)
+        if allowed is None or "dense" in allowed:
+            arguments["dense"] = dense
     _check_arguments(name, arguments)
     if pretrained:
         _check_published(cfg, state_dict)

@@ -188,3 +188,12 @@ def test_the_public_functions_are_the_registrys() -> None:
     assert attnzoo.is_model("nat_mini.in1k")
     assert not attnzoo.is_model("nat_mini.in2k")
     assert "nat_mini.in1k" in attnzoo.list_models("nat_*", pretrained=True, family="nat")
+
+
+def test_dense_settings_are_taken_by_every_model_and_change_those_that_have_them():
+    plain = create_model("van_b0", features_only=True, depths=(1, 1, 1, 1))
+    dense = create_model("van_b0", features_only=True, depths=(1, 1, 1, 1), dense="coco")
+    assert plain.state_dict().keys() == dense.state_dict().keys()
+    assert "norm0.weight" in create_model("nat_mini", features_only=True, dense="coco").state_dict()
+    with pytest.raises(ValueError, match="ade20k"):
+        create_model("van_b0", features_only=True, dense="ade")
