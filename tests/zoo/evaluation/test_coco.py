@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import distributed
 
 from attnzoo.heads.structures import Detections
-from attnzoo.zoo.data import EvaluationSampler
+from attnzoo.zoo.data import CocoDetection, EvaluationSampler
 from attnzoo.zoo.evaluation import coco
 from attnzoo.zoo.evaluation.coco import FIGURES, CocoMetric
 from attnzoo.zoo.evaluation.masks import decode_mask, encode_mask
@@ -387,6 +388,27 @@ def test_what_cannot_be_evaluated_is_said(tmp_path: Path, truth: dict[str, Any])
     metric = CocoMetric()
     with pytest.raises(ValueError, match="no category id 4"):
         metric.dataset_meta = {"ann_file": str(tmp_path / "truth.json"), "categories": (3, 4)}
+
+
+def test_the_data_set_tells_what_the_metric_needs(tmp_path: Path, truth: dict[str, Any]):
+    for image in truth["images"]:
+        image["file_name"] = f"{image['id']}.png"
+        Image.new("RGB", (SIZE[1], SIZE[0])).save(tmp_path / image["file_name"])
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    dataset = CocoDetection(
+        str(tmp_path), annotations="truth.json", transform={"type": "DetectionTest"}, classes=["cat", "dog"]
+    )
+    metric = CocoMetric(iou_types="bbox")
+    metric.dataset_meta = dataset.metainfo
+    samples = [dataset[index] for index in range(len(dataset))]
+    for sample in samples:
+        own = [one for one in truth["annotations"] if one["image_id"] == sample["image_id"] and not one["iscrowd"]]
+        own = [one for one in own if one["category_id"] in (3, 90)]
+        boxes = torch.tensor([one["bbox"] for one in own]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = torch.tensor([[3, 90].index(one["category_id"]) for one in own]).long()
+        sample["detections"] = Detections(boxes, torch.ones(len(own)), labels)
+    assert evaluate(metric, samples)["bbox_mAP"] == pytest.approx(100)
 
 
 def test_the_log_has_a_table_of_classes(tmp_path: Path, truth: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
