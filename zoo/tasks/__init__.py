@@ -7,6 +7,8 @@ from .heads import HEADS
 from .losses import BinaryCrossEntropy, CrossEntropy, SoftTargetCrossEntropy
 from .mixing import Mixing
 from .preprocessing import ImagePreprocessor
+from .probing import Probe
+from .segmentation import Segmentor
 
 __all__ = [
     "HEADS",
@@ -16,6 +18,8 @@ __all__ = [
     "DensePreprocessor",
     "ImagePreprocessor",
     "Mixing",
+    "Probe",
+    "Segmentor",
     "SingleStageDetector",
     "SoftTargetCrossEntropy",
     "TwoStageDetector",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ...heads.fpn import FPN
+from ...heads.probing import EfficientProbe, LinearProbe
+from ...heads.segmentation import FCNHead, FPNHead, MLPHead, UPerHead
 from ..registry import MODELS
 
-HEADS = (FPN,)
+HEADS = (EfficientProbe, FCNHead, FPN, FPNHead, LinearProbe, MLPHead, UPerHead)
 """Every neck and head that a config may name."""
 
 for _head in HEADS:

@@ -1,0 +1,254 @@
+"""Semantic segmentation: a backbone, a neck, and heads that give each pixel its class."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import nn
+
+from ...heads.segmentation.label_maps import View, best_classes, sliding_windows
+from ...heads.segmentation.pixel_losses import check_labels
+from ...heads.structures import ImageInfo
+from ...names import unknown_name
+from ..registry import MODELS
+from .base import MODES, HeadedTask, build_part, map_channels
+from .detection import DenseNormalisation
+
+
+class Inference(TypedDict, total=False):
+    """How an image is looked at: whole, or in windows of `crop_size`, `stride` apart, (height, width) in pixels."""
+
+    mode: Literal["whole", "slide"]
+    crop_size: Sequence[int]
+    stride: Sequence[int]
+
+
+@MODELS.register_module()
+class Segmentor(HeadedTask):
+    """A backbone, a neck where there is one, a head, and a second head that helps to train.
+
+    Both heads see the same maps. Where the config has no `in_channels`, a neck's are those of the backbone's maps, and
+    a head's those of the maps that its `in_index` names.
+
+    Args:
+        backbone: a config of MODELS that builds feature maps, such as dict(type="nat_mini", features_only=True,
+            dense="ade20k"), or a module.
+        decode_head: a config of MODELS, such as dict(type="UPerHead", num_classes=150), or a module.
+        neck: a config of MODELS, such as dict(type="FPN", num_outs=4), or a module; None for none.
+        auxiliary_head: a config of MODELS, such as dict(type="FCNHead", in_index=2, num_convs=1, concat_input=False,
+            loss_weight=0.4, num_classes=150), or a module; None for none. It has no part in predictions.
+        data_preprocessor: mean, std and `size_divisor` of `DensePreprocessor`, or a config of another type.
+        inference: dict(mode="whole"), or dict(mode="slide", crop_size=(512, 512), stride=(341, 341)).
+        frozen_stages: see `Task`.
+        norm_eval: see `Task`.
+        init_weights: see `Task`.
+
+    Attributes:
+        num_classes: how many classes there are.
+
+    Raises:
+        ValueError: arguments contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        decode_head: dict | nn.Module,
+        neck: dict | nn.Module | None = None,
+        auxiliary_head: dict | nn.Module | None = None,
+        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
+        inference: Inference | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_weights: str | None = None,
+    ) -> None:
+        super().__init__(backbone, data_preprocessor, "DensePreprocessor", frozen_stages, norm_eval, init_weights)
+        if isinstance(neck, Mapping) and "in_channels" not in neck:
+            neck = {**neck, "in_channels": map_channels(self.backbone)}
+        self.neck: Any = None if neck is None else build_part(neck)
+        self.decode_head: Any = self._build_head(decode_head)
+        self.auxiliary_head: Any = None if auxiliary_head is None else self._build_head(auxiliary_head)
+        self.num_classes: int = self.decode_head.num_classes
+        for key in ("num_classes", "ignore_index"):
+            values = [getattr(head, key) for head in (self.decode_head, self.auxiliary_head) if head is not None]
+            if len(set(values)) > 1:
+                raise ValueError(f"decode_head has {key}={values[0]}, auxiliary_head has {values[1]}: one is wrong.")
+        self.inference = _checked(inference or {"mode": "whole"})
+        # Labels are looked at before they go to a GPU, where a step would wait for the answer.
+        limits = {"num_classes": self.num_classes, "ignore_index": self.decode_head.ignore_index}
+        self.data_preprocessor.register_forward_pre_hook(functools.partial(_check_batch, **limits), with_kwargs=True)
+
+    def _build_head(self, head: dict | nn.Module) -> Any:
+        if isinstance(head, Mapping) and "in_channels" not in head:
+            if self.neck is None:
+                channels = map_channels(self.backbone)
+            else:
+                channels = [self.neck.out_channels] * self.neck.num_outs
+            head = {**head, "in_channels": _used_channels(head, channels)}
+        return build_part(head)
+
+    def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Gives the maps that the heads see.
+
+        Args:
+            image: (B, C, H, W), normalised.
+
+        Returns:
+            One (B, channels, h, w) a level, the finest first.
+        """
+        maps = self.backbone(image)
+        return maps if self.neck is None else self.neck(maps)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (mmengine calls it with the batch's keys)
+        self,
+        image: torch.Tensor | None = None,
+        info: Sequence[ImageInfo] | None = None,
+        label_map: torch.Tensor | Sequence[torch.Tensor] | None = None,
+        views: Sequence[Sequence[dict[str, Any]]] | None = None,
+        index: Sequence[int] | None = None,
+        epoch: Sequence[int] | None = None,
+        repeat: Sequence[int] | None = None,
+        path: Sequence[str] | None = None,
+        broken: Sequence[str] | None = None,
+        mode: str = "tensor",
+    ) -> Any:
+        """Computes losses, label maps or logits of a batch that the data preprocessor has prepared.
+
+        Args:
+            image: (B, C, H, W), normalised and padded.
+            info: of each image; needed for "predict".
+            label_map: for "loss" (B, H, W) int64, as large as `image`; for "predict" the true label map of each
+                original image, handed on.
+            views: instead of `image` and `info`, several views of each image; for "predict".
+            index: of each sample; handed on.
+            epoch: not used.
+            repeat: not used.
+            path: of each image; handed on.
+            broken: not used.
+            mode: "loss", "predict" or "tensor".
+
+        Returns:
+            "loss": a dict with `decode.loss_ce`, `decode.acc_seg` (percent), and the same of `aux.`.
+            "predict": a list with a dict an image: `label_map` (height, width) int64 of the original image on the CPU,
+            `truth`, the true one, `info`, `index` and `path`, None where they are not known.
+            "tensor": logits (B, num_classes, h, w), smaller than the images.
+
+        Raises:
+            ValueError: there is no such mode, or something that it needs is missing.
+        """
+        if mode not in MODES:
+            raise ValueError(unknown_name("mode", mode, MODES))
+        if views is not None:
+            if mode != "predict":
+                raise ValueError(f"Views of an image are for predictions, not for mode {mode!r}.")
+            found = [best_classes([self._look(**_taken(view))[0] for view in sample]) for sample in views]
+            info = [sample[0]["info"] for sample in views]
+        elif image is None:
+            raise ValueError("The batch has no `image`.")
+        elif mode == "tensor":
+            return self.decode_head(self.features(image))
+        elif mode == "loss":
+            if not isinstance(label_map, torch.Tensor):
+                raise ValueError(
+                    "A loss needs label maps: the batch has no `label_map`, or DensePreprocessor is missing."
+                )
+            return self._losses(image, label_map)
+        elif info is None:
+            raise ValueError("The batch has no `info`: it needs dense_collate and DensePreprocessor.")
+        else:
+            found = [best_classes([view]) for view in self._look(image, info)]
+        unknown = [None] * len(found)
+        truths = unknown if label_map is None else label_map
+        columns = zip(found, truths, info, index or unknown, path or unknown, strict=True)
+        return [
+            {"label_map": one.cpu(), "truth": truth, "info": facts, "index": place, "path": name}
+            for one, truth, facts, place, name in columns
+        ]
+
+    def _losses(self, image: torch.Tensor, label_map: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = self.features(image)
+        losses = {}
+        for prefix, head in (("decode", self.decode_head), ("aux", self.auxiliary_head)):
+            if head is not None:
+                losses |= {f"{prefix}.{name}": value for name, value in head.losses(features, label_map).items()}
+        return losses
+
+    @torch.no_grad()
+    def _look(self, image: torch.Tensor, info: Sequence[ImageInfo]) -> list[View]:
+        """Computes the logits of each image (B, C, H, W), whole or by windows."""
+        height, width = image.shape[-2:]
+        boxes = [(0, 0, height, width)]
+        if self.inference["mode"] == "slide":
+            boxes = sliding_windows((height, width), self.inference["crop_size"], self.inference["stride"])
+        logits = [
+            self.decode_head(self.features(image[..., top:bottom, left:right])) for top, left, bottom, right in boxes
+        ]
+        return [
+            View(
+                windows=[(one[number], box) for one, box in zip(logits, boxes, strict=True)],
+                padded_size=(height, width),
+                image_size=facts.image_size,
+                original_size=facts.original_size,
+                flip=facts.flip,
+                align_corners=self.decode_head.align_corners,
+            )
+            for number, facts in enumerate(info)
+        ]
+
+
+def _taken(view: Mapping[str, Any]) -> dict[str, Any]:
+    return {"image": view["image"], "info": [view["info"]]}
+
+
+def _used_channels(head: Mapping[str, Any], channels: Sequence[int]) -> list[int] | int:
+    """Gives the channels of the maps that a head's config chooses, one number where it takes one map."""
+    index = head.get("in_index")
+    if index is None:
+        parameter = inspect.signature(MODELS.get(head["type"])).parameters.get("in_index")
+        index = None if parameter is None else parameter.default
+    if index is None:
+        return list(channels)
+    wanted = [index] if isinstance(index, int) else list(index)
+    if not all(-len(channels) <= one < len(channels) for one in wanted):
+        raise ValueError(f"{head['type']} has in_index={index}, but there are {len(channels)} maps.")
+    return channels[index] if isinstance(index, int) else [channels[one] for one in wanted]
+
+
+def _checked(inference: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the settings of inference, and gives sizes as pairs."""
+    mode = inference.get("mode", "whole")
+    if mode not in ("whole", "slide"):
+        raise ValueError(unknown_name("mode of inference", mode, ("whole", "slide")))
+    allowed = ("mode", "crop_size", "stride") if mode == "slide" else ("mode",)
+    for key in inference:
+        if key not in allowed:
+            raise ValueError(unknown_name(f"key of inference with mode {mode!r}", key, allowed))
+    if mode == "whole":
+        return {"mode": mode}
+    sizes = {key: tuple(inference.get(key, ())) for key in ("crop_size", "stride")}
+    for key, size in sizes.items():
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(f"inference.{key} is (height, width) in pixels with mode 'slide', not {size}.")
+    if any(step > crop for step, crop in zip(sizes["stride"], sizes["crop_size"], strict=True)):
+        raise ValueError(
+            f"inference.stride {sizes['stride']} is more than crop_size {sizes['crop_size']}: pixels between the "
+            "windows would not be seen."
+        )
+    return {"mode": mode, **sizes}
+
+
+def _check_batch(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], num_classes: int, ignore_index: int
+) -> None:
+    """Raises a ValueError where a training batch has a label out of range; a hook before the data preprocessor."""
+    call = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    data = call.get("data")
+    if not call.get("training") or not isinstance(data, Mapping) or data.get("label_map") is None:
+        return
+    for number, label_map in enumerate(data["label_map"]):
+        path = data["path"][number] if data.get("path") else f"number {number} of the batch"
+        check_labels(label_map, num_classes, ignore_index, f"The label map of {path}")
