@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from .kernels import use_backend
     from .zoo.factory import create_model
+    from .zoo.inference import Predictor
     from .zoo.interop import register_in_timm
     from .zoo.weights import LoadReport, load_weights
 
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "LoadReport": ".zoo.weights",
+    "Predictor": ".zoo.inference",
     "PretrainedCfg": ".backbones.registry",
     "create_model": ".zoo.factory",
     "get_pretrained_cfg": ".backbones.registry",
@@ -50,6 +52,7 @@ _PACKAGES = ("backbones", "kernels", "zoo")
 
 __all__ = [
     "LoadReport",
+    "Predictor",
     "PretrainedCfg",
     "__version__",
     "backbones",

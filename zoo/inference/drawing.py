@@ -23,6 +23,8 @@ _SMALLEST_LETTERS = 12  # pixels
 _GROUND: Colour = (250, 250, 250)
 _INK: Colour = (30, 30, 30)
 _IGNORED: Colour = (128, 128, 128)
+# Degrees of the colour circle that look equally far apart: the eye tells fewer greens than oranges from each other.
+_HUES = (0, 25, 48, 75, 130, 180, 205, 230, 265, 295, 325, 360)
 # Hues far apart come first; the later rounds differ in brightness and saturation.
 _ROUNDS = ((0.85, 0.95), (0.60, 1.00), (0.95, 0.68), (0.45, 0.85))
 
@@ -37,7 +39,9 @@ def class_colour(label: int) -> Colour:
     Returns:
         Red, green and blue, 0 to 255.
     """
-    hue = (0.005 + label * (math.sqrt(5) - 1) / 2) % 1
+    place = (label * (math.sqrt(5) - 1) / 2) % 1 * (len(_HUES) - 1)
+    below = _HUES[int(place)]
+    hue = (below + (place - int(place)) * (_HUES[int(place) + 1] - below)) / 360
     saturation, value = _ROUNDS[(label // 8) % len(_ROUNDS)]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -125,7 +129,7 @@ class Canvas:
         rows, columns = np.indices(counted.shape, sparse=True)
         period = max(4, self.em)
         striped = ~counted & ((rows + columns) % period < period // 2)
-        weight = np.where(counted | striped, strength, 0.0)[..., None].astype(np.float32)
+        weight = np.where(counted, strength, np.where(striped, 0.35, 0.0))[..., None].astype(np.float32)
         if self.factor == 1:  # enlarged, an edge would be as thick as a pixel
             weight[edges & counted] = min(1.0, strength + 0.25)
         width, height = self._area
