@@ -263,6 +263,14 @@ def check(actual: torch.Tensor, case: Case, tensors: Tensors, name: str, toleran
     assert error <= tolerance, f"{case['name']}/{name}: relative error {error:.2e}"
 
 
+def check_equal(actual: torch.Tensor, case: Case, tensors: Tensors, name: str) -> None:
+    """Asserts that a tensor is a case's output to the last bit, in the stored values."""
+    assert list(actual.shape) == case["outputs"][name], (name, tuple(actual.shape), case["outputs"][name])
+    golden = tensors[f"{case['name']}/{name}"].reshape(-1)
+    step = max(1, -(-actual.numel() // max(1, len(golden))))
+    assert torch.equal(actual.detach().float().reshape(-1)[::step], golden), f"{case['name']}/{name}"
+
+
 def check_losses(losses: Mapping[str, torch.Tensor], case: Case, tolerance: float = TOLERANCE) -> None:
     """Asserts that losses are a case's, each term by itself; terms of several levels are summed."""
     assert set(losses) == set(case["losses"])
