@@ -11,6 +11,7 @@ from .detection_views import DetectionViews
 from .panoptic import CocoPanopticSemantic
 from .samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
 from .segmentation import SegmentationDataset
+from .segmentation_albumentations import SegmentationAlbumentations
 from .segmentation_sets import ADE20K, PascalVOC, SegmentationFolders
 from .segmentation_transforms import SegmentationTest, SegmentationTrain, SegmentationViews
 from .sources import load_class_map
@@ -34,6 +35,7 @@ __all__ = [
     "InfiniteSampler",
     "PascalVOC",
     "SampleKey",
+    "SegmentationAlbumentations",
     "SegmentationDataset",
     "SegmentationFolders",
     "SegmentationTest",
