@@ -14,6 +14,8 @@ Importing this module imports none of the modules that register something; the f
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -159,6 +161,40 @@ class ModelRegistry(Registry):
         return is_model(split_model_name_tag(key.removeprefix(f"{self.scope}."))[0])
 
 
+class AlbumentationsRegistry(Registry):
+    """`ALBUMENTATIONS`: albumentations' own transforms by their class names ("HueSaturationValue", "OneOf").
+
+    Albumentations takes seconds to import; so it is, when a transform is first looked up.
+    """
+
+    def names(self) -> list[str]:
+        """All transforms' names."""
+        return sorted(self._classes())
+
+    def get(self, key: str) -> Any:
+        """Finds a transform's class.
+
+        Args:
+            key: its name.
+
+        Raises:
+            ValueError: there is no such transform; the message names the nearest.
+        """
+        found = self._classes().get(key)
+        if found is None:
+            raise ValueError(unknown_name(self.name, key, self.names()))
+        return found
+
+    @functools.cache  # noqa: B019 (there is one registry)
+    def _classes(self) -> dict[str, type]:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
+        import albumentations
+
+        kinds = (albumentations.BasicTransform, albumentations.BaseCompose)
+        every = {name: getattr(albumentations, name) for name in dir(albumentations)}
+        return {name: value for name, value in every.items() if inspect.isclass(value) and issubclass(value, kinds)}
+
+
 MODELS = ModelRegistry("model", roots.MODELS, ["tasks"])
 DATASETS = Registry("dataset", roots.DATASETS, ["data"])
 DATA_SAMPLERS = Registry("sampler", roots.DATA_SAMPLERS, ["data"])
@@ -177,3 +213,4 @@ LOG_PROCESSORS = Registry("log processor", roots.LOG_PROCESSORS, ["training"])
 VISUALIZERS = Registry("visualizer", roots.VISUALIZERS, [])
 VISUALIZER_BACKENDS = Registry("visualizer backend", roots.VISBACKENDS, [])
 RUNNERS = Registry("runner", roots.RUNNERS, ["training"], in_own_scope=False)
+ALBUMENTATIONS = AlbumentationsRegistry("albumentations transform", roots.Registry("albumentations transform"), [])

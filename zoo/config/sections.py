@@ -178,7 +178,8 @@ NESTED: dict[str, Typed | Keys] = {
     "head": Typed("MODELS"),
     "dataset": Typed("DATASETS"),
     "transform": Typed("TRANSFORMS"),
-    "transforms": Typed("TRANSFORMS"),
+    "transforms": Typed("ALBUMENTATIONS"),
+    "steps": Typed("TRANSFORMS"),
     "pipeline": Typed("TRANSFORMS"),
     "optimizer": Typed("OPTIMIZERS", supplied=("params",)),
     "clip_grad": Keys(

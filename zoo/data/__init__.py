@@ -6,7 +6,14 @@ from .classification import ImageClassificationDataset, check_num_classes, check
 from .coco import CocoDetection
 from .collate import classification_collate, dense_collate
 from .decoding import BrokenImageError
-from .detection_transforms import DetectionTest, DetectionTrain
+from .detection_albumentations import AlbumentationsDetection
+from .detection_transforms import (
+    DetectionSteps,
+    DetectionTest,
+    DetectionTrain,
+    LargeScaleJitter,
+    PhotometricDistortion,
+)
 from .detection_views import DetectionViews
 from .panoptic import CocoPanopticSemantic
 from .samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
@@ -19,11 +26,13 @@ from .transforms import Evaluation, ImageNetTrain, SmallImageTrain
 
 __all__ = [
     "ADE20K",
+    "AlbumentationsDetection",
     "AspectRatioBatchSampler",
     "BrokenImageError",
     "BrokenImagesHook",
     "CocoDetection",
     "CocoPanopticSemantic",
+    "DetectionSteps",
     "DetectionTest",
     "DetectionTrain",
     "DetectionViews",
@@ -33,7 +42,9 @@ __all__ = [
     "ImageClassificationDataset",
     "ImageNetTrain",
     "InfiniteSampler",
+    "LargeScaleJitter",
     "PascalVOC",
+    "PhotometricDistortion",
     "SampleKey",
     "SegmentationAlbumentations",
     "SegmentationDataset",

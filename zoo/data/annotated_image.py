@@ -19,6 +19,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from ...heads.structures import ImageInfo, Instances
 from .coco_annotations import Shape
+from .resizing import resize_image
 
 MIN_BOX_SIDE = 1.0
 """Boxes that transforms have left thinner than this, in pixels, are dropped."""
@@ -59,6 +60,8 @@ class AnnotatedImage:
         ignored_boxes: (m, 4) float64.
         placement: from the shapes' coordinates to those of `image`.
         flip: whether it was mirrored left and right.
+        scale: (x, y): factors of the size from before `placement` began anew.
+        boxes_from_masks: at the end boxes become those of the masks.
     """
 
     image: np.ndarray
@@ -69,6 +72,8 @@ class AnnotatedImage:
     ignored_boxes: np.ndarray | None = None
     placement: Placement = Placement()
     flip: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)
+    boxes_from_masks: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,8 +83,7 @@ class AnnotatedImage:
     def resize(self, height: int, width: int) -> None:
         """Resizes by OpenCV's bilinear interpolation, without antialiasing, as OpenMMLab does."""
         old_height, old_width = self.size
-        if (height, width) != (old_height, old_width):
-            self.image = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_LINEAR)
+        self.image = resize_image(self.image, (height, width))
         self._move(width / old_width, height / old_height, 0.0, 0.0)
 
     def mirror(self) -> None:
@@ -122,11 +126,11 @@ class AnnotatedImage:
 
     def info(self) -> ImageInfo:
         """The facts that a head needs to know."""
-        scale = self.placement
+        scale_x, scale_y = self.placement.scale_x * self.scale[0], self.placement.scale_y * self.scale[1]
         return ImageInfo(
             image_size=self.size,
             original_size=self.original_size,
-            scale_factor=(abs(scale.scale_x), abs(scale.scale_y)),
+            scale_factor=(abs(scale_x), abs(scale_y)),
             flip=self.flip,
         )
 
@@ -149,6 +153,8 @@ class AnnotatedImage:
                 if not visible.all():
                     self.keep(visible)
                     masks = masks[visible]
+                if self.boxes_from_masks:
+                    self.boxes = boxes_of(masks)
             ignored = self.ignored_boxes
             target = Instances(
                 boxes=torch.from_numpy(self.boxes.astype(np.float32)),
@@ -183,6 +189,12 @@ def decode(shape: tuple[bytes, tuple[int, int]]) -> np.ndarray:
     """Decodes COCO's run lengths to (height, width) uint8 of 0 and 1."""
     counts, (height, width) = shape
     return np.asarray(coco_mask.decode({"size": [height, width], "counts": counts}))
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """Finds the boxes (n, 4), float64, of masks (n, height, width) of 0 and 1, each with a pixel at least."""
+    corners = np.array([cv2.boundingRect(mask) for mask in masks], dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
 
 
 def _sides(boxes: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From an image with its instances to a detector's sample: resizing, mirroring and cropping.
+"""From an image with its instances to a detector's sample: resizing, mirroring, cropping, colours.
 
 Every transform takes an `AnnotatedImage` and gives a dict: `image` (3, height, width) uint8, `info`, and `target`
 (None without annotations). Padding and normalising are the task's preprocessor's. What is random draws from Python's
@@ -6,7 +6,7 @@ and NumPy's global generators, which the data set seeds anew for every sample. `
 tensors are made, for `DetectionSteps`, which joins several.
 
 Boxes, masks and images together are moved by OpenCV and NumPy: albumentations carries the bitmaps of all instances
-through every step. `AlbumentationsDetection` runs its transforms for what is not here.
+through every step. `AlbumentationsDetection`, in a file of its own, runs its transforms for what is not here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from ...names import unknown_name
 from ..registry import TRANSFORMS
 from .annotated_image import AnnotatedImage
+from .photometric import distort
+from .resizing import check_scale, fitted_size
 from .transforms import _check_probability
 
 MULTI_SCALE = tuple((1333, short) for short in range(480, 801, 32))
@@ -26,21 +30,6 @@ BEFORE_CROP = ((4200, 400), (4200, 500), (4200, 600))
 """(long, short) of DETR's resizing before a crop, in pixels."""
 CROP_SIDES = (384, 600)
 """Least and most sides of DETR's crop, in pixels."""
-
-
-def fitted_size(height: int, width: int, scale: Sequence[int]) -> tuple[int, int]:
-    """Finds the largest size of an image's proportions within (long, short), rounded as OpenMMLab does.
-
-    Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
-        scale: the most that the longer and the shorter side may be, in any order, in pixels.
-
-    Returns:
-        (height, width).
-    """
-    factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
-    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
 
 class DetectionTransform:
@@ -150,6 +139,100 @@ class DetectionTrain(DetectionTransform):
         sample.crop(top, left, crop_height, crop_width)
 
 
+@TRANSFORMS.register_module()
+class LargeScaleJitter(DetectionTransform):
+    """Resizes by a random factor and crops what is too large (Ghiasi et al., Simple Copy-Paste, CVPR 2021).
+
+    An image becomes, in its own proportions, `scale` times as large as the square of `size`; of that, a part of at most
+    `size` by `size` is taken at random. The part is cut out first and only then resized: its sides are whole pixels of
+    the original, so that proportions differ by at most half such a pixel. Smaller images stay smaller: padding comes
+    after normalising, in `DensePreprocessor`, whose `size_divisor=1024` pads to 1024.
+
+    Args:
+        size: side of the square in pixels.
+        scale: least and most factor.
+        flip: probability of mirroring left and right.
+        boxes_from_masks: where there are masks, boxes become those of what is left of the mask; else they are only cut
+            at the crop's border.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        size: int = 1024,
+        scale: Sequence[float] = (0.1, 2.0),
+        flip: float = 0.5,
+        boxes_from_masks: bool = True,
+    ) -> None:
+        if size < 1 or int(size) != size:
+            raise ValueError(f"size is a whole number of pixels, not {size!r}.")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale is the least and most factor, over 0, such as (0.1, 2.0), not {scale!r}.")
+        _check_probability("flip", flip)
+        self.size = int(size)
+        self.scale = (float(scale[0]), float(scale[1]))
+        self.flip = flip
+        self.boxes_from_masks = boxes_from_masks
+
+    def apply(self, sample: AnnotatedImage) -> None:
+        """Crops, resizes and mirrors in place."""
+        height, width = sample.size
+        side = max(1, round(self.size * random.uniform(*self.scale)))
+        new_height, new_width = fitted_size(height, width, (side, side))
+        parts = []
+        for length, new in ((height, new_height), (width, new_width)):
+            taken = length if new <= self.size else max(1, round(length * self.size / new))
+            parts.append((random.randint(0, length - taken), taken))
+        (top, crop_height), (left, crop_width) = parts
+        sample.crop(top, left, crop_height, crop_width)
+        sample.resize(min(new_height, self.size), min(new_width, self.size))
+        sample.boxes_from_masks = self.boxes_from_masks
+        if random.random() < self.flip:
+            sample.mirror()
+
+
+@TRANSFORMS.register_module()
+class PhotometricDistortion(DetectionTransform):
+    """Changes brightness, contrast, saturation and hue at random (Liu et al., SSD, ECCV 2016); see `photometric`.
+
+    It is the one of semantic segmentation; mmdet's for detection also exchanges the channels in half of the images.
+    """
+
+    def apply(self, sample: AnnotatedImage) -> None:
+        """Changes the colours."""
+        sample.image = distort(np.ascontiguousarray(sample.image))
+
+
+@TRANSFORMS.register_module()
+class DetectionSteps(DetectionTransform):
+    """Several transforms after each other, such as large-scale jitter and albumentations.
+
+    Args:
+        steps: configs of detection's transforms that have `apply`, or such objects.
+
+    Raises:
+        ValueError: there is none, or one is of another kind.
+    """
+
+    def __init__(self, steps: Sequence[dict[str, Any] | DetectionTransform]) -> None:
+        self.steps: list[DetectionTransform] = [
+            TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps
+        ]
+        if not self.steps:
+            raise ValueError("DetectionSteps needs steps, such as [dict(type='DetectionTrain')].")
+        for step in self.steps:
+            if not isinstance(step, DetectionTransform):
+                raise ValueError(f"A step of DetectionSteps is a transform of detection, not {type(step).__name__}.")
+        self.training = any(step.training for step in self.steps)
+
+    def apply(self, sample: AnnotatedImage) -> None:
+        """Runs the steps in place."""
+        for step in self.steps:
+            step.apply(sample)
+
+
 def check_scales(name: str, scales: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """Checks pairs of sides and puts the longer first.
 
@@ -158,10 +241,11 @@ def check_scales(name: str, scales: Sequence[Sequence[int]]) -> list[tuple[int, 
     """
     checked = []
     for scale in scales:
-        sides = list(scale) if isinstance(scale, Sequence) else []
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ValueError(f"{name} holds a pair (long, short) of whole numbers of pixels, not {scale!r}.")
-        checked.append((max(sides), min(sides)))
+        try:
+            first, second = check_scale(scale)
+        except (ValueError, TypeError):
+            raise ValueError(f"{name} holds a pair (long, short) of whole numbers of pixels, not {scale!r}.") from None
+        checked.append((max(first, second), min(first, second)))
     if not checked:
         raise ValueError(f"{name} must not be empty.")
     return checked
