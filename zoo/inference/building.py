@@ -15,8 +15,8 @@ from torch import nn
 from ...backbones.registry import get_pretrained_cfg, list_models
 from ...names import nearest_names, unknown_name
 from ..config.checking import check_config
-from ..config.consistency import backbone_of
 from ..config.loading import SUFFIXES, list_configs, load_config
+from ..config.parts import backbone_of
 from ..factory import create_model
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.classification import Classifier

@@ -13,10 +13,8 @@ from typing import Any
 from timm.data.imagenet_info import ImageNetInfo
 
 from ..data.sources import class_names, load_class_map
+from ..training.runner import CLASSES
 from .drawing import Colour
-
-CLASSES_FILE = "classes.json"
-"""File in a work dir: a list of the classes' names by label, as its training had them."""
 
 COCO_CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -59,7 +57,7 @@ def work_dir_classes(folder: Path) -> tuple[str, ...]:
     Raises:
         ValueError: the file holds something else.
     """
-    path = folder / CLASSES_FILE
+    path = folder / CLASSES
     if not path.is_file():
         return ()
     try:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from ...names import unknown_name
 from ..data.broken_images import BrokenImagesHook
-from ..files import remove_leftovers, write_text
+from ..files import remove_leftovers, write_json, write_text
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
 from .auto_scale import lr_factor, scale_schedule
 from .checkpoint import read_checkpoint
@@ -38,6 +38,9 @@ from .state import collect_state, restore_state
 
 CONFIG = "config.py"
 """File in a work dir: the config of its training, as text."""
+
+CLASSES = "classes.json"
+"""File in a work dir: a list of the classes' names, by label, that its training data have."""
 
 _run_numbers = itertools.count()
 
@@ -295,6 +298,7 @@ class Runner(_Runner):
             write_text(Path(self.work_dir) / CONFIG, self.cfg.pretty_text)
         barrier()
         self._train_loop = self.build_train_loop(self._train_loop)  # pyright: ignore[reportArgumentType]  # train() checked it
+        self._write_classes()
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
         if self.param_schedulers is not None:
@@ -309,6 +313,17 @@ class Runner(_Runner):
             self._init_model_weights()
             self.load_or_resume()
         self._has_loaded = True
+
+    def _write_classes(self) -> None:
+        """Leaves the classes' names for those who predict without the data."""
+        path = Path(self.work_dir) / CLASSES
+        classes = getattr(self.train_loop.dataloader.dataset, "classes", None)
+        if self.rank != 0:
+            return
+        if classes:
+            write_json(path, list(classes))
+        else:
+            path.unlink(missing_ok=True)  # of an earlier training
 
     def _adopt_seed(self, seed: int) -> None:
         if seed == self.seed:
