@@ -146,11 +146,12 @@ def check_num_classes(num_classes: int, dataset: Any, key: str = "model.backbone
         ValueError: they differ; the message names both and the remedy.
     """
     given = len(dataset.classes)
-    if given != num_classes:
-        raise ValueError(
-            f"{key} is {num_classes}, but {dataset} has {given} classes: set {key}={given}, or give the data set a "
-            f"class_map of {num_classes} classes (for ImageNet, class_map='imagenet-1k')."
-        )
+    if given == num_classes:
+        return
+    remedy = f"set {key}={given}"
+    if hasattr(dataset, "class_to_idx"):
+        remedy += f", or give the data set a class_map of {num_classes} classes (for ImageNet, class_map='imagenet-1k')"
+    raise ValueError(f"{key} is {num_classes}, but {dataset} has {given} classes: {remedy}.")
 
 
 def check_same_classes(train: Any, evaluation: Any) -> None:
@@ -170,7 +171,8 @@ def check_same_classes(train: Any, evaluation: Any) -> None:
     extra = [name for name in second if name not in set(first)]
     difference = [f"lacks {', '.join(missing[:5])}"] if missing else []
     difference += [f"has {', '.join(extra[:5])} besides"] if extra else []
+    remedy = "class_map" if hasattr(train, "class_to_idx") else "classes"
     raise ValueError(
         f"{evaluation} has {len(second)} classes, {train} has {len(first)}: the former "
-        f"{' and '.join(difference) or 'numbers them in another order'}. Give both the same class_map."
+        f"{' and '.join(difference) or 'numbers them in another order'}. Give both the same {remedy}."
     )

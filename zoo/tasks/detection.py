@@ -47,9 +47,11 @@ class DetectionTask(HeadedTask):
 
     Attributes:
         num_classes: how many classes there are, without background.
+        classes_key: of that number in a config.
     """
 
     num_classes: int
+    classes_key: str
 
     def __init__(
         self,
@@ -186,6 +188,8 @@ class TwoStageDetector(DetectionTask):
         ValueError: arguments contradict each other or are out of range.
     """
 
+    classes_key = "model.roi_head.num_classes"
+
     def __init__(
         self,
         backbone: dict | nn.Module,
@@ -238,6 +242,8 @@ class SingleStageDetector(DetectionTask):
     Raises:
         ValueError: arguments contradict each other or are out of range.
     """
+
+    classes_key = "model.bbox_head.num_classes"
 
     def __init__(
         self,
