@@ -14,8 +14,6 @@ Importing this module imports none of the modules that register something; the f
 from __future__ import annotations
 
 import functools
-import inspect
-import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -185,14 +183,10 @@ class AlbumentationsRegistry(Registry):
             raise ValueError(unknown_name(self.name, key, self.names()))
         return found
 
-    @functools.cache  # noqa: B019 (there is one registry)
     def _classes(self) -> dict[str, type]:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
-        import albumentations
+        from .data.albumentations_pipeline import transform_types
 
-        kinds = (albumentations.BasicTransform, albumentations.BaseCompose)
-        every = {name: getattr(albumentations, name) for name in dir(albumentations)}
-        return {name: value for name, value in every.items() if inspect.isclass(value) and issubclass(value, kinds)}
+        return transform_types()
 
 
 MODELS = ModelRegistry("model", roots.MODELS, ["tasks"])

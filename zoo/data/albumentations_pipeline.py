@@ -39,7 +39,8 @@ def library() -> ModuleType:
 
 
 @functools.cache
-def _types() -> dict[str, type]:
+def transform_types() -> dict[str, type]:
+    """Finds the library's transforms and compositions of them, by name."""
     module = library()
     bases = (module.BasicTransform, module.BaseCompose)
     found = {name: getattr(module, name) for name in dir(module)}
@@ -75,9 +76,9 @@ def _build(config: Mapping[str, Any], fill_mask: int | None) -> Any:
         )
     arguments = dict(config)
     name = arguments.pop("type")
-    if name not in _types():
-        raise ValueError(unknown_name("transform of albumentations", name, _types()))
-    parameters = inspect.signature(_types()[name]).parameters
+    if name not in transform_types():
+        raise ValueError(unknown_name("transform of albumentations", name, transform_types()))
+    parameters = inspect.signature(transform_types()[name]).parameters
     for argument in arguments:
         if argument not in parameters:
             raise ValueError(unknown_name(f"argument of albumentations' {name}", argument, parameters))
@@ -88,7 +89,7 @@ def _build(config: Mapping[str, Any], fill_mask: int | None) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return _types()[name](**arguments)
+            return transform_types()[name](**arguments)
     except (ValueError, TypeError, Warning) as error:
         raise ValueError(f"albumentations' {name} cannot be built from {dict(config)}: {error}") from error
 

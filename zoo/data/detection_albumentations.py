@@ -1,22 +1,19 @@
 """Any of albumentations' transforms for detection, guarded against what it does wrong or in silence.
 
-- Its random stream is seeded anew for every sample: unseeded, all workers draw the same, epoch after epoch.
-- It drops boxes and keeps their masks: the instances' numbers go along as a label, and say whose mask it is.
-- It fails without masks, and on boxes outside the image: those are clipped, and without masks none are given.
-- It only warns of arguments that it does not know: here they are errors.
+Beyond what `albumentations_pipeline` guards against: it drops boxes and keeps their masks (so the instances' numbers go
+along as a label, and say whose mask it is), fails where there are boxes outside the image (they are clipped) and where
+there are no masks (then it is given none).
 """
 
 from __future__ import annotations
 
-import inspect
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...names import unknown_name
-from ..registry import ALBUMENTATIONS, TRANSFORMS
+from ..registry import TRANSFORMS
+from .albumentations_pipeline import build_transforms, library, reseed
 from .annotated_image import AnnotatedImage, Placement, boxes_of
 from .detection_transforms import DetectionTransform
 
@@ -40,18 +37,16 @@ class AlbumentationsDetection(DetectionTransform):
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], boxes_from_masks: bool = False) -> None:
-        built = [_build(transform) for transform in transforms]
+        built = build_transforms(transforms)
         if not built:
             raise ValueError(
                 "AlbumentationsDetection needs transforms, such as [dict(type='HueSaturationValue', p=0.5)]."
             )
-        import albumentations
-
-        boxes = albumentations.BboxParams(
+        boxes = library().BboxParams(
             format="pascal_voc", label_fields=["numbers"], clip=True, filter_invalid_bboxes=True
         )
         self._moves = not all(_only_pixels(transform) for transform in built)
-        self._compose = albumentations.Compose(built, bbox_params=boxes if self._moves else None)
+        self._compose: Any = library().Compose(built, bbox_params=boxes if self._moves else None)
         self.boxes_from_masks = boxes_from_masks
 
     def apply(self, sample: AnnotatedImage) -> None:
@@ -60,7 +55,7 @@ class AlbumentationsDetection(DetectionTransform):
         Raises:
             ValueError: what comes out is no uint8 RGB image.
         """
-        self._compose.set_random_seed(random.getrandbits(32))
+        reseed(self._compose)
         image = np.ascontiguousarray(sample.image)
         if not self._moves:
             sample.image = _checked(self._compose(image=image)["image"])
@@ -103,31 +98,11 @@ class AlbumentationsDetection(DetectionTransform):
             sample.boxes = boxes_of(masks[visible])
 
 
-def _build(config: Mapping[str, Any]) -> Any:
-    """Builds a transform of albumentations, and those inside of it."""
-    if not isinstance(config, Mapping) or "type" not in config:
-        raise ValueError(f"A transform of albumentations is dict(type='HueSaturationValue', ...), not {config!r}.")
-    arguments = {key: value for key, value in config.items() if key != "type"}
-    kind: Any = ALBUMENTATIONS.get(config["type"])
-    allowed = inspect.signature(kind).parameters
-    for name in arguments:
-        if name not in allowed:
-            raise ValueError(unknown_name(f"argument of {config['type']}", name, allowed))
-    if "transforms" in arguments:
-        arguments["transforms"] = [_build(inner) for inner in arguments["transforms"]]
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"albumentations' {config['type']} does not take {arguments}: {error}") from error
-
-
 def _only_pixels(transform: Any) -> bool:
     """Whether a transform, or all of a composition's, leave every pixel at its place."""
-    import albumentations
-
-    if isinstance(transform, albumentations.BaseCompose):
+    if isinstance(transform, library().BaseCompose):
         return all(_only_pixels(inner) for inner in transform.transforms)
-    return isinstance(transform, albumentations.ImageOnlyTransform)
+    return isinstance(transform, library().ImageOnlyTransform)
 
 
 def _checked(image: Any) -> np.ndarray:
