@@ -15,14 +15,16 @@ from attnzoo.tools.arguments import UserError, add_config_arguments, is_first_pr
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.consistency import backbone_of
 from attnzoo.zoo.config.loading import config_name
+from attnzoo.zoo.config.parts import is_headed
 from attnzoo.zoo.data.classification import check_num_classes
 from attnzoo.zoo.data.decoding import BrokenImageError
 from attnzoo.zoo.files import write_json
 from attnzoo.zoo.reports.summary import count_parameters, describe_device, library_versions
 from attnzoo.zoo.training import build_runner, find_latest, list_checkpoints
 from attnzoo.zoo.training.placement import bare
-from attnzoo.zoo.weights import LoadReport, load_weights
+from attnzoo.zoo.weights import LoadReport, load_weights, weights_target
 
+WRITERS = ("PredictionWriter", "DetectionWriter", "SegmentationWriter")
 TRAINING_ONLY = (
     "train_dataloader",
     "train_cfg",
@@ -42,8 +44,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="test",
         description="Evaluate a checkpoint, or the published weights, on a config's test data.",
-        epilog="Written into the work dir: results.json (top1 and top5 in percent, images, checkpoint, model, config, "
-        "seconds, library versions) and predictions.json (the best classes of every image).",
+        epilog="Written into the work dir: results.json (the figures in percent, images, checkpoint, model, config, "
+        "seconds, library versions); of classifiers predictions.json (the best classes of every image); of detectors "
+        "predictions.json (the best objects of every image) and coco.bbox.json and coco.segm.json, ready for COCO's "
+        "server; of segmentors classes.json (each class, and their confusion) and with --save-labels the label maps.",
     )
     add_config_arguments(parser)
     parser.add_argument(
@@ -60,7 +64,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", help="file for the results (default: results.json in the work dir)")
     parser.add_argument(
-        "--confusion", action="store_true", help="also write confusion.json: each class, and their confusion"
+        "--confusion",
+        action="store_true",
+        help="also write confusion.json of a classifier: each class, their confusion",
+    )
+    parser.add_argument(
+        "--save-labels",
+        action="store_true",
+        help="also write a segmentor's label maps into label_maps, one PNG an image",
     )
     args = parser.parse_intermixed_args(argv)
     if bool(args.checkpoint) == args.pretrained:
@@ -103,21 +114,42 @@ def config_from(args: argparse.Namespace) -> Config:
     backbone = backbone_of(cfg.to_dict())
     if backbone is None:
         raise UserError("model.backbone: must be one of the zoo's backbones to be evaluated.")
+    if args.pretrained and is_headed(cfg.to_dict()):
+        raise UserError(
+            f"--pretrained means the published weights of a classifier; {args.config} has heads beside its backbone: "
+            "give a CHECKPOINT that holds both."
+        )
     model = cfg.model if backbone[0] == "model" else cfg.model.backbone
     model.update(pretrained=args.pretrained, checkpoint_path=None)
     cfg.model.pop("init_weights", None)  # is replaced by what is evaluated
     return cfg
 
 
-def add_writers(cfg: Config, confusion: bool) -> None:
-    """Makes the evaluation write its files into the work dir."""
+def add_writers(cfg: Config, confusion: bool, save_labels: bool) -> None:
+    """Makes the evaluation write its files into the work dir.
+
+    Args:
+        cfg: its test_evaluator is changed.
+        confusion: also the confusion of a classifier's classes.
+        save_labels: also a segmentor's label maps.
+    """
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    metrics = [dict(metric) for metric in metrics if metric["type"] != "PredictionWriter"]
-    if confusion:
-        for metric in metrics:
-            if metric["type"] == "Accuracy":
-                metric["out_file"] = str(Path(cfg.work_dir) / "confusion.json")
-    metrics.append({"type": "PredictionWriter", "out_file": str(Path(cfg.work_dir) / "predictions.json")})
+    metrics = [dict(metric) for metric in metrics if metric["type"] not in WRITERS]
+    folder = Path(cfg.work_dir)
+    kinds = {metric["type"] for metric in metrics}
+    for metric in metrics:
+        if metric["type"] == "Accuracy" and confusion:
+            metric["out_file"] = str(folder / "confusion.json")
+        elif metric["type"] == "CocoMetric":
+            metric["out_file"] = metric.get("out_file") or str(folder / "coco")
+        elif metric["type"] == "MeanIoU":
+            metric["out_file"] = metric.get("out_file") or str(folder / "classes.json")
+    if "Accuracy" in kinds:
+        metrics.append({"type": "PredictionWriter", "out_file": str(folder / "predictions.json")})
+    if "CocoMetric" in kinds:
+        metrics.append({"type": "DetectionWriter", "out_file": str(folder / "predictions.json")})
+    if "MeanIoU" in kinds and save_labels:
+        metrics.append({"type": "SegmentationWriter", "out_dir": str(folder / "label_maps")})
     cfg.test_evaluator = metrics
 
 
@@ -136,14 +168,15 @@ def load(model: Any, checkpoint: str | None, raw: bool) -> LoadReport:
         ValueError: the weights do not fit, or have a head for other classes.
     """
     if checkpoint is not None:
-        report = load_weights(model.backbone, checkpoint, use_ema=False if raw else None)
+        report = load_weights(weights_target(model), checkpoint, use_ema=False if raw else None)
     else:
         report = model.backbone.load_report
     if report.head_classes is not None:
         theirs, ours = report.head_classes
+        key = getattr(model, "classes_key", "model.backbone.num_classes")
         raise UserError(
-            f"The weights tell {theirs} classes apart, the config's model {ours} (model.backbone.num_classes): with an "
-            "untrained head there is nothing to evaluate."
+            f"The weights' head has {theirs} outputs, that of the config's model {ours}, so they tell other classes "
+            f"apart ({key}): with an untrained head there is nothing to evaluate."
         )
     return report
 
@@ -176,6 +209,12 @@ def results_of(
     }
 
 
+def headline(figures: Mapping[str, float]) -> dict[str, float]:
+    """Chooses the figures to print: of COCO's twelve those that everybody quotes, otherwise all."""
+    quoted = {key: value for key, value in figures.items() if key.endswith(("mAP", "mAP_50", "mAP_75"))}
+    return quoted or {key: value for key, value in figures.items() if isinstance(value, int | float)}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns its exit code."""
     args = parse_args(argv)
@@ -183,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors(over=lambda: running) as outcome:
         cfg = config_from(args)
         checkpoint = None if args.pretrained else find_checkpoint(args.checkpoint)
-        add_writers(cfg, args.confusion)
+        add_writers(cfg, args.confusion, args.save_labels)
         check_config(cfg)
         runner = build_runner(cfg)
         model: Any = bare(runner.model)
@@ -191,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
         runner.logger.info(str(report))
         loop: Any = runner.test_loop
         dataset = loop.dataloader.dataset
-        check_num_classes(model.num_classes, dataset)
+        check_num_classes(model.num_classes, dataset, getattr(model, "classes_key", "model.backbone.num_classes"))
         running, begin = True, time.perf_counter()
         try:
             figures = runner.test()
@@ -202,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
         if is_first_process():
             results = results_of(figures, len(dataset), seconds, model, report, args)
             path = write_json(args.out or Path(cfg.work_dir) / "results.json", results)
-            told = ", ".join(f"{key} {value:.2f}" for key, value in figures.items())
+            told = ", ".join(f"{key} {value:.2f}" for key, value in headline(figures).items())
             print(f"{told} ({len(dataset)} images): {path}")
     return outcome.code
 

@@ -125,10 +125,10 @@ def summary(runner: Any, batch: dict[str, Any], losses: dict[str, Any]) -> str:
     rows = [("device", describe_device())]
     backbone = backbone_of(runner.cfg.to_dict())
     if backbone is not None:
-        size = tuple(batch["image"].shape[-2:])
+        channels, *size = max((tuple(image.shape) for image in batch["image"]), key=lambda shape: shape[1] * shape[2])
         with torch.device("meta"):
             model = MODELS.build({**backbone[1], "pretrained": False, "checkpoint_path": None})
-        macs = count_macs(model, size, batch["image"].shape[1])
+        macs = count_macs(model, (size[0], size[1]), channels)
         rows.append(("model", f"{backbone[1]['type']}, {macs / 1e9:.3g} G multiply-accumulates at {size[0]}x{size[1]}"))
     rows.append(("parameters", f"{total:,}, of which {trained:,} are trained"))
     rows.append(("training", f"{len(data.dataset):,} images, {loop.epoch_length:,} iterations an epoch"))

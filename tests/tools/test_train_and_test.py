@@ -274,7 +274,7 @@ def test_either_a_checkpoint_or_the_published_weights(config: Path, capsys: pyte
 def test_a_head_for_other_classes_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     torch.save(create_model("nat_mini", num_classes=5, **BACKBONE).state_dict(), tmp_path / "five.pth")
     assert test_tool.main([str(config), str(tmp_path / "five.pth"), "--work-dir", str(tmp_path)]) == 2
-    assert "tell 5 classes apart, the config's model 3" in capsys.readouterr().err
+    assert "head has 5 outputs, that of the config's model 3" in capsys.readouterr().err
 
 
 def test_a_broken_image_fails_an_evaluation_by_name(
