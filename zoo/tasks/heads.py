@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ...heads.fpn import FPN
 from ...heads.probing import EfficientProbe, LinearProbe
+from ...heads.roi import CascadeRoIHead, StandardRoIHead
 from ...heads.segmentation import FCNHead, FPNHead, MLPHead, UPerHead
 from ..registry import MODELS
 
-HEADS = (EfficientProbe, FCNHead, FPN, FPNHead, LinearProbe, MLPHead, UPerHead)
+HEADS = (CascadeRoIHead, EfficientProbe, FCNHead, FPN, FPNHead, LinearProbe, MLPHead, StandardRoIHead, UPerHead)
 """Every neck and head that a config may name."""
 
 for _head in HEADS:

@@ -1,0 +1,226 @@
+"""The box head of Faster R-CNN and its descendants: a class and a better box for each region.
+
+Girshick 2015, "Fast R-CNN", section 3; with shared convolutions, class-wise boxes and a GIoU loss as the Cascade Mask
+R-CNN of Liu et al. 2021, "Swin Transformer", has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+import torch
+from torch import nn
+
+from ...names import unknown_name
+from ..boxes import DeltaXYWHBBoxCoder
+from ..conv_module import ConvModule, Norm
+from ..losses import cross_entropy, giou_loss, l1_loss, smooth_l1_loss
+
+BoxLoss = Literal["l1", "smooth_l1", "giou"]
+BOX_LOSSES = ("l1", "smooth_l1", "giou")
+
+
+class BBoxHeadSettings(TypedDict, total=False):
+    """Arguments of `BBoxHead` besides those that the RoI head itself has."""
+
+    roi_size: int
+    num_shared_convs: int
+    conv_channels: int
+    num_shared_fcs: int
+    fc_channels: int
+    norm: Norm | None
+    class_agnostic: bool
+    target_means: Sequence[float]
+    target_stds: Sequence[float]
+    bbox_loss: BoxLoss
+    smooth_l1_beta: float
+    loss_weights: tuple[float, float]
+
+
+class BBoxHead(nn.Module):
+    """Shared convolutions, shared fully connected layers, and from them logits of classes and shifts of boxes.
+
+    The defaults are OpenMMLab's Shared2FCBBoxHead. Its Shared4Conv1FCBBoxHead is `num_shared_convs=4,
+    num_shared_fcs=1, norm="BN"`.
+
+    Args:
+        num_classes: without the background, which is the last of the predicted classes.
+        in_channels: of the regions' features.
+        roi_size: their height and width.
+        num_shared_convs: number of 3 x 3 convolutions.
+        conv_channels: their channels.
+        num_shared_fcs: number of fully connected layers, at least 1.
+        fc_channels: their width.
+        norm: "BN", "GN" or None, after each convolution.
+        class_agnostic: predict one box a region instead of one for each class.
+        target_means: of the four shifts, subtracted.
+        target_stds: of the four shifts, divided by.
+        bbox_loss: "l1" or "smooth_l1" on the shifts, "giou" on the boxes themselves.
+        smooth_l1_beta: below which difference "smooth_l1" is quadratic.
+        loss_weights: multiply the loss of the classes and that of the boxes.
+
+    Raises:
+        ValueError: for an unknown loss, or no fully connected layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 256,
+        roi_size: int = 7,
+        num_shared_convs: int = 0,
+        conv_channels: int = 256,
+        num_shared_fcs: int = 2,
+        fc_channels: int = 1024,
+        norm: Norm | None = None,
+        class_agnostic: bool = False,
+        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        target_stds: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+        bbox_loss: BoxLoss = "l1",
+        smooth_l1_beta: float = 1.0,
+        loss_weights: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if bbox_loss not in BOX_LOSSES:
+            raise ValueError(unknown_name("loss of boxes", bbox_loss, BOX_LOSSES))
+        if num_shared_fcs < 1:
+            raise ValueError(f"A box head needs a fully connected layer: num_shared_fcs={num_shared_fcs}.")
+        self.num_classes = num_classes
+        self.roi_size = roi_size
+        self.class_agnostic = class_agnostic
+        self.coder = DeltaXYWHBBoxCoder(target_means, target_stds)
+        self.bbox_loss = bbox_loss
+        self.smooth_l1_beta = smooth_l1_beta
+        self.loss_weights = loss_weights
+        self.shared_convs = nn.ModuleList(
+            ConvModule(conv_channels if i else in_channels, conv_channels, 3, padding=1, norm=norm)
+            for i in range(num_shared_convs)
+        )
+        flat = (conv_channels if num_shared_convs else in_channels) * roi_size**2
+        layers = [nn.Linear(fc_channels if i else flat, fc_channels) for i in range(num_shared_fcs)]
+        self.shared_fcs = nn.ModuleList(layers)
+        self.fc_cls = nn.Linear(fc_channels, num_classes + 1)
+        self.fc_reg = nn.Linear(fc_channels, 4 if class_agnostic else 4 * num_classes)
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.normal_(self.fc_cls.weight, std=0.01)
+        nn.init.normal_(self.fc_reg.weight, std=0.001)
+        for layer in (*layers, self.fc_cls, self.fc_reg):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Looks at regions.
+
+        Args:
+            x: their features (n, in_channels, roi_size, roi_size).
+
+        Returns:
+            Logits (n, num_classes + 1), the background last, and shifts (n, 4 * num_classes), those of a class side by
+            side; (n, 4) where they are class-agnostic.
+        """
+        for conv in self.shared_convs:
+            x = conv(x)
+        x = x.flatten(1)
+        for layer in self.shared_fcs:
+            x = layer(x).relu()
+        return self.fc_cls(x), self.fc_reg(x)
+
+    def losses(
+        self,
+        logits: torch.Tensor,
+        shifts: torch.Tensor,
+        boxes: torch.Tensor,
+        labels: torch.Tensor,
+        true_boxes: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Compares what was predicted with the truth.
+
+        Args:
+            logits: (n, num_classes + 1), as from `forward`.
+            shifts: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            boxes: (n, 4), the regions, in pixels.
+            labels: (n,) int64; num_classes for background.
+            true_boxes: (n, 4), each region's true box, in pixels; not read for background.
+
+        Returns:
+            `loss_cls`, the mean over the regions; `loss_bbox`, summed over the objects and divided by the number of
+            regions; `acc`, the percentage of regions with the right class. Without regions all are 0.
+        """
+        count = len(labels)
+        logits, shifts = logits.float(), shifts.float()
+        foreground = (labels < self.num_classes).nonzero().squeeze(1)
+        predicted = self.own_class(shifts[foreground], labels[foreground])
+        if not count:
+            return {"loss_cls": logits.sum(), "acc": logits.new_zeros(()), "loss_bbox": predicted.sum()}
+        return {
+            "loss_cls": self.loss_weights[0] * cross_entropy(logits, labels, avg_factor=count),
+            "acc": 100 * (logits.argmax(1) == labels).float().mean(),
+            "loss_bbox": self.loss_weights[1]
+            * self._box_loss(predicted, boxes[foreground], true_boxes[foreground], count),
+        }
+
+    def _box_loss(
+        self, shifts: torch.Tensor, boxes: torch.Tensor, true_boxes: torch.Tensor, avg_factor: int
+    ) -> torch.Tensor:
+        if not len(shifts):
+            return shifts.sum()
+        if self.bbox_loss == "giou":
+            return giou_loss(self.coder.decode(boxes, shifts), true_boxes, avg_factor=avg_factor)
+        targets = self.coder.encode(boxes, true_boxes)
+        if self.bbox_loss == "l1":
+            return l1_loss(shifts, targets, avg_factor=avg_factor)
+        return smooth_l1_loss(shifts, targets, beta=self.smooth_l1_beta, avg_factor=avg_factor)
+
+    def own_class(self, shifts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Takes each region's shifts of one class.
+
+        Args:
+            shifts: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            labels: (n,) int64, no background among them.
+
+        Returns:
+            (n, 4).
+        """
+        if self.class_agnostic:
+            return shifts
+        return shifts.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
+
+    def decode(self, boxes: torch.Tensor, shifts: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Moves regions to where the shifts point.
+
+        Args:
+            boxes: (n, 4), the regions, in pixels.
+            shifts: (n, 4 k).
+            size: (height, width) that the result is cut to.
+
+        Returns:
+            (n, 4 k), in pixels.
+        """
+        return self.coder.decode(boxes, shifts.float(), size)
+
+    def refine(
+        self,
+        boxes: torch.Tensor,
+        logits: torch.Tensor,
+        shifts: torch.Tensor,
+        size: tuple[int, int],
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Moves each region to the box of one class: the regions that the next stage of a cascade looks at.
+
+        Args:
+            boxes: (n, 4), the regions, in pixels.
+            logits: (n, num_classes + 1), as from `forward`.
+            shifts: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            size: (height, width) of the image.
+            labels: (n,) int64, the true classes in training. Without them, and for background, the class is the best
+                besides background.
+
+        Returns:
+            (n, 4), in pixels.
+        """
+        best = logits[:, :-1].argmax(1)
+        if labels is not None:
+            best = torch.where(labels < self.num_classes, labels, best)
+        return self.decode(boxes, self.own_class(shifts, best), size)

@@ -1,0 +1,123 @@
+"""The RoI head of Faster R-CNN and Mask R-CNN.
+
+Ren et al. 2015, "Faster R-CNN"; He et al. 2017, "Mask R-CNN".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..assignment import AssignerSettings, MaxIoUAssigner, SamplerSettings
+from ..structures import Detections, ImageInfo, Instances
+from .base import RoIHead, RoITestSettings, ScoredBoxes, check_keys
+from .bbox_head import BBoxHead, BBoxHeadSettings
+from .mask_head import FCNMaskHead, MaskHeadSettings
+
+
+class StandardRoIHead(RoIHead):
+    """One box head, and one mask head where masks are asked for; the defaults are mmdet's Faster R-CNN.
+
+    Parameters lie under `bbox_head` and `mask_head`, as in OpenMMLab's checkpoints.
+
+    Args:
+        num_classes: without background.
+        in_channels: of the maps.
+        strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
+        bbox_head: arguments of `BBoxHead` that differ from its defaults.
+        mask_head: arguments of `FCNMaskHead` that differ from its defaults, dict() for all of them; None for no masks.
+        mask_size: height and width of a predicted mask.
+        sampling_ratio: samples to an axis of a bin of RoIAlign; 0: as many as the bin has steps of the map.
+        finest_scale: regions with a side below twice this many pixels read the finest map.
+        assigner: arguments of `MaxIoUAssigner` that differ from thresholds of 0.5, and `match_low_quality` with a mask
+            head only, as mmdet's Faster R-CNN and Mask R-CNN differ.
+        sampler: arguments of `RandomSampler` that differ from num=512, pos_fraction=0.25.
+        test: see `RoITestSettings`.
+
+    Raises:
+        ValueError: a number outside its range, or an unknown key.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 256,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        bbox_head: BBoxHeadSettings | None = None,
+        mask_head: MaskHeadSettings | None = None,
+        mask_size: int = 28,
+        sampling_ratio: int = 0,
+        finest_scale: float = 56.0,
+        assigner: AssignerSettings | None = None,
+        sampler: SamplerSettings | None = None,
+        test: RoITestSettings | None = None,
+    ) -> None:
+        size = None if mask_head is None else mask_size
+        super().__init__(num_classes, in_channels, strides, size, sampling_ratio, finest_scale, sampler, test)
+        arguments = {
+            "pos_iou_thr": 0.5,
+            "neg_iou_thr": 0.5,
+            "min_pos_iou": 0.5,
+            "match_low_quality": mask_head is not None,
+            **check_keys(assigner or {}, AssignerSettings, "setting of the assigner"),
+        }
+        self.assigner = MaxIoUAssigner(**arguments)
+        box_arguments = check_keys(bbox_head or {}, BBoxHeadSettings, "setting of a box head")
+        self.bbox_head = BBoxHead(num_classes, in_channels, **box_arguments)
+        if mask_head is not None:
+            mask_arguments = check_keys(mask_head, MaskHeadSettings, "setting of a mask head")
+            self.mask_head = FCNMaskHead(num_classes, in_channels, **mask_arguments)
+
+    def losses(
+        self,
+        features: Sequence[torch.Tensor],
+        proposals: Sequence[Detections],
+        targets: Sequence[Instances],
+        infos: Sequence[ImageInfo],
+    ) -> dict[str, torch.Tensor]:
+        """Trains on regions drawn from the proposals and the true boxes.
+
+        Args:
+            features: maps (B, in_channels, H, W), finest first.
+            proposals: of each image, as the RPN gives them; no gradient flows back to them.
+            targets: the true objects of each image, with masks where there is a mask head.
+            infos: of each image.
+
+        Returns:
+            `loss_cls`, `loss_bbox`, `acc` (percent of the regions), and `loss_mask` where there is a mask head.
+
+        Raises:
+            ValueError: labels out of range, boxes without area, or masks missing.
+        """
+        self._check_targets(targets)
+        samples = self._draw(self.assigner, [one.boxes.detach() for one in proposals], targets)
+        logits, shifts = self._look(self.bbox_head, features, [one.priors for one in samples])
+        losses = self._box_losses(self.bbox_head, logits, shifts, samples)
+        if self.with_mask:
+            losses |= self._mask_losses(self.mask_head, features, samples, targets)
+        return losses
+
+    def forward(
+        self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], infos: Sequence[ImageInfo]
+    ) -> list[ScoredBoxes]:
+        """Gives classes and better boxes of proposals; see `RoIHead.forward`."""
+        logits, shifts = self._look(self.bbox_head, features, boxes)
+        counts = [len(one) for one in boxes]
+        images = zip(boxes, logits.split(counts), shifts.split(counts), infos, strict=True)
+        return [
+            ScoredBoxes(self.bbox_head.decode(box, shift, info.image_size), logit.float().softmax(1))
+            for box, logit, shift, info in images
+        ]
+
+    def mask_probabilities(
+        self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Gives the small masks of detections, not yet pasted; see `RoIHead.mask_probabilities`."""
+        logits = self._look_for_masks(self.mask_head, features, boxes)
+        return [
+            *self.mask_head.own_class(logits, torch.cat(list(labels)))
+            .float()
+            .sigmoid()
+            .split([len(one) for one in boxes])
+        ]
