@@ -1,0 +1,279 @@
+"""Exported files compute what PyTorch does, in torch's own operators, or they are not written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from attnzoo import create_model, list_families, list_models
+from attnzoo.backbones.layers import FeatureMaps
+from attnzoo.tools import export
+from attnzoo.zoo.export import ExportError, checking, export_onnx, export_program, exportable, parts
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+# The smallest body of each family that has its attention, and the side of its images in pixels.
+TINY: dict[str, tuple[str, dict[str, Any], int]] = {
+    "agent": ("agent_deit_tiny", {"embed_dim": 24, "depths": (1, 1, 1, 1), "agent_blocks": (1, 1, 1, 1),
+                                  "num_agents": (4, 4, 4, 4), "img_size": 64}, 64),
+    "biformer": ("biformer_tiny", {"depths": (1, 1), "embed_dims": (16, 32), "num_heads": (1, 2), "topks": (1, 2),
+                                   "num_regions": 2}, 32),
+    "davit": ("davit_tiny", {"depths": (1, 1), "embed_dims": (16, 32), "num_heads": (1, 2), "window_size": 3}, 32),
+    "eca": ("eca_resnet18", {"depths": (1, 1), "planes": (8, 16), "k_size": 3}, 32),
+    "halonet": ("halonet26t", {"blocks": ("ch", "h"), "embed_dims": (32, 64), "hidden_dims": (8, 16),
+                               "num_heads": (2, 2), "block_size": 4, "halo_size": 1}, 32),
+    "metaformer": ("metaformer_micro", {"depths": (1, 1), "embed_dims": (32, 64)}, 32),
+    "nat": ("dinat_mini", {"depths": (1, 2), "embed_dims": (16, 32), "num_heads": (1, 2), "kernel_size": 3,
+                           "dilations": ((1,), (1, 2))}, 32),
+    "van": ("van_b0", {"depths": (1, 1), "embed_dims": (8, 16), "mlp_ratios": (2, 2)}, 32),
+}  # fmt: skip
+
+
+def tiny(family: str, **kwargs: Any) -> nn.Module:
+    name, arguments, _ = TINY[family]
+    torch.manual_seed(0)
+    return create_model(name, **{"num_classes": 5, **arguments, **kwargs}).eval()
+
+
+def session(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options)
+
+
+def test_every_family_has_a_tiny_model():
+    assert sorted(TINY) == list_families()
+
+
+SLOW_TO_CONVERT = ("biformer", "davit", "halonet")
+
+
+def families(*names: str, slow: tuple[str, ...] = SLOW_TO_CONVERT) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
+@pytest.mark.parametrize("family", families(*TINY))
+def test_a_tiny_model_of_each_family_goes_through_onnx(family: str, tmp_path: Path):
+    model, side = tiny(family), TINY[family][2]
+    report = export_onnx(exportable(model), tmp_path / "model.onnx", (side, side))
+    assert report.error < 1e-5
+    assert (report.outputs, report.dynamic) == (("logits",), ("batch",))
+    images = torch.randn(5, 3, side, side, generator=torch.Generator().manual_seed(3))
+    (logits,) = session(report.path).run(["logits"], {"image": images.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(logits), model(images), rtol=1e-4, atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_feature_maps_are_named_after_their_places(tmp_path: Path):
+    model = tiny("metaformer", features_only=True, stem_stride=4)
+    report = export_onnx(exportable(model), tmp_path / "maps.onnx", (36, 40), metadata={"note": "tiny"})
+    assert report.outputs == ("map0", "map1")
+    opened = session(report.path)
+    shapes = {one.name: one.shape for one in [*opened.get_inputs(), *opened.get_outputs()]}
+    assert shapes == {"image": ["batch", 3, 36, 40], "map0": ["batch", 32, 9, 10], "map1": ["batch", 64, 5, 5]}
+    assert opened.get_modelmeta().custom_metadata_map["note"] == "tiny"
+
+
+@pytest.mark.parametrize("family", families("van", "metaformer", "eca", "biformer"))
+def test_bodies_without_tables_take_any_size(family: str, tmp_path: Path):
+    model = tiny(family, features_only=True)
+    report = export_program(exportable(model), tmp_path / "maps.pt2", (64, 128), dynamic_size=True)
+    assert report.dynamic == ("batch", "height", "width")
+    assert len({shape[2:] for shape in report.checked}) > 1
+    program = torch.export.load(report.path).module()
+    images = torch.randn(3, 3, 160, 96)
+    with torch.no_grad():
+        for one, other in zip(program(images), model(images), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["nat", "halonet", "davit"])
+def test_tables_of_one_size_refuse_free_sizes(family: str, tmp_path: Path):
+    part = exportable(tiny(family))
+    for to_file in (export_onnx, export_program):
+        with pytest.raises(ExportError, match="tables for one size of map"):
+            to_file(part, tmp_path / "model", (32, 32), dynamic_size=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_opens_without_attnzoo(tmp_path: Path):
+    model = tiny("nat")
+    path = export_program(exportable(model), tmp_path / "nat.pt2", (32, 32)).path
+    images = torch.randn(2, 3, 32, 32)
+    torch.save((images, model(images).detach()), tmp_path / "pair.pt")
+    code = (
+        "import sys, torch; sys.modules['attnzoo'] = None\n"
+        f"images, logits = torch.load({str(tmp_path / 'pair.pt')!r})\n"
+        f"out, = torch.export.load({str(path)!r}).module()(images)\n"
+        "torch.testing.assert_close(out, logits)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pixels_can_be_normalised_inside(tmp_path: Path):
+    model = tiny("metaformer")
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    path = export_onnx(exportable(model, "whole", mean, std), tmp_path / "model.onnx", (32, 32)).path
+    pixels = torch.randint(0, 256, (2, 3, 32, 32)).float()
+    (logits,) = session(path).run(None, {"image": pixels.numpy()})
+    normalised = (pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(logits), model(normalised), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"what was there")
+    part = exportable(tiny("metaformer"))
+    with pytest.raises(ExportError, match=r"differs from PyTorch in logits by .* so it was not kept"):
+        export_onnx(part, path, (32, 32), tolerance=0.0)
+    assert path.read_bytes() == b"what was there"
+
+    def broken(*_: Any) -> float:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("attnzoo.zoo.export.onnx.largest_error", broken)
+    with pytest.raises(OSError, match="no space"):
+        export_onnx(part, path, (32, 32))
+    assert path.read_bytes() == b"what was there"
+    assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_wrong_shape_and_a_runtime_that_fails_are_told():
+    part = exportable(tiny("metaformer"))
+    for run, message in (
+        (lambda images: [torch.zeros(1, 5)], r"gives logits the shape \(1, 5\)"),
+        (lambda images: 1 / 0, "does not run on images of the shape .*division by zero"),
+        (lambda images: [torch.full((2, 5), torch.nan)], "differs from PyTorch in logits by nan"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            checking.largest_error(part, run, [(2, 3, 32, 32)], ["logits"], 1e-4, pixels=False)
+
+
+def test_large_models_keep_their_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("attnzoo.zoo.export.onnx._LARGEST_FILE", 1000)
+    model = tiny("metaformer")
+    report = export_onnx(exportable(model), tmp_path / "model.onnx", (32, 32))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert report.bytes == sum(one.stat().st_size for one in tmp_path.iterdir())
+    images = torch.randn(1, 3, 32, 32)
+    (logits,) = session(report.path).run(None, {"image": images.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(logits), model(images), rtol=1e-4, atol=1e-5)
+
+
+class Task(nn.Module):
+    """Stands for a task: its parts have the tasks' names."""
+
+    def __init__(self, **heads: nn.Module) -> None:
+        super().__init__()
+        self.backbone = tiny("metaformer", features_only=True)
+        for name, head in heads.items():
+            self.add_module(name, head)
+
+
+class LevelHead(nn.Module):
+    """Stands for a dense head: two maps a level."""
+
+    def forward(self, maps: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        return [one.mean(1, keepdim=True) for one in maps], [one[:, :4] * 2 for one in maps]
+
+
+def test_parts_of_tasks():
+    images = torch.randn(2, 3, 32, 32)
+    two_stage = Task(neck=nn.Identity(), rpn_head=LevelHead(), roi_head=nn.Identity())
+    with pytest.raises(ExportError, match=r"non-maximum suppression.*part='rpn'.*part='neck'.*part='backbone'"):
+        exportable(two_stage)
+    levels = ["cls_scores0", "cls_scores1", "bbox_preds0", "bbox_preds1"]
+    assert exportable(two_stage, "rpn").output_names(images) == levels
+    assert exportable(two_stage, "neck").output_names(images) == ["map0", "map1"]
+    assert exportable(Task(bbox_head=LevelHead())).output_names(images) == levels
+    segmentor = Task(decode_head=nn.Flatten(0))
+    segmentor.decode_head.forward = lambda maps: maps[-1][:, :3]  # type: ignore[method-assign]
+    (logits,) = exportable(segmentor)(images)
+    torch.testing.assert_close(logits, segmentor.backbone(images)[-1][:, :3])
+    assert exportable(tiny("van", num_classes=0)).output_names(images) == ["features"]
+    with pytest.raises(ExportError, match="has no neck: part='backbone'"):
+        exportable(segmentor, "neck")
+    with pytest.raises(ExportError, match="no region proposal network"):
+        exportable(segmentor, "rpn")
+    with pytest.raises(ExportError, match="is a backbone and has no 'neck'"):
+        exportable(tiny("van"), "neck")
+    with pytest.raises(ValueError, match="There is no part 'nek'. Did you mean 'neck'"):
+        exportable(segmentor, "nek")
+    assert set(parts.PARTS) == {"whole", "backbone", "neck", "rpn"}
+
+
+class TestTool:
+    def test_a_model_by_name(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        out = tmp_path / "micro.onnx"
+        assert export.main(["metaformer_micro", "--num-classes", "3", "--out", str(out), "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["path"], report["outputs"]) == (str(out), ["logits"])
+        assert report["error"] < 1e-4
+        about = session(out).get_modelmeta().custom_metadata_map
+        assert about["attnzoo.model"] == "metaformer_micro"
+        assert json.loads(about["attnzoo.image_size"]) == [32, 32]
+        assert json.loads(about["attnzoo.mean"]) == [0.485, 0.456, 0.406]
+
+    def test_a_config_with_its_checkpoint(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        torch.manual_seed(1)
+        depths = "model.backbone.depths=1,1,1"
+        weights = create_model("nat_mini", depths=(1, 1, 1), embed_dims=(32, 64, 96), num_heads=(1, 2, 3),
+                               kernel_size=3, stem_stride=2, num_classes=10)  # fmt: skip
+        torch.save(weights.state_dict(), tmp_path / "weights.pth")
+        out = tmp_path / "digits.pt2"
+        argv = ["nat_digits", "--weights", str(tmp_path / "weights.pth"), "--out", str(out), "--normalise"]
+        assert export.main([*argv, "--cfg-options", depths]) == 0
+        assert "digits.pt2: logits (torch.export" in capsys.readouterr().out
+        images = torch.rand(2, 3, 32, 32) * 255
+        (logits,) = torch.export.load(out).module()(images)
+        expected = weights.eval()((images / 255 - 0.5) / 0.5)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["nat_mimi"], "Did you mean"),
+            (["nat_mini", "--out", "model.pb"], "must end with .onnx or .pt2"),
+            (["nat_mini", "--out", "model.pt2", "--format", "onnx"], "must end with .onnx."),
+            (["metaformer_micro", "--part", "rpn"], "is a backbone and has no 'rpn'"),
+            (["metaformer_micro", "--size", "1", "2", "3"], "--size is one number of pixels or two"),
+            (["metaformer_micro", "--cfg-options", "a=1"], "settings of a config"),
+            (["nat_digits", "--pretrained"], "belong to a model's name"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+        assert export.main(argv) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error
+
+    def test_out_indices_need_feature_maps(self):
+        with pytest.raises(SystemExit):
+            export.main(["nat_mini", "--out-indices", "1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in list_models() if not name.startswith("davit_giant")])
+def test_every_model_goes_through_onnx(name: str, tmp_path: Path):
+    """Logits and maps of each entry point, at the smallest size that its strides allow."""
+    with torch.device("meta"):
+        least = max(64, create_model(name).min_input_size)  # pyright: ignore[reportArgumentType]
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5).eval()
+    report = export_onnx(exportable(model), tmp_path / "logits.onnx", (least, least))
+    assert report.error < 1e-4
+    maps = FeatureMaps(model).eval()  # pyright: ignore[reportArgumentType]
+    report = export_onnx(exportable(maps), tmp_path / "maps.onnx", (least, least))
+    assert report.error < 1e-4
+    assert len(report.outputs) == len(maps.out_indices)
