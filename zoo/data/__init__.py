@@ -2,6 +2,7 @@
 
 from .batch_samplers import AspectRatioBatchSampler
 from .broken_images import BrokenImagesHook
+from .checks import check_coco
 from .classification import ImageClassificationDataset, check_num_classes, check_same_classes
 from .coco import CocoDetection
 from .collate import classification_collate, dense_collate
@@ -53,6 +54,7 @@ __all__ = [
     "SegmentationTrain",
     "SegmentationViews",
     "SmallImageTrain",
+    "check_coco",
     "check_num_classes",
     "check_same_classes",
     "classification_collate",

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..registry import DATASETS, TRANSFORMS
 from ..seeding import derive_seed, isolated_randomness
 from .annotated_image import AnnotatedImage
+from .checks import check_coco
 from .coco_annotations import CocoAnnotations
 from .decoding import UNREADABLE, BrokenImageError, decode_rgb
 from .replacement import read_or_replace
@@ -158,6 +159,22 @@ class CocoDetection(Dataset[dict[str, Any]]):
             "broken": broken,
         }
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image in pixels, as the annotation file says."""
+        height, width = self.annotations.sizes[self._chosen[index]].tolist()
+        return height, width
+
+    def check(self) -> list[str]:
+        """Looks for errors before they show in training; see `check_coco`.
+
+        Returns:
+            What is odd, but no error.
+
+        Raises:
+            ValueError: there are errors; the message lists them all.
+        """
+        return check_coco(self)
+
     def load(self, index: int) -> AnnotatedImage:
         """Reads an image with its instances, before any transform.
 
@@ -174,7 +191,7 @@ class CocoDetection(Dataset[dict[str, Any]]):
             raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
         with file:
             image = np.asarray(decode_rgb(file, path))
-        expected = tuple(self.annotations.sizes[self._chosen[index]].tolist())
+        expected = self.size(index)
         if image.shape[:2] != expected:
             reason = (
                 f"it has {image.shape[0]}x{image.shape[1]} pixels, its annotation file says {expected[0]}x{expected[1]}"

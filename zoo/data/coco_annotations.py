@@ -60,9 +60,9 @@ class Problems:
         unknown_images: annotations ("7 (image 3)") of images that are not in the file.
         unknown_categories: annotations ("7 (category 9)") of categories that are not in the file.
         mask_sizes: annotations whose run-length mask is not as large as its image.
-        outside: ids of annotations whose box reaches over the image's border by more than a pixel.
+        outside: ids of annotations whose box reaches over the image's border by more than a pixel and was clipped.
         degenerate: ids of annotations that are left out: a box thinner than a pixel or wholly outside, or no area.
-        maskless: ids of annotations without a mask.
+        maskless: ids of annotations, not of crowds, without a mask, where masks are wanted.
     """
 
     duplicate_images: list[Any] = dataclasses.field(default_factory=list)
@@ -90,6 +90,7 @@ class CocoAnnotations:
     Attributes:
         classes: names, by label.
         categories: category ids, by label.
+        known_categories: all category ids of the file.
         image_ids: (images,) int64.
         sizes: (images, 2) int32, height and width in pixels.
         names: of the image files, utf-8.
@@ -110,9 +111,8 @@ class CocoAnnotations:
         self.problems = Problems()
         self.categories, self.classes = self._choose(content["categories"], classes)
         self._take_images(content["images"])
-        self._take_annotations(
-            content["annotations"], {category["id"] for category in content["categories"]}, with_masks
-        )
+        self.known_categories = tuple(sorted(category["id"] for category in content["categories"]))
+        self._take_annotations(content["annotations"], with_masks)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -165,7 +165,7 @@ class CocoAnnotations:
         self.problems.duplicate_images = _repeated(self.image_ids.tolist())
         self.problems.duplicate_files = _repeated([image["file_name"] for image in images])
 
-    def _take_annotations(self, annotations: Sequence[Mapping[str, Any]], known: set[int], with_masks: bool) -> None:
+    def _take_annotations(self, annotations: Sequence[Mapping[str, Any]], with_masks: bool) -> None:
         problems = self.problems
         places = {identifier: place for place, identifier in enumerate(self.image_ids.tolist())}
         labels = {category: label for label, category in enumerate(self.categories)}
@@ -180,7 +180,7 @@ class CocoAnnotations:
                 problems.unknown_images.append(f"{name} (image {annotation['image_id']})")
                 continue
             if category not in labels:
-                if category not in known:
+                if category not in self.known_categories:
                     problems.unknown_categories.append(f"{name} (category {category})")
                 continue
             self.annotated[place] = True
@@ -188,16 +188,17 @@ class CocoAnnotations:
                 continue
             height, width = self.sizes[place].tolist()
             box, clipped = self._box(annotation, name, height, width)
-            if clipped:
-                problems.outside.append(name)
             if box is None or annotation.get("area", 1) <= 0:
                 problems.degenerate.append(name)
                 continue
-            shape = self._pack(annotation.get("segmentation"), name, height, width)
-            if not shape:
+            if clipped:
+                problems.outside.append(name)
+            crowd = bool(annotation.get("iscrowd", False))
+            shape = self._pack(annotation.get("segmentation"), name, height, width) if with_masks else b""
+            if with_masks and not shape and not crowd:
                 problems.maskless.append(name)
-            kept.append((place, box, labels[category], bool(annotation.get("iscrowd", False))))
-            shapes.append(shape if with_masks else b"")
+            kept.append((place, box, labels[category], crowd))
+            shapes.append(shape)
         order = sorted(range(len(kept)), key=lambda place: kept[place][0])  # a stable sort: as in the file by image
         counts = np.bincount([kept[place][0] for place in order], minlength=len(self))
         self.first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
