@@ -276,7 +276,7 @@ def check_losses(losses: Mapping[str, torch.Tensor], case: Case, tolerance: floa
     assert set(losses) == set(case["losses"])
     for name, golden in case["losses"].items():
         total = sum(golden) if isinstance(golden, list) else golden
-        found = float(losses[name])
+        found = losses[name].item()
         assert abs(found - total) <= tolerance * max(abs(total), 1e-12), f"{name}: {found} for {total}"
 
 

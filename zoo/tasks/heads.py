@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from ...heads.fpn import FPN
 from ...heads.probing import EfficientProbe, LinearProbe
+from ...heads.retinanet import RetinaHead
 from ...heads.roi import CascadeRoIHead, StandardRoIHead
+from ...heads.rpn import RPNHead
 from ...heads.segmentation import FCNHead, FPNHead, MLPHead, UPerHead
 from ..registry import MODELS
 
-HEADS = (CascadeRoIHead, EfficientProbe, FCNHead, FPN, FPNHead, LinearProbe, MLPHead, StandardRoIHead, UPerHead)
+HEADS = (
+    CascadeRoIHead,
+    EfficientProbe,
+    FCNHead,
+    FPN,
+    FPNHead,
+    LinearProbe,
+    MLPHead,
+    RetinaHead,
+    RPNHead,
+    StandardRoIHead,
+    UPerHead,
+)
 """Every neck and head that a config may name."""
 
 for _head in HEADS:

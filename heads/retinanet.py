@@ -1,0 +1,265 @@
+"""RetinaNet's head: classes and boxes of every anchor at once, trained with the focal loss.
+
+Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002). Parameter names and numbers are
+OpenMMLab's (mmdet 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, TypedDict
+
+import torch
+from torch import nn
+
+from ..names import unknown_name
+from .anchor_head import AnchorHead, BoxLoss, flatten_maps
+from .anchors import AnchorSettings
+from .assignment import AssignerSettings, PseudoSampler
+from .boxes import CoderSettings, clip_boxes, scale_boxes, wider_and_higher_than
+from .conv_module import ConvModule, Norm
+from .losses import sigmoid_focal_loss
+from .nms import batched_nms
+from .settings import filled
+from .structures import Detections, ImageInfo, Instances
+
+PRIOR = 0.01
+"""Probability of an object that every anchor begins with (section 4.1)."""
+
+CANDIDATES = ("pairs", "anchors")
+"""What `nms_pre` may count."""
+
+
+class RetinaTestSettings(TypedDict, total=False):
+    """How anchors become detections.
+
+    Keys:
+        nms_pre: how many candidates of a level are looked at, the best ones.
+        nms_pre_of: what a candidate is. "pairs": a pair of anchor and class that scores more than `score_thr`, as in
+            mmdet 3 and late mmdet 2. "anchors": an anchor by its best class; all its classes above `score_thr` are
+            looked at, and `min_bbox_size` is not used, as in mmdet 2.11, with which BiFormer's and DaViT's published
+            figures were measured. It gives a few more boxes.
+        score_thr: a detection scores more than this.
+        nms_iou: a detection goes if its intersection over union with a better one of its class is above this.
+        max_per_img: how many detections an image has at most.
+        min_bbox_size: detections are wider and higher than so many pixels; negative to keep also those without area.
+    """
+
+    nms_pre: int
+    nms_pre_of: Literal["pairs", "anchors"]
+    score_thr: float
+    nms_iou: float
+    max_per_img: int
+    min_bbox_size: float
+
+
+class RetinaHead(AnchorHead):
+    """Gives every anchor a logit for each class, and four offsets.
+
+    There is a stack of convolutions for each of the two, the same on all levels.
+    Defaults are those of OpenMMLab's RetinaNet on an FPN of the levels 3 to 7.
+
+    Args:
+        num_classes: how many classes there are; there is no logit of background.
+        in_channels: of the maps.
+        stacked_convs: 3x3 convolutions of each stack.
+        feat_channels: their channels.
+        norm: "BN", "GN" or None, after each of these convolutions.
+        anchor_generator: arguments of `AnchorGenerator`; by default 4 strides wide, three scales an octave, ratios 0.5,
+            1, 2.
+        bbox_coder: arguments of `DeltaXYWHBBoxCoder`.
+        focal_gamma: see `losses.sigmoid_focal_loss`.
+        focal_alpha: see `losses.sigmoid_focal_loss`.
+        bbox_loss: "l1" or "smooth_l1" on the offsets, "giou" on the boxes.
+        smooth_l1_beta: below which difference "smooth_l1" is quadratic.
+        loss_weights: of the loss of classes and of that of boxes.
+        assigner: arguments of `MaxIoUAssigner` that differ from thresholds 0.5 and 0.4, min_pos_iou 0.
+        allowed_border: anchors that reach further than so many pixels out of the image are not trained; negative to
+            train them too.
+        test: what differs from nms_pre 1000 (of pairs), score_thr 0.05, nms_iou 0.5, max_per_img 100, min_bbox_size 0.
+
+    Raises:
+        ValueError: unknown keys, or numbers that fit nothing.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 256,
+        stacked_convs: int = 4,
+        feat_channels: int = 256,
+        norm: Norm | None = None,
+        anchor_generator: AnchorSettings | None = None,
+        bbox_coder: CoderSettings | None = None,
+        focal_gamma: float = 2.0,
+        focal_alpha: float = 0.25,
+        bbox_loss: BoxLoss = "l1",
+        smooth_l1_beta: float = 1.0,
+        loss_weights: Sequence[float] = (1.0, 1.0),
+        assigner: AssignerSettings | None = None,
+        allowed_border: float = -1,
+        test: RetinaTestSettings | None = None,
+    ) -> None:
+        if num_classes < 1:
+            raise ValueError(f"A detector has num_classes >= 1, not {num_classes}.")
+        anchors: AnchorSettings = {"strides": (8, 16, 32, 64, 128), **(anchor_generator or {})}
+        if "scales" not in anchors:
+            anchors = {"octave_base_scale": 4, "scales_per_octave": 3, **anchors}
+        super().__init__(
+            anchors,
+            bbox_coder,
+            {"pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "min_pos_iou": 0.0, **(assigner or {})},
+            PseudoSampler(),
+            allowed_border,
+            bbox_loss,
+            smooth_l1_beta,
+            loss_weights,
+        )
+        self.num_classes = num_classes
+        self.focal_gamma = focal_gamma
+        self.focal_alpha = focal_alpha
+        self.test = filled(
+            "test of a RetinaHead",
+            test,
+            RetinaTestSettings,
+            nms_pre=1000,
+            nms_pre_of="pairs",
+            score_thr=0.05,
+            nms_iou=0.5,
+            max_per_img=100,
+            min_bbox_size=0,
+        )
+        if self.test["nms_pre_of"] not in CANDIDATES:
+            raise ValueError(unknown_name("nms_pre_of", str(self.test["nms_pre_of"]), CANDIDATES))
+
+        widths = [in_channels] + [feat_channels] * stacked_convs
+        self.cls_convs, self.reg_convs = (
+            nn.ModuleList(ConvModule(a, b, 3, padding=1, norm=norm) for a, b in pairwise(widths)) for _ in range(2)
+        )
+        per_cell = self.anchor_generator.num_anchors
+        self.retina_cls = nn.Conv2d(widths[-1], per_cell * num_classes, 3, padding=1)
+        self.retina_reg = nn.Conv2d(widths[-1], per_cell * 4, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.constant_(self.retina_cls.bias, -math.log((1 - PRIOR) / PRIOR))  # pyright: ignore[reportArgumentType]
+
+    def forward(self, features: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Says something about every anchor.
+
+        Args:
+            features: maps (B, in_channels, h, w), finest first, one for each stride.
+
+        Returns:
+            The logits (B, anchors * num_classes, h, w) and the offsets (B, anchors * 4, h, w) of each level.
+        """
+        cls_scores, bbox_preds = [], []
+        for one in features:
+            cls_map = reg_map = one
+            for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs, strict=True):
+                cls_map, reg_map = cls_conv(cls_map), reg_conv(reg_map)
+            cls_scores.append(self.retina_cls(cls_map))
+            bbox_preds.append(self.retina_reg(reg_map))
+        return cls_scores, bbox_preds
+
+    def losses(
+        self, features: Sequence[torch.Tensor], infos: Sequence[ImageInfo], targets: Sequence[Instances]
+    ) -> dict[str, torch.Tensor]:
+        """Computes the losses of a batch.
+
+        Both are divided by the number of anchors that are trained for objects, at least one an image.
+
+        Args:
+            features: maps (B, in_channels, h, w), finest first, one for each stride.
+            infos: of the B images.
+            targets: the true objects of the B images.
+
+        Returns:
+            The scalars `loss_cls` and `loss_bbox`.
+        """
+        cls_maps, reg_maps = self(features)
+        found = self.targets_of(cls_maps, infos, targets)
+        avg_factor = sum(max(one, 1) for one in found.num_pos)
+        logits = flatten_maps(cls_maps, self.num_classes).flatten(0, 1)
+        labels = torch.full((len(logits),), self.num_classes, dtype=torch.int64, device=logits.device)
+        labels[found.pos_inds] = found.pos_labels
+        weight = torch.zeros(len(logits), device=logits.device)
+        weight[found.pos_inds] = 1
+        weight[found.neg_inds] = 1
+        loss = sigmoid_focal_loss(logits, labels, weight, avg_factor, self.focal_gamma, self.focal_alpha)
+        return {
+            "loss_cls": self.loss_weights[0] * loss,
+            "loss_bbox": self.loss_of_boxes(flatten_maps(reg_maps, 4).flatten(0, 1), found, avg_factor),
+        }
+
+    @torch.no_grad()
+    def predict(
+        self, features: Sequence[torch.Tensor], infos: Sequence[ImageInfo], rescale: bool = True
+    ) -> list[Detections]:
+        """Detects objects.
+
+        Args:
+            features: maps (B, in_channels, h, w), finest first, one for each stride.
+            infos: of the B images.
+            rescale: give boxes in pixels of the original image, not of the one that the model saw.
+
+        Returns:
+            Each image's detections, best first.
+
+        Raises:
+            ValueError: for another number of images.
+        """
+        cls_maps, reg_maps = self(features)
+        if len(cls_maps[0]) != len(infos):
+            raise ValueError(f"Maps of {len(cls_maps[0])} images came with {len(infos)} infos.")
+        anchors = self.anchors_of(cls_maps)
+        scores = [flatten_maps([one], self.num_classes).float().sigmoid() for one in cls_maps]
+        offsets = [flatten_maps([one], 4).float() for one in reg_maps]
+        return [
+            self._detect(anchors, [one[image] for one in scores], [one[image] for one in offsets], info, rescale)
+            for image, info in enumerate(infos)
+        ]
+
+    def _detect(
+        self,
+        anchors: Sequence[torch.Tensor],
+        scores: Sequence[torch.Tensor],
+        offsets: Sequence[torch.Tensor],
+        info: ImageInfo,
+        rescale: bool,
+    ) -> Detections:
+        """Detects an image's objects from each level's anchors (n, 4), scores (n, classes) and offsets (n, 4)."""
+        test = self.test
+        candidates = self._best_pairs if test["nms_pre_of"] == "pairs" else self._pairs_of_best_anchors
+        rows, values, labels = zip(*(candidates(one) for one in scores), strict=True)
+        boxes = self.bbox_coder.decode(
+            torch.cat([one[own] for one, own in zip(anchors, rows, strict=True)]),
+            torch.cat([one[own] for one, own in zip(offsets, rows, strict=True)]),
+        )
+        boxes, values, labels = clip_boxes(boxes, info.image_size), torch.cat(values), torch.cat(labels)
+        if rescale:  # before suppression, as OpenMMLab does
+            boxes = scale_boxes(boxes, [1 / factor for factor in info.scale_factor])
+        if test["min_bbox_size"] >= 0 and test["nms_pre_of"] == "pairs":
+            large = wider_and_higher_than(boxes, test["min_bbox_size"])
+            boxes, values, labels = boxes[large], values[large], labels[large]
+        kept = batched_nms(boxes, values, labels, test["nms_iou"])[: test["max_per_img"]]
+        return Detections(boxes[kept], values[kept], labels[kept])
+
+    def _best_pairs(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gives anchor, score and class of the best pairs of a level (n, classes)."""
+        pairs = (scores.flatten() > self.test["score_thr"]).nonzero().flatten()
+        values, order = scores.flatten()[pairs].topk(min(self.test["nms_pre"], len(pairs)))
+        pairs = pairs[order]
+        return pairs // self.num_classes, values, pairs % self.num_classes
+
+    def _pairs_of_best_anchors(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gives anchor, score and class of all pairs above the threshold that a level's best anchors have."""
+        rows = torch.arange(len(scores), device=scores.device)
+        if len(scores) > self.test["nms_pre"]:
+            rows = scores.amax(dim=1).topk(self.test["nms_pre"]).indices
+        inside, labels = (scores[rows] > self.test["score_thr"]).nonzero(as_tuple=True)
+        return rows[inside], scores[rows[inside], labels], labels
