@@ -22,7 +22,7 @@ class Typed:
         registry: the name in zoo/registry.py.
         default: the type where none is given; None where one must be.
         supplied: arguments that the Runner gives, and a config must not.
-        filled: arguments that the Runner gives where a config does not.
+        filled: arguments that the Runner, or what is built around it, gives where a config does not.
         extra: keys read by others before the thing is built.
         called: a function, whose first argument comes when it is called.
     """
@@ -174,8 +174,14 @@ NESTED: dict[str, Typed | Keys] = {
     "backbone": Typed("MODELS"),
     "data_preprocessor": Typed("MODELS"),
     "loss": Typed("MODELS"),
-    "neck": Typed("MODELS"),
+    "neck": Typed("MODELS", filled=("in_channels",)),
     "head": Typed("MODELS"),
+    "rpn_head": Typed("MODELS"),
+    "roi_head": Typed("MODELS"),
+    "bbox_head": Typed("MODELS"),
+    "decode_head": Typed("MODELS", filled=("in_channels",)),
+    "auxiliary_head": Typed("MODELS", filled=("in_channels",)),
+    "probe": Typed("MODELS", filled=("in_channels",)),
     "dataset": Typed("DATASETS"),
     "transform": Typed("TRANSFORMS"),
     "transforms": Typed("ALBUMENTATIONS"),

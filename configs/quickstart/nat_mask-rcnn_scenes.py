@@ -1,0 +1,90 @@
+"""A small NAT with Mask R-CNN on scenes of real handwritten digits: boxes and masks, minutes on two CPU cores.
+
+Paper: Mask R-CNN (He et al., ICCV 2017, https://arxiv.org/abs/1703.06870) on a Neighborhood Attention Transformer
+(Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143), both with fewer and narrower layers; nobody published it.
+Published: nothing.
+Measured here: not yet.
+
+    python tools/make_scenes.py
+    python tools/train.py configs/quickstart/nat_mask-rcnn_scenes.py --work-dir work_dirs/quickstart_detect
+    python tools/test.py configs/quickstart/nat_mask-rcnn_scenes.py work_dirs/quickstart_detect --work-dir work_dirs/quickstart_detect
+"""
+
+_base_ = ["../_base_/default_runtime.py"]
+
+model = dict(
+    type="TwoStageDetector",
+    backbone=dict(
+        type="nat_mini",
+        features_only=True,
+        depths=(1, 2, 2),
+        embed_dims=(32, 64, 128),
+        num_heads=(1, 2, 4),
+        kernel_size=7,
+        drop_path_rate=0.0,
+    ),
+    neck=dict(type="FPN", out_channels=64, num_outs=3),
+    # Objects are 10 to 42 pixels large, so anchors are 16, 32 and 64.
+    rpn_head=dict(
+        type="RPNHead",
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(strides=(4, 8, 16), scales=(4,)),
+        sampler=dict(num=128, pos_fraction=0.5),
+        train_proposals=dict(nms_pre=500, max_per_img=200),
+        test_proposals=dict(nms_pre=200, max_per_img=100),
+    ),
+    roi_head=dict(
+        type="StandardRoIHead",
+        num_classes=10,
+        in_channels=64,
+        strides=(4, 8, 16),
+        bbox_head=dict(fc_channels=256),
+        mask_head=dict(num_convs=2, conv_channels=64),
+        sampler=dict(num=64, pos_fraction=0.25),
+    ),
+    data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size_divisor=32),
+)
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    collate_fn=dict(type="dense_collate"),
+    sampler=dict(type="EpochSampler", shuffle=True),
+    dataset=dict(
+        type="CocoDetection",
+        root="data/scenes",
+        split="train",
+        # A mirrored digit is another one, or none.
+        transform=dict(
+            type="DetectionTrain", mode="multi-scale", scales=((112, 112), (128, 128), (144, 144)), flip=0.0
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    collate_fn=dict(type="dense_collate"),
+    sampler=dict(type="EvaluationSampler"),
+    dataset=dict(
+        type="CocoDetection",
+        root="data/scenes",
+        split="val",
+        transform=dict(type="DetectionTest", scale=(128, 128)),
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="CocoMetric", iou_types=("bbox", "segm"))
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=12, val_interval=3)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(save_best="segm_mAP"))
