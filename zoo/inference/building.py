@@ -74,6 +74,8 @@ def build(
         ValueError: there is no such model or config, or its parts do not fit.
         OSError: weights cannot be read or fetched.
     """
+    if isinstance(weights, (str, os.PathLike)) and (Path(weights).expanduser() / CONFIG).is_file():
+        weights = best_checkpoint(Path(weights).expanduser())
     own = TRANSFORMS.build(transform) if isinstance(transform, dict) else transform
     if isinstance(model, nn.Module):
         return _from_module(model, weights, own, use_ema)
@@ -174,8 +176,10 @@ def _classifier(model: Any, transform: Any, name: str) -> Built:
     if getattr(model, "num_classes", 0) < 1:
         if cfg:
             raise ValueError(f"{name} has no classifier: num_classes is 0.")
-        model = _WithoutCount(model)
-    task = Classifier(model, data_preprocessor=preprocessor)
+        task = Classifier(_WithoutCount(model), data_preprocessor=preprocessor)
+        task.num_classes = 0
+    else:
+        task = Classifier(model, data_preprocessor=preprocessor)
     return Built(task, "classification", transform or evaluation_transform(cfg), name, "in memory")
 
 

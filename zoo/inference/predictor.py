@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -79,8 +79,8 @@ class Predictor:
               transform of its `test_dataloader`;
             - the work dir of a training: its config.py (which is run, as any config) and its best checkpoint;
             - a torch module: a task of the zoo, or a classifier that gives logits.
-        weights: a path, address, "hf-hub:owner/name", "local-dir:folder" or state dict; True for published weights,
-            False for none. By default those that belong to the model; a config has none and needs some.
+        weights: a path, address, "hf-hub:owner/name", "local-dir:folder", work dir or state dict; True for published
+            weights, False for none. By default those that belong to the model; a config has none and needs some.
         device: by default "cuda" where there is one, else "cpu".
         batch_size: how many images at most go through the model together.
         transform: instead of the model's own: a config of TRANSFORMS, or a callable. For classification it takes a PIL
@@ -148,8 +148,8 @@ class Predictor:
         self.kind, self.transform, self.name, self.weights = built.kind, built.transform, built.name, built.weights
         self.palette = built.palette
         self.classes = built.classes if classes is None else given_classes(classes)
-        count = getattr(built.task, "num_classes", len(self.classes))
-        if classes is not None and len(self.classes) != count:
+        count = getattr(built.task, "num_classes", 0)  # 0 where nobody knows
+        if classes is not None and count and len(self.classes) != count:
             raise ValueError(f"classes has {len(self.classes)} names, the model has {count} classes.")
         self.task: Any = built.task.to(self.device)
         if channels_last:
@@ -181,7 +181,7 @@ class Predictor:
         results = list(self._predict(inputs, "raise" if single else self.on_error, self.progress))
         return results[0] if single else results
 
-    def stream(self, inputs: Inputs, progress: bool | None = False) -> Iterator[Any]:
+    def stream(self, inputs: Inputs, progress: bool | None = False) -> Generator[Any, None, None]:
         """Predicts for one input after the other, with few of them in memory.
 
         Args:
@@ -198,7 +198,7 @@ class Predictor:
 
     # -- From inputs to batches ----------------------------------------------------------------------------------------
 
-    def _predict(self, inputs: Inputs, on_error: str, progress: bool | None) -> Iterator[Any]:
+    def _predict(self, inputs: Inputs, on_error: str, progress: bool | None) -> Generator[Any, None, None]:
         self.skipped = []
         # Among more images there are more of one size.
         window = self.batch_size * (4 if self.kind != "classification" and self.batch_size > 1 else 1)
@@ -210,7 +210,7 @@ class Predictor:
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="attnzoo-reading")
         taken = 0
         try:
-            with tqdm(total=total, unit="image", disable=hidden, delay=delay, leave=False) as bar:
+            with tqdm(total=total, unit="image", disable=hidden, delay=delay, leave=bool(progress)) as bar:
                 waiting: deque[tuple[int, Source, Future[Image.Image] | None]] = deque()
                 for index, source in enumerate(find_sources(inputs, self.limits)):
                     taken += 1

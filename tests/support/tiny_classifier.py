@@ -1,0 +1,85 @@
+"""A classifier trained in seconds on images of three colours, for tests of what comes after training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from attnzoo.tools import train
+
+COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+BACKBONE = {
+    "depths": [1, 1],
+    "embed_dims": [32, 64],
+    "num_heads": [1, 2],
+    "kernel_size": 3,
+    "stem_stride": 2,
+    "num_classes": 3,
+}
+_CONFIG = """
+model = dict(
+    type="Classifier",
+    backbone=dict(type="nat_mini", **{backbone}),
+    data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+)
+_data = dict(type="ImageClassificationDataset", root="{root}")
+train_dataloader = dict(
+    batch_size=6,
+    num_workers=0,
+    collate_fn=dict(type="classification_collate"),
+    sampler=dict(type="EpochSampler"),
+    dataset=dict(split="train", transform=dict(type="SmallImageTrain", size=16, padding=2), **_data),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    collate_fn=dict(type="classification_collate"),
+    sampler=dict(type="EvaluationSampler"),
+    dataset=dict(split="val", transform=dict(type="Evaluation", size=16, crop_pct=0.9), **_data),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="Accuracy", topk=(1, 2))
+test_evaluator = val_evaluator
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05))
+param_scheduler = dict(type="WarmupCosine")
+train_cfg = dict(type="EpochTrainLoop", max_epochs=2)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+default_hooks = dict(checkpoint=dict(save_best="top1"))
+"""
+
+
+def write_images(folder: Path, per_class: int, side: int = 20) -> None:
+    """Writes images of each colour, one folder a colour."""
+    noise = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(per_class):
+            pixels = np.clip(np.array(colour) + noise.integers(-60, 60, (side, side + index, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+
+
+def write_config(folder: Path) -> Path:
+    """Writes 12 training and 9 validation images into `folder`, and a config beside them; gives its path."""
+    write_images(folder / "images" / "train", 4)
+    write_images(folder / "images" / "val", 3)
+    path = folder / "tiny.py"
+    path.write_text(_CONFIG.replace("{root}", str(folder / "images")).replace("{backbone}", str(BACKBONE)))
+    return path
+
+
+def train_tiny(folder: Path) -> tuple[Path, Path]:
+    """Trains the tiny classifier.
+
+    Args:
+        folder: an empty folder.
+
+    Returns:
+        The config and the work dir.
+    """
+    config = write_config(folder)
+    work_dir = folder / "trained"
+    assert train.main([str(config), "--work-dir", str(work_dir)]) == 0
+    return config, work_dir
