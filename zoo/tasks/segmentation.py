@@ -91,6 +91,13 @@ class Segmentor(HeadedTask):
             head = {**head, "in_channels": _used_channels(head, channels)}
         return build_part(head)
 
+    def filter_checkpoint(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Turns a checkpoint of the whole task into this one's names; a second head that is not here is left out."""
+        names = super().filter_checkpoint(state_dict)
+        if self.auxiliary_head is not None:
+            return names
+        return {name: tensor for name, tensor in names.items() if not name.startswith("auxiliary_head.")}
+
     def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
         """Gives the maps that the heads see.
 
