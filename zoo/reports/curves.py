@@ -92,7 +92,7 @@ def draw_learning_curve(
         xs, ys = [x for x, _ in finite], [y for _, y in finite]
         loss_axes.plot(xs, ys, color="tab:blue", alpha=0.35 if crowded else 1.0, linewidth=1.2, label="training loss")
         if crowded:
-            loss_axes.plot(xs, _smoothed(ys), color="tab:blue", linewidth=1.8, label="its running mean")
+            loss_axes.plot(xs, smoothed(ys), color="tab:blue", linewidth=1.8, label="its running mean")
     loss_axes.set(xlabel="epoch", ylabel="loss", title="Training")
     loss_axes.grid(alpha=0.3)
     rated = [(x, y) for x, y in zip(curve.epochs, curve.learning_rates, strict=True) if math.isfinite(y)]
@@ -137,9 +137,14 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _smoothed(values: list[float]) -> list[float]:
-    """Running mean over about a thirtieth of the curve, centred, narrower at both ends."""
-    reach = max(1, len(values) // 60)
+def smoothed(values: list[float], reach: int | None = None) -> list[float]:
+    """Takes the running mean of a curve, centred, narrower at both ends.
+
+    Args:
+        values: of the curve.
+        reach: how many values to either side; a sixtieth of the curve by default.
+    """
+    reach = max(1, len(values) // 60) if reach is None else reach
     means = []
     for index in range(len(values)):
         near = min(reach, index, len(values) - 1 - index)
