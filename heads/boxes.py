@@ -150,7 +150,7 @@ class DeltaXYWHBBoxCoder:
             Boxes in the shape of the offsets.
         """
         shape = offsets.shape
-        offsets = offsets.reshape(*shape[:-1], -1, 4)
+        offsets = offsets.reshape(*shape[:-1], shape[-1] // 4, 4)
         offsets = offsets * offsets.new_tensor(self.stds) + offsets.new_tensor(self.means)
         priors = priors.unsqueeze(-2)
         limit = abs(math.log(wh_ratio_clip))

@@ -91,6 +91,12 @@ class TestCoder:
         priors, boxes = random_boxes(50, 1), random_boxes(50, 2)
         torch.testing.assert_close(coder.decode(priors, coder.encode(priors, boxes)), boxes, rtol=1e-4, atol=1e-3)
 
+    @pytest.mark.parametrize("classes", [1, 3])
+    def test_no_boxes(self, classes: int):
+        none = torch.zeros(0, 4)
+        assert DeltaXYWHBBoxCoder().decode(none, none.repeat(1, classes), (10, 10)).shape == (0, 4 * classes)
+        assert DeltaXYWHBBoxCoder().encode(none, none).shape == (0, 4)
+
     def test_sides_are_bounded_by_value(self):
         """exp(4.135...) = 62.5 = 1000 / 16, on both sides."""
         prior = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
