@@ -19,11 +19,12 @@ from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of
 from ..factory import create_model
 from ..registry import MODELS, TRANSFORMS
-from ..tasks.classification import Classifier
+from ..tasks.classification import ClassificationTask, Classifier
 from ..tasks.preprocessing import ImagePreprocessor
 from ..training.checkpoint import find_latest, list_checkpoints
 from ..training.runner import CONFIG
 from ..weights import LoadReport, load_weights
+from ..weights.tasks import weights_target
 from .class_names import config_classes, published_classes, work_dir_classes
 from .drawing import Colour
 
@@ -152,7 +153,7 @@ def _from_module(model: nn.Module, weights: Weights, transform: Any, use_ema: bo
         if transform is None:
             raise ValueError(f"A {type(model).__name__} needs a transform, such as dict(type='Evaluation', size=224).")
         built = Built(model, _kind_of(model), transform, type(model).__name__, "in memory")
-        target: nn.Module = model.backbone if built.kind == "classification" else model  # pyright: ignore
+        target: nn.Module = weights_target(model)
     else:
         built = _classifier(model, transform, type(model).__name__)
         target = model
@@ -234,39 +235,38 @@ def _from_config(
     if not hasattr(task, "test_step"):
         built = _classifier(task, transform, title)
         task = built.task
-    kind = _kind_of(task)
     if weights is True:
-        if kind != "classification":
-            raise ValueError(f"{title} finds more than classes: name the checkpoint of the whole model as weights=.")
-        _check_head(task.backbone.load_report, title)
+        if weights_target(task) is task:
+            raise ValueError(f"{title} has heads beside its backbone: name the checkpoint of the whole as weights=.")
+        _check_head(task.backbone.load_report, task, title)
     elif weights is not False:
-        target = task.backbone if kind == "classification" else task
-        _check_head(load_weights(target, weights, use_ema=use_ema), title)
+        _check_head(load_weights(weights_target(task), weights, use_ema=use_ema), task, title)
     names, palette = config_classes(dataset, task.num_classes)
     names = names or _matching(work_dir_classes(work_dir), task.num_classes) if work_dir else names
     if not names and isinstance(weights, (str, os.PathLike)):
         names = _matching(work_dir_classes(Path(weights).expanduser().parent), task.num_classes)
     if not names and weights is True and backbone is not None:
         names = published_classes(task.num_classes, "in1k" in str(get_pretrained_cfg(backbone[1]["type"]).tag))
-    return Built(task, kind, transform, title, _said(weights), names, palette)
+    return Built(task, _kind_of(task), transform, title, _said(weights), names, palette)
 
 
 def _matching(names: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
     return names if len(names) == num_classes else ()
 
 
-def _check_head(report: LoadReport, title: str) -> None:
+def _check_head(report: LoadReport, task: Any, title: str) -> None:
     """Raises where the head kept its initial values, with which predictions mean nothing."""
     if report.head_classes is not None:
         theirs, ours = report.head_classes
         raise ValueError(
-            f"The weights tell {theirs} classes apart, the model of {title} {ours}: with an untrained head there is "
-            "nothing to predict. Set the model's num_classes with cfg_options=."
+            f"The weights' head has {theirs} outputs, that of {title} {ours}, so they tell other classes apart: with "
+            f"an untrained head there is nothing to predict. Set {getattr(task, 'classes_key', 'its num_classes')} with "
+            "cfg_options=."
         )
 
 
 def _kind_of(task: Any) -> Kind:
-    if isinstance(task, Classifier):
+    if isinstance(task, ClassificationTask):
         return "classification"
     if hasattr(task, "decode_head"):
         return "segmentation"

@@ -199,7 +199,7 @@ def test_mistakes_in_building(model: object, options: dict, message: str, tmp_pa
 
 def test_an_untrained_head_is_refused(trained: Trained):
     config, work_dir = trained
-    with pytest.raises(ValueError, match="The weights tell 3 classes apart"):
+    with pytest.raises(ValueError, match="The weights' head has 3 outputs"):
         Predictor(config, work_dir, cfg_options={"model.backbone.num_classes": 5})
 
 
