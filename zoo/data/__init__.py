@@ -19,7 +19,7 @@ from .detection_views import DetectionViews
 from .panoptic import CocoPanopticSemantic
 from .samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
 from .segmentation import SegmentationDataset
-from .segmentation_albumentations import SegmentationAlbumentations
+from .segmentation_albumentations import AlbumentationsSegmentation
 from .segmentation_sets import ADE20K, PascalVOC, SegmentationFolders
 from .segmentation_transforms import SegmentationTest, SegmentationTrain, SegmentationViews
 from .sources import load_class_map
@@ -28,6 +28,7 @@ from .transforms import Evaluation, ImageNetTrain, SmallImageTrain
 __all__ = [
     "ADE20K",
     "AlbumentationsDetection",
+    "AlbumentationsSegmentation",
     "AspectRatioBatchSampler",
     "BrokenImageError",
     "BrokenImagesHook",
@@ -47,7 +48,6 @@ __all__ = [
     "PascalVOC",
     "PhotometricDistortion",
     "SampleKey",
-    "SegmentationAlbumentations",
     "SegmentationDataset",
     "SegmentationFolders",
     "SegmentationTest",

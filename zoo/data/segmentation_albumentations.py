@@ -15,7 +15,7 @@ from .label_maps import IGNORED
 
 
 @TRANSFORMS.register_module()
-class SegmentationAlbumentations:
+class AlbumentationsSegmentation:
     """Runs a list of albumentations' transforms on images and labels, for what the zoo's own do not offer.
 
     Labels are moved with the image, by the nearest pixel; what comes from beyond the image's border gets 255.

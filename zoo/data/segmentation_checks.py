@@ -72,7 +72,7 @@ def check_segmentation(dataset: SegmentationDataset, most: int, seed: int) -> li
             f"{len(unseen)} of {len(dataset.classes)} classes do not occur in the labels {looked_at} samples: "
             f"{', '.join(_first(unseen))}."
         )
-    return findings
+    return [f"{dataset}: {finding}" for finding in findings]
 
 
 def choose(count: int, most: int, seed: int) -> list[int]:

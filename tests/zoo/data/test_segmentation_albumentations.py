@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnzoo.zoo.data import SegmentationAlbumentations, SegmentationFolders
+from attnzoo.zoo.data import AlbumentationsSegmentation, SegmentationFolders
 from attnzoo.zoo.registry import TRANSFORMS
 from attnzoo.zoo.seeding import isolated_randomness
 from support import painted
@@ -18,7 +18,7 @@ FLIPS = [{"type": "HorizontalFlip", "p": 0.5}, {"type": "VerticalFlip", "p": 0.5
 
 def run(transforms, seed=0, training=True, labels=None):
     labels = painted.labels(seed) if labels is None else labels
-    made = TRANSFORMS.build({"type": "SegmentationAlbumentations", "transforms": transforms, "training": training})
+    made = TRANSFORMS.build({"type": "AlbumentationsSegmentation", "transforms": transforms, "training": training})
     with isolated_randomness(seed):
         return made(painted.paint(labels), labels)
 
@@ -49,7 +49,7 @@ def test_transforms_of_a_pipeline_draw_independently():
 
 def test_samples_depend_on_their_seed_alone(tmp_path):
     root = str(painted.save(tmp_path))
-    transform = {"type": "SegmentationAlbumentations", "transforms": [CROP, *FLIPS, {"type": "ColorJitter"}]}
+    transform = {"type": "AlbumentationsSegmentation", "transforms": [CROP, *FLIPS, {"type": "ColorJitter"}]}
     sets = [SegmentationFolders(root, classes=list("abcd"), transform=transform) for _ in range(2)]
     sets[0][3]
     for index in range(4):
@@ -75,7 +75,7 @@ def test_in_evaluation_the_labels_stay():
     assert sample["image"].shape == (3, 15, 20)
     np.testing.assert_array_equal(sample["label_map"], painted.labels(0))
     assert sample["info"].scale_factor == (0.5, 0.5)
-    assert SegmentationAlbumentations([], training=False)(painted.paint(painted.labels(0)), None)["label_map"] is None
+    assert AlbumentationsSegmentation([], training=False)(painted.paint(painted.labels(0)), None)["label_map"] is None
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,20 @@ def test_in_evaluation_the_labels_stay():
 )
 def test_impossible_transforms_raise(transforms, message):
     with pytest.raises(ValueError, match=message):
-        SegmentationAlbumentations(transforms)
+        AlbumentationsSegmentation(transforms)
 
 
 def test_impossible_results_raise():
     with pytest.raises(ValueError, match=r"give float32 of shape \(30, 40, 3\).*leave out Normalize"):
         run([{"type": "Normalize"}])
     with pytest.raises(ValueError, match="need labels"):
-        SegmentationAlbumentations([CROP])(np.zeros((3, 3, 3), np.uint8), None)
+        AlbumentationsSegmentation([CROP])(np.zeros((3, 3, 3), np.uint8), None)
 
 
 def test_the_library_is_imported_when_it_is_needed_and_without_the_network():
     code = (
         "import os, sys, attnzoo.zoo.data as data; assert 'albumentations' not in sys.modules; "
-        "data.SegmentationAlbumentations([]); assert 'albumentations' in sys.modules; "
+        "data.AlbumentationsSegmentation([]); assert 'albumentations' in sys.modules; "
         "assert sys.modules['albumentations.check_version'].opener is None; assert 'NO_ALBUMENTATIONS_UPDATE' not in os.environ"
     )
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
