@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import nn
 
-from ...names import unknown_name
 from ..assignment import MaxIoUAssigner, RandomSampler, Sample, SamplerSettings
 from ..boxes import scale_boxes
 from ..nms import multiclass_nms
+from ..settings import filled
 from ..structures import Detections, ImageInfo, Instances
 from .bbox_head import BBoxHead
 from .extraction import boxes_to_rois, extract_rois
@@ -53,23 +53,6 @@ class ScoredBoxes(NamedTuple):
 
     boxes: torch.Tensor
     scores: torch.Tensor
-
-
-def check_keys(settings: Mapping[str, Any], allowed: type, what: str) -> dict[str, Any]:
-    """Copies settings that a config gives as a dict.
-
-    Args:
-        settings: of any keys.
-        allowed: the TypedDict that they are meant to be.
-        what: they are, in the singular, for the message.
-
-    Raises:
-        ValueError: a key that there is not.
-    """
-    for key in settings:
-        if key not in allowed.__annotations__:
-            raise ValueError(unknown_name(what, key, allowed.__annotations__))
-    return dict(settings)
 
 
 class RoIHead(nn.Module):
@@ -115,14 +98,8 @@ class RoIHead(nn.Module):
         self.mask_size = mask_size
         self.sampling_ratio = sampling_ratio
         self.finest_scale = finest_scale
-        drawn = {"num": 512, "pos_fraction": 0.25}
-        self.sampler = RandomSampler(
-            **{**drawn, **check_keys(sampler or {}, SamplerSettings, "setting of the sampler")}
-        )
-        self.test: dict[str, Any] = {
-            **TEST_DEFAULTS,
-            **check_keys(test or {}, RoITestSettings, "test setting of a RoI head"),
-        }
+        self.sampler = RandomSampler(**filled("sampler", sampler, SamplerSettings, num=512, pos_fraction=0.25))
+        self.test = filled("RoI head's test", test, RoITestSettings, **TEST_DEFAULTS)
         if not 0 < self.test["mask_thr"] <= 1:
             raise ValueError(f"A pixel's probability is over 0 and at most 1: mask_thr={self.test['mask_thr']}.")
 
@@ -217,7 +194,7 @@ class RoIHead(nn.Module):
     def _look(
         self, head: BBoxHead, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Runs a box head on all regions of the batch: logits and shifts, as `BBoxHead.forward` gives them."""
+        """Runs a box head on all regions of the batch: logits and offsets, as `BBoxHead.forward` gives them."""
         return head(self._extract(features, boxes, head.roi_size))
 
     def _look_for_masks(
@@ -273,13 +250,13 @@ class RoIHead(nn.Module):
         return torch.cat([sample.pos_gt_labels, sample.neg_inds.new_full((len(sample.neg_inds),), self.num_classes)])
 
     def _box_losses(
-        self, head: BBoxHead, logits: torch.Tensor, shifts: torch.Tensor, samples: Sequence[Sample]
+        self, head: BBoxHead, logits: torch.Tensor, offsets: torch.Tensor, samples: Sequence[Sample]
     ) -> dict[str, torch.Tensor]:
         labels = torch.cat([self._labels(one) for one in samples])
         boxes = torch.cat([one.priors for one in samples])
         # Background has no true box; its own stands there, and is not read.
         true_boxes = torch.cat([box for one in samples for box in (one.pos_gt_boxes, one.neg_priors)])
-        return head.losses(logits, shifts, boxes, labels, true_boxes)
+        return head.losses(logits, offsets, boxes, labels, true_boxes)
 
     def _mask_losses(
         self,

@@ -7,18 +7,17 @@ R-CNN of Liu et al. 2021, "Swin Transformer", has it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import nn
 
 from ...names import unknown_name
-from ..boxes import DeltaXYWHBBoxCoder
+from ..anchor_head import BOX_LOSSES, BoxLoss
+from ..boxes import CoderSettings, DeltaXYWHBBoxCoder
 from ..conv_module import ConvModule, Norm
 from ..losses import cross_entropy, giou_loss, l1_loss, smooth_l1_loss
-
-BoxLoss = Literal["l1", "smooth_l1", "giou"]
-BOX_LOSSES = ("l1", "smooth_l1", "giou")
+from ..settings import filled
 
 
 class BBoxHeadSettings(TypedDict, total=False):
@@ -31,15 +30,14 @@ class BBoxHeadSettings(TypedDict, total=False):
     fc_channels: int
     norm: Norm | None
     class_agnostic: bool
-    target_means: Sequence[float]
-    target_stds: Sequence[float]
+    bbox_coder: CoderSettings
     bbox_loss: BoxLoss
     smooth_l1_beta: float
-    loss_weights: tuple[float, float]
+    loss_weights: Sequence[float]
 
 
 class BBoxHead(nn.Module):
-    """Shared convolutions, shared fully connected layers, and from them logits of classes and shifts of boxes.
+    """Shared convolutions, shared fully connected layers, and from them logits of classes and offsets of boxes.
 
     The defaults are OpenMMLab's Shared2FCBBoxHead. Its Shared4Conv1FCBBoxHead is `num_shared_convs=4,
     num_shared_fcs=1, norm="BN"`.
@@ -54,14 +52,13 @@ class BBoxHead(nn.Module):
         fc_channels: their width.
         norm: "BN", "GN" or None, after each convolution.
         class_agnostic: predict one box a region instead of one for each class.
-        target_means: of the four shifts, subtracted.
-        target_stds: of the four shifts, divided by.
-        bbox_loss: "l1" or "smooth_l1" on the shifts, "giou" on the boxes themselves.
+        bbox_coder: arguments of `DeltaXYWHBBoxCoder` that differ from target_stds (0.1, 0.1, 0.2, 0.2).
+        bbox_loss: "l1" or "smooth_l1" on the offsets, "giou" on the boxes themselves.
         smooth_l1_beta: below which difference "smooth_l1" is quadratic.
         loss_weights: multiply the loss of the classes and that of the boxes.
 
     Raises:
-        ValueError: for an unknown loss, or no fully connected layer.
+        ValueError: for an unknown key or loss, not two loss weights, or no fully connected layer.
     """
 
     def __init__(
@@ -75,21 +72,23 @@ class BBoxHead(nn.Module):
         fc_channels: int = 1024,
         norm: Norm | None = None,
         class_agnostic: bool = False,
-        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+        bbox_coder: CoderSettings | None = None,
         bbox_loss: BoxLoss = "l1",
         smooth_l1_beta: float = 1.0,
-        loss_weights: tuple[float, float] = (1.0, 1.0),
+        loss_weights: Sequence[float] = (1.0, 1.0),
     ) -> None:
         super().__init__()
         if bbox_loss not in BOX_LOSSES:
             raise ValueError(unknown_name("loss of boxes", bbox_loss, BOX_LOSSES))
+        if len(loss_weights) != 2:
+            raise ValueError(f"loss_weights are those of classes and of boxes, not {tuple(loss_weights)}.")
         if num_shared_fcs < 1:
             raise ValueError(f"A box head needs a fully connected layer: num_shared_fcs={num_shared_fcs}.")
         self.num_classes = num_classes
         self.roi_size = roi_size
         self.class_agnostic = class_agnostic
-        self.coder = DeltaXYWHBBoxCoder(target_means, target_stds)
+        coder = filled("box coder", bbox_coder, CoderSettings, target_stds=(0.1, 0.1, 0.2, 0.2))
+        self.bbox_coder = DeltaXYWHBBoxCoder(**coder)
         self.bbox_loss = bbox_loss
         self.smooth_l1_beta = smooth_l1_beta
         self.loss_weights = loss_weights
@@ -116,7 +115,7 @@ class BBoxHead(nn.Module):
             x: their features (n, in_channels, roi_size, roi_size).
 
         Returns:
-            Logits (n, num_classes + 1), the background last, and shifts (n, 4 * num_classes), those of a class side by
+            Logits (n, num_classes + 1), the background last, and offsets (n, 4 * num_classes), those of a class side by
             side; (n, 4) where they are class-agnostic.
         """
         for conv in self.shared_convs:
@@ -129,7 +128,7 @@ class BBoxHead(nn.Module):
     def losses(
         self,
         logits: torch.Tensor,
-        shifts: torch.Tensor,
+        offsets: torch.Tensor,
         boxes: torch.Tensor,
         labels: torch.Tensor,
         true_boxes: torch.Tensor,
@@ -138,7 +137,7 @@ class BBoxHead(nn.Module):
 
         Args:
             logits: (n, num_classes + 1), as from `forward`.
-            shifts: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            offsets: (n, 4 * num_classes) or (n, 4), as from `forward`.
             boxes: (n, 4), the regions, in pixels.
             labels: (n,) int64; num_classes for background.
             true_boxes: (n, 4), each region's true box, in pixels; not read for background.
@@ -148,9 +147,9 @@ class BBoxHead(nn.Module):
             regions; `acc`, the percentage of regions with the right class. Without regions all are 0.
         """
         count = len(labels)
-        logits, shifts = logits.float(), shifts.float()
+        logits, offsets = logits.float(), offsets.float()
         foreground = (labels < self.num_classes).nonzero().squeeze(1)
-        predicted = self.own_class(shifts[foreground], labels[foreground])
+        predicted = self.own_class(offsets[foreground], labels[foreground])
         if not count:
             return {"loss_cls": logits.sum(), "acc": logits.new_zeros(()), "loss_bbox": predicted.sum()}
         return {
@@ -161,49 +160,49 @@ class BBoxHead(nn.Module):
         }
 
     def _box_loss(
-        self, shifts: torch.Tensor, boxes: torch.Tensor, true_boxes: torch.Tensor, avg_factor: int
+        self, offsets: torch.Tensor, boxes: torch.Tensor, true_boxes: torch.Tensor, avg_factor: int
     ) -> torch.Tensor:
-        if not len(shifts):
-            return shifts.sum()
+        if not len(offsets):
+            return offsets.sum()
         if self.bbox_loss == "giou":
-            return giou_loss(self.coder.decode(boxes, shifts), true_boxes, avg_factor=avg_factor)
-        targets = self.coder.encode(boxes, true_boxes)
+            return giou_loss(self.bbox_coder.decode(boxes, offsets), true_boxes, avg_factor=avg_factor)
+        targets = self.bbox_coder.encode(boxes, true_boxes)
         if self.bbox_loss == "l1":
-            return l1_loss(shifts, targets, avg_factor=avg_factor)
-        return smooth_l1_loss(shifts, targets, beta=self.smooth_l1_beta, avg_factor=avg_factor)
+            return l1_loss(offsets, targets, avg_factor=avg_factor)
+        return smooth_l1_loss(offsets, targets, beta=self.smooth_l1_beta, avg_factor=avg_factor)
 
-    def own_class(self, shifts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Takes each region's shifts of one class.
+    def own_class(self, offsets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Takes each region's offsets of one class.
 
         Args:
-            shifts: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            offsets: (n, 4 * num_classes) or (n, 4), as from `forward`.
             labels: (n,) int64, no background among them.
 
         Returns:
             (n, 4).
         """
         if self.class_agnostic:
-            return shifts
-        return shifts.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
+            return offsets
+        return offsets.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
 
-    def decode(self, boxes: torch.Tensor, shifts: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Moves regions to where the shifts point.
+    def decode(self, boxes: torch.Tensor, offsets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Moves regions to where the offsets point.
 
         Args:
             boxes: (n, 4), the regions, in pixels.
-            shifts: (n, 4 k).
+            offsets: (n, 4 k).
             size: (height, width) that the result is cut to.
 
         Returns:
             (n, 4 k), in pixels.
         """
-        return self.coder.decode(boxes, shifts.float(), size)
+        return self.bbox_coder.decode(boxes, offsets.float(), size)
 
     def refine(
         self,
         boxes: torch.Tensor,
         logits: torch.Tensor,
-        shifts: torch.Tensor,
+        offsets: torch.Tensor,
         size: tuple[int, int],
         labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -212,7 +211,7 @@ class BBoxHead(nn.Module):
         Args:
             boxes: (n, 4), the regions, in pixels.
             logits: (n, num_classes + 1), as from `forward`.
-            shifts: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            offsets: (n, 4 * num_classes) or (n, 4), as from `forward`.
             size: (height, width) of the image.
             labels: (n,) int64, the true classes in training. Without them, and for background, the class is the best
                 besides background.
@@ -223,4 +222,4 @@ class BBoxHead(nn.Module):
         best = logits[:, :-1].argmax(1)
         if labels is not None:
             best = torch.where(labels < self.num_classes, labels, best)
-        return self.decode(boxes, self.own_class(shifts, best), size)
+        return self.decode(boxes, self.own_class(offsets, best), size)

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ..assignment import MaxIoUAssigner, Sample, SamplerSettings
+from ..settings import filled
 from ..structures import Detections, ImageInfo, Instances
-from .base import RoIHead, RoITestSettings, ScoredBoxes, check_keys
+from .base import RoIHead, RoITestSettings, ScoredBoxes
 from .bbox_head import BBoxHead, BBoxHeadSettings
 from .mask_head import FCNMaskHead, MaskHeadSettings
 
@@ -24,7 +25,7 @@ class StageSettings(TypedDict, total=False):
     Keys:
         iou: intersection over union with an object from which on a region is trained for it; below it is background.
         loss_weight: multiplies the stage's losses.
-        target_stds: of the four shifts, divided by.
+        target_stds: of the four offsets, divided by.
     """
 
     iou: float
@@ -52,7 +53,7 @@ class CascadeRoIHead(RoIHead):
         num_classes: without background.
         in_channels: of the maps.
         strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
-        stages: thresholds, loss weights and shifts of the stages.
+        stages: thresholds, loss weights and offsets of the stages.
         bbox_head: arguments of every stage's `BBoxHead` that differ from class_agnostic=True, bbox_loss="smooth_l1".
         mask_head: arguments of every stage's `FCNMaskHead` that differ from its defaults, dict() for all of them; None
             for no masks.
@@ -84,22 +85,23 @@ class CascadeRoIHead(RoIHead):
         super().__init__(num_classes, in_channels, strides, size, sampling_ratio, finest_scale, sampler, test)
         if not stages:
             raise ValueError("A cascade has at least one stage.")
-        shared = check_keys(bbox_head or {}, BBoxHeadSettings, "setting of a box head")
-        if "target_stds" in shared:
-            raise ValueError("The stages of a cascade have target_stds of their own: give them in `stages`.")
-        shared = {"class_agnostic": True, "bbox_loss": "smooth_l1", **shared}
+        shared = filled("box head", bbox_head, BBoxHeadSettings, class_agnostic=True, bbox_loss="smooth_l1")
+        if "bbox_coder" in shared:
+            raise ValueError("The stages of a cascade have coders of their own: give their target_stds in `stages`.")
         self.loss_weights: list[float] = []
         self.assigners: list[MaxIoUAssigner] = []
         self.bbox_head: Any = nn.ModuleList()
         for number, given in enumerate(stages):
             default = STAGES[min(number, len(STAGES) - 1)]
-            stage: dict[str, Any] = {**default, **check_keys(given, StageSettings, "setting of a stage")}
+            stage = filled("stage", given, StageSettings, **default)
             iou = stage["iou"]
             self.loss_weights.append(stage["loss_weight"])
             self.assigners.append(MaxIoUAssigner(iou, iou, iou, match_low_quality=False))
-            self.bbox_head.append(BBoxHead(num_classes, in_channels, target_stds=stage["target_stds"], **shared))
+            self.bbox_head.append(
+                BBoxHead(num_classes, in_channels, bbox_coder={"target_stds": stage["target_stds"]}, **shared)
+            )
         if mask_head is not None:
-            arguments = check_keys(mask_head, MaskHeadSettings, "setting of a mask head")
+            arguments = filled("mask head", mask_head, MaskHeadSettings)
             self.mask_head: Any = nn.ModuleList(FCNMaskHead(num_classes, in_channels, **arguments) for _ in stages)
 
     def losses(
@@ -133,14 +135,14 @@ class CascadeRoIHead(RoIHead):
             zip(self.loss_weights, self.assigners, self.bbox_head, strict=True)
         ):
             samples = self._draw(assigner, boxes, targets)
-            logits, shifts = self._look(head, features, [one.priors for one in samples])
-            found = self._box_losses(head, logits, shifts, samples)
+            logits, offsets = self._look(head, features, [one.priors for one in samples])
+            found = self._box_losses(head, logits, offsets, samples)
             if self.with_mask:
                 found |= self._mask_losses(self.mask_head[stage], features, samples, targets)
             for name, value in found.items():
                 losses[f"s{stage}.{name}"] = weight * value if "loss" in name else value
             if stage + 1 < len(self.bbox_head):
-                boxes = self._refine_samples(head, logits, shifts, samples, infos)
+                boxes = self._refine_samples(head, logits, offsets, samples, infos)
         return losses
 
     @torch.no_grad()
@@ -148,15 +150,17 @@ class CascadeRoIHead(RoIHead):
         self,
         head: BBoxHead,
         logits: torch.Tensor,
-        shifts: torch.Tensor,
+        offsets: torch.Tensor,
         samples: Sequence[Sample],
         infos: Sequence[ImageInfo],
     ) -> list[torch.Tensor]:
         """Gives the regions of the next stage: those of this one, moved, without the true boxes among them."""
         counts = [len(one.priors) for one in samples]
         refined = []
-        for sample, logit, shift, info in zip(samples, logits.split(counts), shifts.split(counts), infos, strict=True):
-            boxes = head.refine(sample.priors, logit, shift, info.image_size, self._labels(sample))
+        for sample, logit, offset, info in zip(
+            samples, logits.split(counts), offsets.split(counts), infos, strict=True
+        ):
+            boxes = head.refine(sample.priors, logit, offset, info.image_size, self._labels(sample))
             moved = torch.cat([~sample.pos_is_gt, sample.pos_is_gt.new_ones(len(sample.neg_inds))])
             refined.append(boxes[moved])
         return refined
@@ -171,17 +175,17 @@ class CascadeRoIHead(RoIHead):
         counts = [len(one) for one in boxes]
         total, scored = torch.zeros(()), []
         for stage, head in enumerate(self.bbox_head):
-            logits, shifts = self._look(head, features, boxes)
+            logits, offsets = self._look(head, features, boxes)
             logits = logits.float()
             total = logits if not stage else total + logits
-            images = list(zip(boxes, logits.split(counts), shifts.split(counts), infos, strict=True))
+            images = list(zip(boxes, logits.split(counts), offsets.split(counts), infos, strict=True))
             if stage + 1 < len(self.bbox_head):
-                boxes = [head.refine(box, logit, shift, info.image_size) for box, logit, shift, info in images]
+                boxes = [head.refine(box, logit, offset, info.image_size) for box, logit, offset, info in images]
             else:
                 scores = (total / len(self.bbox_head)).softmax(1).split(counts)
                 scored = [
-                    ScoredBoxes(head.decode(box, shift, info.image_size), score)
-                    for (box, _, shift, info), score in zip(images, scores, strict=True)
+                    ScoredBoxes(head.decode(box, offset, info.image_size), score)
+                    for (box, _, offset, info), score in zip(images, scores, strict=True)
                 ]
         return scored
 

@@ -6,14 +6,19 @@ Ren et al. 2015, "Faster R-CNN"; He et al. 2017, "Mask R-CNN".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ..assignment import AssignerSettings, MaxIoUAssigner, SamplerSettings
+from ..settings import filled
 from ..structures import Detections, ImageInfo, Instances
-from .base import RoIHead, RoITestSettings, ScoredBoxes, check_keys
+from .base import RoIHead, RoITestSettings, ScoredBoxes
 from .bbox_head import BBoxHead, BBoxHeadSettings
 from .mask_head import FCNMaskHead, MaskHeadSettings
+
+THRESHOLDS = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5}
+"""From which intersection over union on a region is trained for an object; below it is background."""
 
 
 class StandardRoIHead(RoIHead):
@@ -55,19 +60,11 @@ class StandardRoIHead(RoIHead):
     ) -> None:
         size = None if mask_head is None else mask_size
         super().__init__(num_classes, in_channels, strides, size, sampling_ratio, finest_scale, sampler, test)
-        arguments = {
-            "pos_iou_thr": 0.5,
-            "neg_iou_thr": 0.5,
-            "min_pos_iou": 0.5,
-            "match_low_quality": mask_head is not None,
-            **check_keys(assigner or {}, AssignerSettings, "setting of the assigner"),
-        }
-        self.assigner = MaxIoUAssigner(**arguments)
-        box_arguments = check_keys(bbox_head or {}, BBoxHeadSettings, "setting of a box head")
-        self.bbox_head = BBoxHead(num_classes, in_channels, **box_arguments)
+        own: dict[str, Any] = {**THRESHOLDS, "match_low_quality": mask_head is not None}
+        self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings, **own))
+        self.bbox_head = BBoxHead(num_classes, in_channels, **filled("box head", bbox_head, BBoxHeadSettings))
         if mask_head is not None:
-            mask_arguments = check_keys(mask_head, MaskHeadSettings, "setting of a mask head")
-            self.mask_head = FCNMaskHead(num_classes, in_channels, **mask_arguments)
+            self.mask_head = FCNMaskHead(num_classes, in_channels, **filled("mask head", mask_head, MaskHeadSettings))
 
     def losses(
         self,
@@ -92,8 +89,8 @@ class StandardRoIHead(RoIHead):
         """
         self._check_targets(targets)
         samples = self._draw(self.assigner, [one.boxes.detach() for one in proposals], targets)
-        logits, shifts = self._look(self.bbox_head, features, [one.priors for one in samples])
-        losses = self._box_losses(self.bbox_head, logits, shifts, samples)
+        logits, offsets = self._look(self.bbox_head, features, [one.priors for one in samples])
+        losses = self._box_losses(self.bbox_head, logits, offsets, samples)
         if self.with_mask:
             losses |= self._mask_losses(self.mask_head, features, samples, targets)
         return losses
@@ -102,12 +99,12 @@ class StandardRoIHead(RoIHead):
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], infos: Sequence[ImageInfo]
     ) -> list[ScoredBoxes]:
         """Gives classes and better boxes of proposals; see `RoIHead.forward`."""
-        logits, shifts = self._look(self.bbox_head, features, boxes)
+        logits, offsets = self._look(self.bbox_head, features, boxes)
         counts = [len(one) for one in boxes]
-        images = zip(boxes, logits.split(counts), shifts.split(counts), infos, strict=True)
+        images = zip(boxes, logits.split(counts), offsets.split(counts), infos, strict=True)
         return [
-            ScoredBoxes(self.bbox_head.decode(box, shift, info.image_size), logit.float().softmax(1))
-            for box, logit, shift, info in images
+            ScoredBoxes(self.bbox_head.decode(box, offset, info.image_size), logit.float().softmax(1))
+            for box, logit, offset, info in images
         ]
 
     def mask_probabilities(

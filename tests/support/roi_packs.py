@@ -10,7 +10,9 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import nn
 
+from attnzoo.heads.fpn import FPN
 from attnzoo.heads.roi import CascadeRoIHead, StandardRoIHead
+from attnzoo.heads.rpn import RPNHead
 from support import head_packs, parity
 
 PACKS = ("faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "cascade_mask_rcnn_swin")
@@ -47,7 +49,6 @@ def roi_arguments(pack: head_packs.Pack, without_chance: bool = True) -> dict[st
             "fc_channels": box["fc_out_channels"],
             "norm": "BN" if "norm_cfg" in box else None,
             "class_agnostic": box["reg_class_agnostic"],
-            "target_means": tuple(box["bbox_coder"]["target_means"]),
             "bbox_loss": LOSSES[box["loss_bbox"]["type"]],
             "smooth_l1_beta": box["loss_bbox"].get("beta", 1.0),
             "loss_weights": (box["loss_cls"]["loss_weight"], box["loss_bbox"]["loss_weight"]),
@@ -71,7 +72,7 @@ def roi_arguments(pack: head_packs.Pack, without_chance: bool = True) -> dict[st
         }
     if head["type"] == "StandardRoIHead":
         arguments["assigner"] = head_packs.without_type(trains[0]["assigner"])
-        arguments["bbox_head"]["target_stds"] = tuple(box["bbox_coder"]["target_stds"])
+        arguments["bbox_head"]["bbox_coder"] = head_packs.without_type(box["bbox_coder"])
     else:
         arguments["stages"] = tuple(
             {
@@ -88,17 +89,10 @@ def roi_arguments(pack: head_packs.Pack, without_chance: bool = True) -> dict[st
     return arguments
 
 
-def roi_head(pack: head_packs.Pack, **changes: Any) -> Any:
-    """Builds a pack's RoI head, without its weights; keyword arguments replace those of the config."""
+def roi_head(pack: head_packs.Pack) -> Any:
+    """Builds a pack's RoI head, without its weights."""
     kind = {"StandardRoIHead": StandardRoIHead, "CascadeRoIHead": CascadeRoIHead}
-    return kind[pack["config"]["roi_head"]["type"]](**{**roi_arguments(pack), **changes})
-
-
-@functools.lru_cache(maxsize=1)
-def loaded_roi_head(name: str) -> Any:
-    """Builds a pack's RoI head with its weights, in eval mode; tests must not change it."""
-    pack, _ = head_packs.load(name)
-    return head_packs.load_weights(roi_head(pack), pack, "roi_head.")
+    return kind[pack["config"]["roi_head"]["type"]](**roi_arguments(pack))
 
 
 def rle(mask: torch.Tensor) -> dict[str, Any]:
@@ -111,10 +105,8 @@ class Detector(nn.Module):
     """A pack's whole detector."""
 
     def __init__(self, pack: head_packs.Pack) -> None:
-        from attnzoo.heads.fpn import FPN
-        from attnzoo.heads.rpn import RPNHead
-
         super().__init__()
+        self.pack = pack
         self.backbone = head_packs.TinyBackbone(pack["config"]["backbone"]["channels"])
         self.neck = FPN(**head_packs.fpn_arguments(pack))
         self.rpn_head = RPNHead(**head_packs.rpn_arguments(pack, without_chance=True))
@@ -134,7 +126,7 @@ class Seen:
     """Keeps what the box and mask heads of a RoI head gave, while it is used as a context.
 
     Attributes:
-        boxes: (logits, shifts) of every call of a box head.
+        boxes: (logits, offsets) of every call of a box head.
         masks: logits of every call of a mask head.
     """
 
