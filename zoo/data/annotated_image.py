@@ -215,7 +215,8 @@ def _paint_polygons(mask: np.ndarray, polygons: Sequence[np.ndarray], placement:
     right, bottom = min(right, mask.shape[1]), min(bottom, mask.shape[0])
     if right <= max(left, 0) or bottom <= max(top, 0):
         return
-    rings = [(ring - (left, top)).ravel().tolist() for ring in moved]
+    # It rounds to fifths of a pixel, where decimals often lie halfway: shifts must not leave them a little off.
+    rings = [np.round(ring - (left, top), 9).ravel().tolist() for ring in moved]
     region: Any = coco_mask.merge(coco_mask.frPyObjects(rings, bottom - top, right - left))  # pyright: ignore[reportArgumentType] (a list for a list)
     painted = coco_mask.decode(region)
     mask[max(top, 0) : bottom, max(left, 0) : right] = painted[max(-top, 0) :, max(-left, 0) :]

@@ -55,7 +55,7 @@ def _file_errors(dataset: CocoDetection) -> Iterator[str]:
             missing.append(f"{path} (image {dataset.image_ids[index]})")
     if missing:
         yield (
-            f"{_count(missing, 'image file')} of {len(dataset)} missing: {_first(missing)}. Correct root and split "
+            f"of {len(dataset)} image files {_count(missing)} missing: {_first(missing)}. Correct root and split "
             f"(images are looked for in {dataset.folder}), or take the images out of the annotation file."
         )
 
@@ -76,12 +76,12 @@ def _wrong_sizes(dataset: CocoDetection, chosen: Sequence[int]) -> tuple[list[st
             continue
         if found != (height, width):
             wrong.append(f"{path} (image {dataset.image_ids[index]}: {found[0]}x{found[1]}, not {height}x{width})")
-    looked_at = f"of {len(chosen)} looked at"
+    looked_at = f"of {len(chosen)} images looked at"
     errors = [
-        f"{_count(wrong, 'image')} {looked_at} of another height x width than the annotation file says: "
+        f"{looked_at} {_count(wrong)} of another height x width than the annotation file says: "
         f"{_first(wrong)}. Were the images resized, or turned by their EXIF orientation? Annotate these very files."
     ]
-    findings = [f"{_count(unreadable, 'image')} {looked_at} unreadable: {_first(unreadable)}."]
+    findings = [f"{looked_at} {_count(unreadable)} unreadable: {_first(unreadable)}."]
     return errors if wrong else [], findings if unreadable else []
 
 
@@ -151,7 +151,7 @@ def _findings(dataset: CocoDetection) -> Iterator[str]:
     left_out = len(annotations) - len(dataset)
     if left_out:
         yield (
-            f"{_count(left_out, 'image')} of {len(annotations)} left out: without an annotation of the classes, or "
+            f"of {len(annotations)} images {_count(left_out)} left out: without an annotation of the classes, or "
             "with a shorter side than min_size."
         )
     seen = np.bincount(annotations.labels[~annotations.crowd], minlength=len(dataset.classes))
@@ -160,11 +160,12 @@ def _findings(dataset: CocoDetection) -> Iterator[str]:
         yield f"{len(unseen)} of {len(dataset.classes)} classes have no instance: {_first(unseen)}."
 
 
-def _count(things: Sequence[Any] | int, name: str) -> str:
-    """Gives "1 box is" or "3 boxes are"."""
+def _count(things: Sequence[Any] | int, name: str = "") -> str:
+    """Gives "1 box is" or "3 boxes are"; without a name "1 is" or "3 are"."""
     count = things if isinstance(things, int) else len(things)
-    plural = f"{name}es" if name.endswith("x") else f"{name}s"
-    return f"1 {name} is" if count == 1 else f"{count} {plural} are"
+    named = f" {name}" if name else ""
+    plural = "es" if name.endswith("x") else "s"
+    return f"1{named} is" if count == 1 else f"{count}{named}{plural if name else ''} are"
 
 
 def _first(names: Sequence[Any]) -> str:

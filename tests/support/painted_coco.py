@@ -1,0 +1,120 @@
+"""A small COCO-format set whose images show each instance in a colour of its own, so that tests see what moves."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+GROUND = (128, 128, 128)
+"""The colour of pixels of no instance."""
+COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10), (10, 250, 250), (250, 10, 250))
+"""Of an image's instances, in the file's order, crowds included."""
+CATEGORIES = [{"id": 42, "name": "ring"}, {"id": 3, "name": "kite"}, {"id": 7, "name": "disc"}]
+"""In no order, with any ids."""
+CLASSES = ("kite", "disc", "ring")
+"""By label: in ascending category id."""
+
+
+def disc(height: int, width: int, y: float, x: float, radius: float, hole: float = 0.0) -> np.ndarray:
+    """Makes the bitmap (height, width) uint8 of a disc, with a hole of another radius."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    distance = np.hypot(rows - y, columns - x)
+    return np.asfortranarray(((distance < radius) & (distance >= hole)).astype(np.uint8))
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    """Run lengths as a list of numbers, column by column, beginning with those of 0."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *changes, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": counts if flat[0] == 0 else [0, *counts]}
+
+
+def compressed(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths, as text."""
+    runs: Any = coco_mask.encode(mask)
+    return {"size": list(mask.shape), "counts": runs["counts"].decode()}
+
+
+def bitmap(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Decodes polygons or run lengths by pycocotools to (height, width) uint8."""
+    runs: Any = segmentation
+    if isinstance(segmentation, list):
+        parts: Any = coco_mask.frPyObjects(segmentation, height, width)
+        runs = coco_mask.merge(parts)
+    elif isinstance(segmentation["counts"], list):
+        runs = coco_mask.frPyObjects(segmentation, height, width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what NumPy will ask of arrays one day
+        return np.asarray(coco_mask.decode(runs))
+
+
+def annotation(image: int, category: int, segmentation: Any, size: tuple[int, int], crowd: bool = False) -> dict:
+    """Makes an annotation without an id; the box is that of the bitmap."""
+    mask = bitmap(segmentation, *size)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+    return {
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        "bbox": [float(side) for side in box],
+        "area": float(mask.sum()),
+        "iscrowd": int(crowd),
+    }
+
+
+def content() -> dict[str, Any]:
+    """Makes an annotation file of four images: two with three instances (the second also with a crowd), one, none."""
+    images = [(11, 120, 160), (5, 150, 110), (30, 90, 130), (2, 64, 64)]
+    kite = [[20.5, 10.25, 60.0, 30.5, 44.25, 70.0, 18.75, 52.5]]
+    two_parts = [[70.0, 90.0, 110.5, 92.0, 90.0, 116.0], [120.0, 88.5, 150.0, 90.0, 148.0, 112.25, 122.0, 110.0]]
+    found = [
+        annotation(11, 3, kite, (120, 160)),
+        annotation(11, 42, compressed(disc(120, 160, 40, 115, 30, 12)), (120, 160)),
+        annotation(5, 7, uncompressed(disc(150, 110, 40, 40, 25.5)), (150, 110)),
+        annotation(11, 3, two_parts, (120, 160)),
+        annotation(5, 3, [[60.0, 70.0, 100.0, 75.0, 80.0, 110.0]], (150, 110)),
+        annotation(5, 7, uncompressed(disc(150, 110, 120, 30, 20)), (150, 110), crowd=True),
+        annotation(5, 42, compressed(disc(150, 110, 40, 90, 15, 4)), (150, 110)),
+        annotation(30, 7, compressed(disc(90, 130, 45, 60, 35)), (90, 130)),
+    ]
+    return {
+        "info": {},
+        "images": [
+            {"id": name, "file_name": f"{name:06}.png", "height": height, "width": width}
+            for name, height, width in images
+        ],
+        "categories": CATEGORIES,
+        "annotations": [{"id": 100 + number, **one} for number, one in enumerate(found)],
+    }
+
+
+def save(root: Path, made: dict[str, Any] | None = None, split: str = "train2017") -> Path:
+    """Writes the images to `<root>/<split>` and annotations/instances_<split>.json; gives the root."""
+    made = content() if made is None else made
+    (root / split).mkdir(parents=True, exist_ok=True)
+    (root / "annotations").mkdir(exist_ok=True)
+    for image in made["images"]:
+        Image.fromarray(paint(made, image)).save(root / split / image["file_name"])
+    (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(made))
+    return root
+
+
+def paint(made: dict[str, Any], image: dict[str, Any]) -> np.ndarray:
+    """Makes an image (height, width, 3) uint8."""
+    pixels = np.full((image["height"], image["width"], 3), GROUND, np.uint8)
+    for number, one in enumerate(instances(made, image["id"])):
+        pixels[bitmap(one["segmentation"], image["height"], image["width"]) == 1] = COLOURS[number]
+    return pixels
+
+
+def instances(made: dict[str, Any], image: int) -> list[dict[str, Any]]:
+    """An image's annotations, in the file's order."""
+    return [one for one in made["annotations"] if one["image_id"] == image]

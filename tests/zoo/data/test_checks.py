@@ -1,0 +1,139 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnzoo.zoo.data import CocoDetection, DetectionTest, DetectionTrain, check_coco
+from support import painted_coco
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Writes a set, with a change to its annotation file, and builds it."""
+
+    def make(change=None, training=True, **options):
+        made = painted_coco.content()
+        painted_coco.save(tmp_path, made)
+        made["categories"] = copy.deepcopy(made["categories"])
+        if change is not None:
+            change(made)
+        (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(made))
+        transform = DetectionTrain() if training else DetectionTest()
+        return CocoDetection(str(tmp_path), "train2017", transform=transform, **options)
+
+    return make
+
+
+def test_a_right_set_has_no_errors(build, tmp_path):
+    (finding,) = build().check()
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    assert finding.startswith(f"The data set {file}: of 4 images 1 is left out")
+    assert build(training=False).check() == []
+
+
+def test_missing_files_are_named(build, tmp_path):
+    dataset = build()
+    (tmp_path / "train2017" / "000005.png").unlink()
+    with pytest.raises(ValueError, match=r"of 3 image files 1 is missing: .*train2017/000005.png \(image 5\). Correct"):
+        dataset.check()
+    (tmp_path / "train2017").rename(tmp_path / "train")
+    with pytest.raises(ValueError, match="of 3 image files 3 are missing"):
+        dataset.check()
+
+
+def test_image_sizes_are_compared(build, tmp_path):
+    dataset = build()
+    Image.new("RGB", (50, 40)).save(tmp_path / "train2017" / "000005.png")
+    with pytest.raises(
+        ValueError, match=r"of 3 images looked at 1 is of another.*000005.png \(image 5: 40x50, not 150x110\)"
+    ):
+        dataset.check()
+    assert check_coco(dataset, most=0)
+    (tmp_path / "train2017" / "000005.png").write_bytes(b"nothing")
+    assert any("000005.png (UnidentifiedImageError)" in finding for finding in dataset.check())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda made: made["images"].append({**made["images"][0], "file_name": "000030.png"}),
+            "1 image id is given.*11",
+        ),
+        (lambda made: made["annotations"][3].update(id=100), "1 annotation id is given to several annotations: 100"),
+        (
+            lambda made: [one.update(image_id=77) for one in made["annotations"][:7]],
+            r"7 annotations are of images that are not in the file: 100 \(image 77\), .*, ... \(2 more\). Remove them",
+        ),
+        (
+            lambda made: made["annotations"][0].update(category_id=4),
+            r"1 annotation is of categories .* has 3, 7, 42: 100 \(category 4\). Add the categories",
+        ),
+        (
+            lambda made: made["annotations"][1]["segmentation"].update(size=[160, 120]),
+            r"1 mask is of another height x width than the image: annotation 101 \(160x120, its image 120x160\)",
+        ),
+        (
+            lambda made: [one.pop("segmentation") for one in made["annotations"]],
+            "none of the 7 instances has a mask .*with_masks=False",
+        ),
+        (lambda made: [one.update(iscrowd=1) for one in made["annotations"]], "no instance of kite, disc, ring"),
+    ],
+)
+def test_errors_name_the_ids_and_the_remedy(build, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build(change).check()
+    assert f"The data set {tmp_path / 'annotations' / 'instances_train2017.json'} has errors:\n- " in str(caught.value)
+
+
+def test_all_errors_are_told_at_once(build, tmp_path):
+    def change(made):
+        made["annotations"][0].update(category_id=4)
+        made["annotations"][3].update(id=105)
+
+    dataset = build(change)
+    (tmp_path / "train2017" / "000005.png").unlink()
+    with pytest.raises(ValueError, match="has errors") as caught:
+        dataset.check()
+    assert str(caught.value).count("\n- ") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (
+            lambda made: made["annotations"][0].update(bbox=[-5, 10, 40, 50]),
+            "1 box is partly or wholly outside of the image and clipped: annotation 100.",
+        ),
+        (
+            lambda made: [one.update(bbox=[1, 1, 0.5, 3]) for one in made["annotations"][:2]],
+            "2 instances are left out, with a box thinner than a pixel",
+        ),
+        (lambda made: made["annotations"][0].update(area=0), "1 instance is left out"),
+        (lambda made: made["annotations"][0].update(segmentation=[]), "1 instance is without a mask"),
+        (
+            lambda made: made["images"].append({**made["images"][0], "id": 12}),
+            "1 file is given as several images: 00001",
+        ),
+        (lambda made: made["categories"].append({"id": 9, "name": "star"}), "1 of 4 classes have no instance: star."),
+    ],
+)
+def test_what_is_odd_is_a_finding(build, change, finding):
+    assert any(finding in found for found in build(change).check())
+
+
+def test_masks_do_not_count_where_they_are_not_wanted(build):
+    def change(made):
+        made["annotations"][1]["segmentation"].update(size=[160, 120])
+        made["annotations"][0].pop("segmentation")
+
+    assert len(build(change, with_masks=False).check()) == 1
+
+
+def test_a_set_without_annotations_can_be_predicted_on(build):
+    dataset = build(lambda made: made.pop("annotations"), training=False)
+    assert len(dataset) == 4
+    assert any("3 of 3 classes have no instance" in finding for finding in dataset.check())
+    assert np.array_equal(dataset.image_ids, [11, 5, 30, 2])

@@ -1,0 +1,271 @@
+import copy
+import json
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attnzoo.zoo.data import BrokenImageError, CocoDetection, DetectionTest, SampleKey, dense_collate
+from attnzoo.zoo.registry import DATASETS
+from attnzoo.zoo.training.loaders import build_dataloader
+from support import painted_coco
+
+
+class Plain(DetectionTest):
+    """Gives images as they are, with annotations."""
+
+    training = True
+
+    def apply(self, sample):
+        pass
+
+
+@pytest.fixture
+def root(tmp_path):
+    return painted_coco.save(tmp_path / "coco")
+
+
+def train(root, **changes):
+    return CocoDetection(str(root), "train2017", **{"transform": Plain(), **changes})
+
+
+def changed(tmp_path, change):
+    """Writes a set whose annotation file was changed; gives its root."""
+    made = painted_coco.content()
+    root = painted_coco.save(tmp_path / "changed", made)
+    change(made)
+    (root / "annotations" / "instances_train2017.json").write_text(json.dumps(made))
+    return root
+
+
+def test_samples_hold_what_pycocotools_decodes(root):
+    made = painted_coco.content()
+    sizes = {image["id"]: (image["height"], image["width"]) for image in made["images"]}
+    labels = {3: 0, 7: 1, 42: 2}
+    dataset = train(root)
+    assert dataset.classes == painted_coco.CLASSES
+    assert dataset.categories == (3, 7, 42)
+    assert dataset.metainfo["ann_file"] == str(root / "annotations" / "instances_train2017.json")
+    assert [dataset[index]["image_id"] for index in range(len(dataset))] == [11, 5, 30]
+    for index in range(3):
+        sample = dataset[SampleKey(4, index, 1)]
+        assert (sample["index"], sample["epoch"], sample["repeat"], sample["broken"]) == (index, 4, 1, [])
+        every = painted_coco.instances(made, sample["image_id"])
+        kept = [one for one in every if not one["iscrowd"]]
+        height, width = sizes[sample["image_id"]]
+        expected = np.stack([painted_coco.bitmap(one["segmentation"], height, width) for one in kept])
+        target = sample["target"]
+        assert target.masks.dtype == torch.uint8
+        np.testing.assert_array_equal(target.masks.numpy(), expected)
+        assert target.labels.tolist() == [labels[one["category_id"]] for one in kept]
+        boxes = np.array([one["bbox"] for one in every])
+        boxes[:, 2:] += boxes[:, :2]
+        crowd = np.array([one["iscrowd"] for one in every], dtype=bool)
+        np.testing.assert_allclose(target.boxes.numpy(), boxes[~crowd])
+        np.testing.assert_allclose(target.ignored_boxes.numpy().reshape(-1, 4), boxes[crowd])
+        picture = np.asarray(Image.open(sample["path"]))
+        np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), picture)
+        assert sample["info"].image_size == sample["info"].original_size == (height, width)
+
+
+def test_evaluation_takes_every_image_and_no_annotations(root):
+    dataset = CocoDetection(str(root), "train2017", transform={"type": "DetectionTest", "scale": (160, 120)})
+    assert [dataset[index]["image_id"] for index in range(len(dataset))] == [11, 5, 30, 2]
+    assert dataset[0]["target"] is None
+    np.testing.assert_allclose(dataset.aspect_ratios, [160 / 120, 110 / 150, 130 / 90, 1])
+    boxes = dataset.load(0).boxes
+    assert boxes is not None
+    assert len(boxes) == 3
+    assert len(CocoDetection(str(root), "train2017", transform=DetectionTest(), filter_empty=True)) == 3
+
+
+def test_which_images_training_leaves_out(root):
+    assert len(train(root)) == 3
+    assert len(train(root, filter_empty=False)) == 4
+    assert train(root, min_size=100).image_ids.tolist() == [11, 5]
+    empty = train(root, filter_empty=False)[3]["target"]
+    assert empty.boxes.shape == (0, 4)
+    assert empty.masks.shape == (0, 64, 64)
+    assert empty.labels.shape == (0,)
+
+
+def test_a_choice_of_classes(root):
+    dataset = train(root, classes=["ring", "disc"])
+    assert dataset.classes == ("disc", "ring")
+    assert dataset.categories == (7, 42)
+    assert dataset[0]["target"].labels.tolist() == [1]
+    assert dataset[1]["target"].labels.tolist() == [0, 1]
+    # A crowd alone keeps an image, as in mmdet.
+    assert train(root, classes=["disc"]).image_ids.tolist() == [5, 30]
+    with pytest.raises(ValueError, match=r"no category 'rings'. Did you mean 'ring'"):
+        train(root, classes=["rings"])
+    with pytest.raises(ValueError, match="has 2 classes, not num_classes=3"):
+        train(root, classes=["ring", "disc"], num_classes=3)
+
+
+def test_boxes_alone(root):
+    target = train(root, with_masks=False)[0]["target"]
+    assert target.masks is None
+    assert len(target) == 3
+
+
+def test_what_mmdet_leaves_out(tmp_path):
+    def change(made):
+        first = made["annotations"][0]
+        extra = [
+            {"bbox": [10, 10, 0.5, 20]},  # thinner than a pixel
+            {"bbox": [200, 10, 20, 20]},  # outside
+            {"area": 0},
+            {"ignore": True},
+            {"bbox": [150, 100, 40, 50]},  # clipped
+            {"segmentation": [[1, 2, 3, 4]]},  # no polygon: neither object nor background
+        ]
+        made["annotations"] += [{**first, **one, "id": 200 + number} for number, one in enumerate(extra)]
+
+    dataset = train(changed(tmp_path, change))
+    target = dataset[0]["target"]
+    assert len(target) == 3 + 1
+    assert target.boxes[-1].tolist() == [150, 100, 160, 120]
+    assert len(target.ignored_boxes) == 1
+    assert len(train(changed(tmp_path, change), with_masks=False)[0]["target"]) == 3 + 2
+
+
+def test_one_annotation_of_many_is_that_images(tmp_path):
+    # Annotations stand in any order in the file.
+    expected = [train(painted_coco.save(tmp_path / "a"))[index]["target"].boxes for index in range(3)]
+    root = changed(tmp_path, lambda made: made["annotations"].sort(key=lambda one: one["bbox"]))
+    for index, boxes in enumerate(expected):
+        found = train(root)[index]["target"].boxes
+        assert sorted(found.tolist()) == sorted(boxes.tolist())
+
+
+def test_where_files_lie(root, tmp_path):
+    own = root / "my.json"
+    own.write_text((root / "annotations" / "instances_train2017.json").read_text())
+    assert len(train(root, annotations="my.json")) == 3
+    assert len(train(root, annotations=str(own))) == 3
+    inside = CocoDetection(str(root / "train2017"), annotations=str(own), transform=Plain())
+    assert inside[0]["path"] == str(root / "train2017" / "000011.png")
+    with pytest.raises(ValueError, match=r"no annotation file .*instances_val2017.json"):
+        CocoDetection(str(root), "val2017", transform=Plain())
+    with pytest.raises(ValueError, match="Without a split, give the annotation file"):
+        CocoDetection(str(root), transform=Plain())
+    with pytest.raises(ValueError, match="needs a transform"):
+        CocoDetection(str(root), "train2017")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made: made.pop("images"), "lacks the lists images"),
+        (lambda made: made.update(categories=[]), "has no categories"),
+        (lambda made: made["images"][1].pop("height"), "entry 1 of 'images' lacks height"),
+        (lambda made: made["annotations"][2].pop("bbox"), "annotation 102 lacks bbox.*Panoptic"),
+        (lambda made: made["annotations"][2].update(bbox=[1, 2, 3]), "annotation 102 needs a bbox"),
+        (lambda made: made["annotations"][2].update(segmentation={"size": [1, 2]}), "segmentation of annotation 102"),
+        (lambda made: made["annotations"][2].update(segmentation=[["a"] * 6]), "segmentation of annotation 102"),
+        (lambda made: made["categories"].append({"id": 3, "name": "other"}), "several categories of one id"),
+        (lambda made: made["categories"].append({"id": 4, "name": "kite"}), "several categories of one id"),
+        (lambda made: made.update(annotations=[]), "is empty: of the file's 4 images.*filter_empty=False"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, change, message):
+    # The list of categories is a constant of the module that makes them.
+    def on_a_copy(made):
+        made["categories"] = copy.deepcopy(made["categories"])
+        change(made)
+
+    with pytest.raises(ValueError, match=message):
+        train(changed(tmp_path, on_a_copy))
+
+
+def test_no_json(root):
+    file = root / "annotations" / "instances_train2017.json"
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"instances_train2017.json is no valid JSON"):
+        train(root)
+
+
+def test_broken_images_are_replaced_in_training_alone(root):
+    path = root / "train2017" / "000005.png"
+    path.write_bytes(path.read_bytes()[:200])
+    dataset = train(root)
+    sample = dataset[1]
+    assert sample["index"] == 1
+    assert sample["broken"] == [str(path)]
+    assert sample["image_id"] in (11, 30)
+    assert sample["path"].endswith(f"{sample['image_id']:06}.png")
+    assert dataset[1]["image_id"] == sample["image_id"]
+    with pytest.raises(BrokenImageError, match=r"000005.png cannot be read"):
+        CocoDetection(str(root), "train2017", transform=DetectionTest())[1]
+    path.unlink()
+    assert dataset[1]["broken"] == [str(path)]
+    with pytest.raises(IndexError, match="no sample 3: its 3"):
+        dataset[3]
+
+
+def test_an_image_of_another_size_is_broken(root):
+    Image.new("RGB", (50, 40)).save(root / "train2017" / "000005.png")
+    with pytest.raises(BrokenImageError, match="40x50 pixels, its annotation file says 150x110"):
+        CocoDetection(str(root), "train2017", transform=DetectionTest())[1]
+
+
+def test_memory_is_arrays(tmp_path):
+    made = painted_coco.content()
+    first = made["annotations"][0]
+    made["annotations"] += [{**first, "id": 1000 + number} for number in range(20000)]
+    root = changed(tmp_path, lambda content: content.update(made))
+    dataset = train(root)
+    # 16 bytes of box, 5 of label and crowd, 8 of the mask's end, 12 + 4 + 32 of the mask.
+    assert dataset.annotations.nbytes < 85 * len(made["annotations"])
+    # Nothing else grows with the annotations: Python objects would be pickled, too.
+    dataset.annotations.problems.duplicate_annotations.clear()
+    assert len(pickle.dumps(dataset)) < 85 * len(made["annotations"]) + 10000
+
+
+def test_samples_depend_on_their_key_alone(root):
+    dataset = DATASETS.build(
+        {
+            "type": "CocoDetection",
+            "root": str(root),
+            "split": "train2017",
+            "transform": {"type": "DetectionTrain", "mode": "detr", "scales": [(160, 90), (200, 120)]},
+            "seed": 5,
+        }
+    )
+
+    def facts(sample):
+        return sample["image"].sum().item(), sample["target"].boxes.sum().item(), sample["info"]
+
+    keys = [SampleKey(epoch, index) for epoch in range(3) for index in range(3)]
+    samples = {key: facts(dataset[key]) for key in keys}
+    assert {key: facts(dataset[key]) for key in reversed(keys)} == samples
+    assert len({samples[SampleKey(epoch, 0)] for epoch in range(3)}) == 3
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(dataset.__getitem__, keys[:1])[0]["info"] == samples[keys[0]][2]
+
+
+def test_batches_are_lists(root):
+    loader = build_dataloader(
+        {
+            "dataset": {"type": "CocoDetection", "root": str(root), "split": "train2017", "transform": Plain()},
+            "sampler": {"type": "EpochSampler", "shuffle": False},
+            "batch_sampler": {"type": "AspectRatioBatchSampler"},
+            "batch_size": 2,
+            "collate_fn": {"type": "dense_collate"},
+        },
+        seed=1,
+    )
+    batches = list(loader)
+    assert [batch["image_id"] for batch in batches] == [[11, 30], [5]]
+    assert [tuple(image.shape) for image in batches[0]["image"]] == [(3, 120, 160), (3, 90, 130)]
+    assert [len(target) for target in batches[0]["target"]] == [3, 1]
+    assert batches[0]["broken"] == []
+
+
+def test_a_batch_of_different_keys_is_no_batch():
+    with pytest.raises(ValueError, match="differ in their keys"):
+        dense_collate([{"image": 1, "broken": []}, {"views": 1, "broken": []}])
