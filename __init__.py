@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .zoo.inference import Predictor
     from .zoo.interop import register_in_timm
     from .zoo.weights import LoadReport, load_weights
+    from .zoo.weights.publish import push_to_hub, save_pretrained
 
 __version__ = "0.1.0"
 
@@ -42,8 +43,10 @@ _PLACES = {
     "list_families": ".backbones.registry",
     "list_models": ".backbones.registry",
     "load_weights": ".zoo.weights",
+    "push_to_hub": ".zoo.weights.publish",
     "register_in_timm": ".zoo.interop",
     "register_model": ".backbones.registry",
+    "save_pretrained": ".zoo.weights.publish",
     "use_backend": ".kernels",
 }
 """Where each public name is defined; it is imported when it is first used."""
@@ -63,8 +66,10 @@ __all__ = [
     "list_families",
     "list_models",
     "load_weights",
+    "push_to_hub",
     "register_in_timm",
     "register_model",
+    "save_pretrained",
     "use_backend",
     "zoo",
 ]

@@ -301,6 +301,7 @@ class Backbone(nn.Module):
         is_isotropic: whether all stages have one resolution and width, so that the norm fits each of their maps.
         map_layout: of the maps between stem, stages and norm.
         pretrained_cfg: what was published for the model; `register_model` sets it.
+        model_args: the arguments that the model was built with; `register_model` sets them.
     """
 
     stem: nn.Module
@@ -321,6 +322,7 @@ class Backbone(nn.Module):
     map_layout: ClassVar[Literal["NCHW", "NHWC"]] = "NHWC"
     pretrained_cfg: dict[str, Any] | None = None
     default_cfg: dict[str, Any] | None = None
+    model_args: dict[str, Any] | None = None
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes the blocks' activations in the backward pass instead of keeping them."""

@@ -145,7 +145,8 @@ def _family_of(module_name: str) -> str:
 def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
     """Registers an entry point under its own name, with the checkpoints that its module's `default_cfgs` has for it.
 
-    The entry point's models carry the default checkpoint's configuration as `pretrained_cfg` and `default_cfg`.
+    The entry point's models carry the default checkpoint's configuration as `pretrained_cfg` and `default_cfg`, and the
+    arguments that they were built with as `model_args`.
 
     Args:
         build: takes keyword arguments only and returns the model, with random weights.
@@ -182,6 +183,7 @@ def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
         model = build(**kwargs)
         model.pretrained_cfg = default.to_dict()
         model.default_cfg = model.pretrained_cfg
+        model.model_args = dict(kwargs)
         return model
 
     _entries[name] = _Entry(_family_of(build.__module__), entry_point, cfgs)

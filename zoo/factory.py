@@ -41,7 +41,7 @@ _TIMM_FIELDS = {
 
 def create_model(
     model_name: str,
-    pretrained: bool = False,
+    pretrained: bool | None = None,
     *,
     num_classes: int | None = None,
     in_chans: int = 3,
@@ -61,7 +61,8 @@ def create_model(
     Args:
         model_name: as `list_models()` names it, with or without the tag of a checkpoint ("nat_mini", "nat_mini.in1k");
             or `hf-hub:owner/name` or `local-dir:folder`, where a `config.json` in timm's form names the model.
-        pretrained: whether to load the published weights.
+        pretrained: whether to load the published weights. By default only those of a model that
+            `attnzoo.save_pretrained` or `attnzoo.push_to_hub` wrote.
         num_classes: of the classifier; 0 for none. By default as many as the weights have.
         in_chans: channels of the images. Published weights are adapted where they were trained with others.
         drop_path_rate: of stochastic depth; by default the model's own.
@@ -91,18 +92,24 @@ def create_model(
         WeightsMismatchError: the weights do not fit the model.
         DownloadError: the weights could not be fetched; the message says how to put them in place by hand.
     """
+    names: list[str] | None = None
     if pretrained and checkpoint_path:
         raise ValueError("Either pretrained=True or checkpoint_path=, not both: the second would replace the first.")
     if out_indices is not None and not features_only:
         raise ValueError("out_indices chooses the maps that features_only=True returns; without it, it means nothing.")
     kind, _ = split_source(model_name) if ":" in model_name else ("", "")
     if kind:
-        model_name, described, arguments = _from_config(model_name, kind, cache_dir)
+        model_name, described, arguments, own = _from_config(model_name, kind, cache_dir)
         if pretrained_cfg is not None:
             raise ValueError(f"pretrained_cfg cannot be given beside the one of a {kind!r} model; overlay it.")
         pretrained_cfg = described
         num_classes = arguments.pop("num_classes", None) if num_classes is None else num_classes
         kwargs = {**arguments, **kwargs}
+        names = described.pop("label_names", None)
+        if own is not None:
+            pretrained = not checkpoint_path if pretrained is None else pretrained
+            if own.get("features_only") and not features_only:
+                features_only, out_indices = True, own.get("out_indices")
     name, _ = split_model_name_tag(model_name)
     cfg, state_dict = resolve_pretrained_cfg(model_name, pretrained_cfg, pretrained_cfg_overlay)
 
@@ -131,6 +138,8 @@ def create_model(
     report: LoadReport | None = None
     if pretrained:
         report = _load_published(model, cfg, state_dict, cache_dir, use_ema)
+        if names and getattr(model, "num_classes", None) == len(names):
+            model.pretrained_cfg["label_names"] = tuple(names)
     elif checkpoint_path:
         adopt = num_classes is None and not features_only
         report = load_weights(model, checkpoint_path, use_ema=use_ema, cache_dir=cache_dir, adopt_classes=adopt)
@@ -257,8 +266,13 @@ def _load_published(
 
 def _from_config(
     source: str, kind: str, cache_dir: str | os.PathLike[str] | None
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Reads the name, the configuration and the arguments of a model in a hub repository or folder."""
+) -> tuple[str, dict[str, Any], dict[str, Any], Mapping[str, Any] | None]:
+    """Reads a model in a hub repository or folder.
+
+    Returns:
+        Its name, its configuration (with "label_names" where the classes have names), its arguments, and what only this
+        project's files say; None where it wrote none of them.
+    """
     if kind not in ("hf-hub", "local-dir"):
         raise ValueError(f"{source!r} names no model; files and addresses of weights go into checkpoint_path=.")
     config = read_model_config(source, cache_dir)
@@ -272,5 +286,8 @@ def _from_config(
     if isinstance(config.get("num_classes"), int):
         described["num_classes"] = config["num_classes"]
         arguments.setdefault("num_classes", config["num_classes"])
+    names = config.get("label_names") or described.get("label_names")
     described = {key: value for key, value in described.items() if key in _FIELDS | _TIMM_FIELDS}
-    return name, described, arguments
+    described["label_names"] = [str(one) for one in names] if isinstance(names, list) else None
+    own = config.get("attnzoo")
+    return name, described, arguments, own if isinstance(own, Mapping) else None

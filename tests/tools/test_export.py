@@ -208,7 +208,7 @@ def test_parts_of_tasks():
         exportable(segmentor, "rpn")
     with pytest.raises(ExportError, match="is a backbone and has no 'neck'"):
         exportable(tiny("van"), "neck")
-    with pytest.raises(ValueError, match="There is no part 'nek'. Did you mean 'neck'"):
+    with pytest.raises(ValueError, match=r"There is no part 'nek'\. Did you mean 'neck'"):
         exportable(segmentor, "nek")
     assert set(parts.PARTS) == {"whole", "backbone", "neck", "rpn"}
 

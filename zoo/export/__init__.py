@@ -1,4 +1,4 @@
-"""Out of the zoo: models as programs of torch.export and as ONNX files, checked against PyTorch before they are kept."""
+"""Models as programs of torch.export and as ONNX files, checked against PyTorch before they are kept."""
 
 from .checking import ExportError, ExportReport
 from .onnx import export_onnx

@@ -82,7 +82,7 @@ def trace(
         ExportError: a free size is impossible, or the model cannot be traced.
     """
     free = ([0] if dynamic_batch else []) + ([2, 3] if dynamic_size else [])
-    shapes = {axis: torch.export.Dim.DYNAMIC for axis in free} or None
+    shapes = dict.fromkeys(free, torch.export.Dim.DYNAMIC) or None
     try:
         with portable_kernels():
             return torch.export.export(part, (images,), dynamic_shapes=(shapes,), strict=False)
@@ -98,8 +98,8 @@ def check_tables(part: nn.Module, images: torch.Tensor) -> None:
         part(images)
     if _TRACED_TABLES in called.names:
         raise ExportError(
-            "The height and width of this model cannot be free: which keys a query sees (neighborhoods, windows, halos) "
-            "is written into the file as tables for one size of map. Export one file for each size of image."
+            "The height and width of this model cannot be free: which keys a query sees (neighborhoods, windows, "
+            "halos) is written into the file as tables for one size of map. Export one file for each size of image."
         )
 
 

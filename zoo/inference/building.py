@@ -130,10 +130,10 @@ def _from_name(given: str, weights: Weights, transform: Any, use_ema: bool | Non
     if weights is None or weights is True:
         model = create_model(given, pretrained=True, use_ema=use_ema)
     elif isinstance(weights, Mapping):
-        model = create_model(given)
+        model = create_model(given, pretrained=False)
         load_weights(model, weights, use_ema=use_ema, adopt_classes=True)
     elif weights is False:
-        model = create_model(given)
+        model = create_model(given, pretrained=False)
     else:
         model = create_model(given, checkpoint_path=os.fspath(weights), use_ema=use_ema)
     published = weights is None or weights is True
@@ -260,8 +260,8 @@ def _check_head(report: LoadReport, task: Any, title: str) -> None:
         theirs, ours = report.head_classes
         raise ValueError(
             f"The weights' head has {theirs} outputs, that of {title} {ours}, so they tell other classes apart: with "
-            f"an untrained head there is nothing to predict. Set {getattr(task, 'classes_key', 'its num_classes')} with "
-            "cfg_options=."
+            "an untrained head there is nothing to predict. With cfg_options=, set "
+            f"{getattr(task, 'classes_key', 'its num_classes')}."
         )
 
 
