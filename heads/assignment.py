@@ -15,6 +15,9 @@ from .boxes import box_iou
 CHUNK = 1 << 23
 """Overlaps that are held at once: 32 MiB in float32."""
 
+CPU_CHUNK = 1 << 18
+"""Overlaps that are held at once on a CPU: few enough to stay in its cache."""
+
 
 class AssignerSettings(TypedDict, total=False):
     """Arguments of `MaxIoUAssigner` in a config."""
@@ -105,7 +108,8 @@ class MaxIoUAssigner:
     ) -> Assignment:
         """Assigns an image's priors.
 
-        Overlaps are computed for so many priors at a time that memory stays small, twice if it takes several times.
+        Overlaps are computed for so many priors at a time that memory stays small; again for those among whom an object
+        has its best, once it is known which these are.
 
         Args:
             priors: (n, 4).
@@ -121,8 +125,8 @@ class MaxIoUAssigner:
             inds = torch.zeros(len(priors), dtype=torch.int64, device=priors.device)
             return Assignment(inds, priors.new_zeros(len(priors)), inds - 1)
 
-        chunks = priors.split(max(1, CHUNK // count))
-        overlaps = None
+        chunks = priors.split(max(1, (CPU_CHUNK if priors.device.type == "cpu" else CHUNK) // count))
+        overlaps = torch.empty(0)
         best_values, best_objects, most = [], [], []
         for chunk in chunks:
             overlaps = self._overlaps(chunk, boxes, ignored_boxes)
@@ -142,8 +146,12 @@ class MaxIoUAssigner:
             enough = object_max >= self.min_pos_iou
             if self.gt_max_assign_all:
                 owners = []
-                for chunk in chunks:
-                    if overlaps is None or len(chunks) > 1:
+                holds_best = ((per_chunk == object_max) & enough).any(dim=1).tolist()
+                for chunk, wanted in zip(chunks, holds_best, strict=True):
+                    if not wanted:
+                        owners.append(inds.new_zeros(len(chunk)))
+                        continue
+                    if len(chunks) > 1:
                         overlaps = self._overlaps(chunk, boxes, ignored_boxes)
                     owners.append(_last_owner((overlaps == object_max[:, None]) & enough[:, None]))
                 owner = torch.cat(owners)

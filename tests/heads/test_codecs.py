@@ -164,10 +164,10 @@ def assign_slowly(assigner: MaxIoUAssigner, priors: torch.Tensor, boxes: torch.T
 
 
 class TestAssigner:
-    @pytest.mark.parametrize("chunk", [assignment.CHUNK, 100])
+    @pytest.mark.parametrize("chunk", [assignment.CPU_CHUNK, 100])
     @pytest.mark.parametrize("name", cases("assign"))
     def test_official(self, name: str, chunk: int, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(assignment, "CHUNK", chunk)
+        monkeypatch.setattr(assignment, "CPU_CHUNK", chunk)
         case, inputs, tensors = opened(name)
         assigner = MaxIoUAssigner(**head_packs.without_type(inputs["assigner"]))
         found = assigner.assign(tensors["priors"], tensors["gt"], tensors["gt_labels"], tensors.get("ignored"))
@@ -181,7 +181,7 @@ class TestAssigner:
     @pytest.mark.parametrize("every", [False, True])
     @pytest.mark.parametrize("low", [False, True])
     def test_definition(self, low: bool, every: bool, chunk: int, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(assignment, "CHUNK", chunk)
+        monkeypatch.setattr(assignment, "CPU_CHUNK", chunk)
         assigner = MaxIoUAssigner(0.5, 0.3, 0.1, match_low_quality=low, gt_max_assign_all=every)
         for seed in range(3):
             # coarse coordinates, so that overlaps are equal now and then
@@ -196,7 +196,7 @@ class TestAssigner:
     def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch):
         """No overlaps of more elements than agreed exist at a time."""
         sizes = []
-        monkeypatch.setattr(assignment, "CHUNK", 1000)
+        monkeypatch.setattr(assignment, "CPU_CHUNK", 1000)
         real = assignment.box_iou
         monkeypatch.setattr(
             assignment, "box_iou", lambda *args, **kw: sizes.append((r := real(*args, **kw)).numel()) or r
