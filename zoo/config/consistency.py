@@ -13,7 +13,7 @@ from ..evaluation.coco import FIGURES, IOU_TYPES
 from ..registry import MODELS
 from ..training.placement import bare
 from .data_consistency import class_counts, missing_paths, size_text, sizes
-from .parts import backbone_of, datasets, image_sizes, is_headed, leaves
+from .parts import backbone_of, datasets, image_sizes, is_headed, leaves, probe_of
 
 __all__ = ["backbone_of", "check_built", "find_contradictions"]
 
@@ -35,7 +35,7 @@ def find_contradictions(cfg: Mapping[str, Any], paths: bool = True) -> list[str]
     if paths:
         found += missing_paths(cfg)
     if not found:
-        found += [*class_counts(cfg, paths), *(_forward_whole(cfg) if is_headed(cfg) else _forward(cfg))]
+        found += [*class_counts(cfg, paths), *_forwards(cfg)]
     return found
 
 
@@ -189,6 +189,11 @@ def _forward(cfg: Mapping[str, Any]) -> Iterator[str]:
                 model(torch.empty(1, part.get("in_chans") or 3, *size, device="meta"))
         except (ValueError, RuntimeError) as error:
             yield f"{key}: images of {size_text(size)} do not go through {part['type']} ({where}): {error}"
+
+
+def _forwards(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """Sends images through the backbone of a classifier or probe, which needs their sizes, or through a whole task."""
+    return _forward_whole(cfg) if is_headed(cfg) and probe_of(cfg) is None else _forward(cfg)
 
 
 def _forward_whole(cfg: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ...backbones.registry import get_pretrained_cfg
 from ...names import nearest_names
 from ..data.sources import load_class_map
-from .parts import backbone_of, datasets, heads_of, image_sizes, is_headed, leaves
+from .parts import backbone_of, datasets, heads_of, image_sizes, is_headed, leaves, probe_of
 
 
 def sizes(cfg: Mapping[str, Any]) -> Iterator[str]:
@@ -62,11 +62,14 @@ def class_counts(cfg: Mapping[str, Any], paths: bool) -> Iterator[str]:
     for key, number in heads[1:]:
         if number != heads[0][1]:
             yield f"{key}: is {number}, but {heads[0][0]} is {heads[0][1]}: the heads need one number."
-    if backbone is None or is_headed(cfg):
+    probe = probe_of(cfg)
+    if backbone is None or (is_headed(cfg) and probe is None):
         return  # what annotation files hold, the data sets tell when they are built
     where, part = backbone
     expected = part.get("num_classes")
-    if expected is None:
+    if probe is not None:  # its backbone has no classes
+        where, expected = "model.probe", probe.get("num_classes")
+    elif expected is None:
         expected = get_pretrained_cfg(part["type"].removeprefix("attnzoo.")).num_classes
     for key, dataset in datasets(cfg):
         counted = _count_classes(dataset, paths)

@@ -24,8 +24,14 @@ def backbone_of(cfg: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
 
 
 def is_headed(cfg: Mapping[str, Any]) -> bool:
-    """Tells whether a config's model is a task whose heads stand beside its backbone: a detector or segmentor."""
+    """Tells whether a config's model is a task whose heads stand beside its backbone: detector, segmentor or probe."""
     return bool(getattr(MODELS.get(cfg["model"]["type"]), "takes_whole_checkpoints", False))
+
+
+def probe_of(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Finds the probe of a config's model, which classifies images in the place of its backbone."""
+    probe = (cfg.get("model") or {}).get("probe")
+    return probe if isinstance(probe, Mapping) else None
 
 
 def heads_of(cfg: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from ..registry import MODELS
-from .base import build_part
+from .base import HeadedTask, build_part
 from .classification import ClassificationTask
 from .mixing import Mixing
 from .preprocessing import Normalisation
 
 
 @MODELS.register_module()
-class Probe(ClassificationTask):
+class Probe(HeadedTask, ClassificationTask):
     """A frozen backbone and a classifier on its last features, which alone is trained.
 
     The backbone stays in evaluation mode (no drop path, fixed statistics of BatchNorm) and gets no gradients. What the
@@ -38,6 +38,8 @@ class Probe(ClassificationTask):
         ValueError: arguments contradict each other, or the backbone does not tell its channels.
     """
 
+    classes_key = "model.probe.num_classes"
+
     def __init__(
         self,
         backbone: dict | nn.Module,
@@ -57,6 +59,10 @@ class Probe(ClassificationTask):
             probe = {**probe, "in_channels": _channels(self.backbone)}
         self.probe: Any = build_part(probe)
         self.num_classes = int(self.probe.num_classes)
+
+    def class_layers(self) -> list[str]:
+        """Names the layer whose outputs are classes, the probe's last one."""
+        return [f"probe.{len(self.probe) - 1}"] if isinstance(self.probe, nn.Sequential) else []
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Computes what the probe sees, without gradients.

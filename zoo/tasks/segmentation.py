@@ -54,6 +54,8 @@ class Segmentor(HeadedTask):
         ValueError: arguments contradict each other or are out of range.
     """
 
+    classes_key = "model.decode_head.num_classes"
+
     def __init__(
         self,
         backbone: dict | nn.Module,
