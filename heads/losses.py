@@ -7,13 +7,22 @@ the predictions' type is. An empty prediction gives a loss of 0 and gradients of
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from .boxes import box_iou
 
 EPS = torch.finfo(torch.float32).eps
 """Added to what divides: 1.1920929e-07."""
+
+CHUNK = 1 << 24
+"""Elements of the focal loss that are computed at once: 64 MiB in float32."""
+
+CPU_CHUNK = 1 << 18
+"""The same on a CPU: few enough to stay in its cache."""
 
 
 def weighted_mean(
@@ -133,12 +142,57 @@ def sigmoid_focal_loss(
     Returns:
         A scalar.
     """
-    pred = pred.float()
-    true = one_hot_without_background(target, pred.shape[1])
-    wrong = torch.where(true, -pred, pred)  # the logit of the wrong answer
-    balance = torch.where(true, alpha, 1 - alpha)
-    loss = F.softplus(wrong) * wrong.sigmoid().pow(gamma) * balance
-    return weighted_mean(loss, None if weight is None else weight[:, None], avg_factor)
+    if weight is None:
+        weight = torch.ones(len(pred), device=pred.device)
+    total = _FocalSum.apply(pred, target, weight.float(), gamma, alpha)
+    return total / (max(pred.numel(), 1) if avg_factor is None else avg_factor + EPS)
+
+
+class _FocalSum(torch.autograd.Function):
+    """Sums the weighted focal loss over all elements.
+
+    There are tens of millions of elements for a few images, and automatic differentiation would keep five tensors of
+    them. This keeps the logits alone, and computes on some rows at a time.
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch's is general)
+        ctx: Any, pred: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, gamma: float, alpha: float
+    ) -> torch.Tensor:
+        ctx.save_for_backward(pred, target, weight)
+        ctx.gamma, ctx.alpha = gamma, alpha
+        total = torch.zeros((), device=pred.device)
+        for rows in _row_chunks(pred):
+            wrong, _, balance = _FocalSum.parts(pred[rows], target[rows], weight[rows], alpha)
+            total += (F.softplus(wrong) * wrong.sigmoid().pow_(gamma) * balance).sum()
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        pred, target, weight = ctx.saved_tensors
+        grad = torch.empty_like(pred)
+        for rows in _row_chunks(pred):
+            wrong, sign, balance = _FocalSum.parts(pred[rows], target[rows], weight[rows], ctx.alpha)
+            part = wrong.sigmoid()
+            slope = part.pow(ctx.gamma) * (ctx.gamma * (1 - part) * F.softplus(wrong) + part)
+            grad[rows] = (slope * balance * sign * grad_outputs[0]).to(grad.dtype)
+        return grad, None, None, None, None
+
+    @staticmethod
+    def parts(
+        pred: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, alpha: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gives the logits of the wrong answers, their sign in the prediction, and the weights: (rows, classes)."""
+        true = one_hot_without_background(target, pred.shape[1])
+        sign = torch.where(true, -1.0, 1.0)
+        balance = torch.where(true, alpha, 1 - alpha)
+        return pred.float() * sign, sign, balance.mul_(weight[:, None])
+
+
+def _row_chunks(table: torch.Tensor) -> list[slice]:
+    rows = max(1, (CPU_CHUNK if table.device.type == "cpu" else CHUNK) // max(1, table.shape[1]))
+    return [slice(first, first + rows) for first in range(0, len(table), rows)]
 
 
 def l1_loss(

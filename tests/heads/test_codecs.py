@@ -387,14 +387,32 @@ class TestLosses:
         found = losses.cross_entropy(pred, target, class_weight=weight, ignore_index=255)
         assert found.item() == pytest.approx(expected / 40, rel=1e-5)
 
-    def test_focal_is_its_definition(self):
-        pred, target = 6 * torch.randn(30, 5, dtype=torch.float64).float(), torch.randint(0, 6, (30,))
+    @pytest.mark.parametrize("chunk", [losses.CPU_CHUNK, 17])
+    @pytest.mark.parametrize("gamma", [2.0, 1.5, 0.0])
+    def test_focal_is_its_definition(self, gamma: float, chunk: int, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(losses, "CPU_CHUNK", chunk)
+        pred, target, weight = 6 * torch.randn(30, 5), torch.randint(0, 6, (30,)), torch.rand(30)
+        pred[0, 0], pred[1, 1], target[:2] = 90.0, -90.0, torch.tensor([0, 1])
+        pred.requires_grad_()
+        exact = pred.detach().double().requires_grad_()
         true = F.one_hot(target, 6)[:, :5].double()
-        p = pred.double().sigmoid()
-        expected = -(0.3 * (1 - p) ** 1.5 * true * p.log() + 0.7 * p**1.5 * (1 - true) * (1 - p).log()).sum()
-        assert losses.sigmoid_focal_loss(pred, target, avg_factor=1, gamma=1.5, alpha=0.3).item() == pytest.approx(
-            expected.item(), rel=1e-5
-        )
+        wrong = (1 - 2 * true) * exact
+        expected = (0.7 - 0.4 * true) * wrong.sigmoid() ** gamma * -F.logsigmoid(-wrong) * weight[:, None]
+        found = losses.sigmoid_focal_loss(pred, target, weight, avg_factor=3, gamma=gamma, alpha=0.3)
+        assert found.item() == pytest.approx(expected.sum().item() / 3, rel=1e-5)
+        (5 * found).backward()
+        (5 / 3 * expected.sum()).backward()
+        assert exact.grad is not None
+        torch.testing.assert_close(pred.grad, exact.grad.float(), rtol=1e-4, atol=1e-6)
+        mean = losses.sigmoid_focal_loss(pred, target, gamma=gamma, alpha=0.3)
+        assert mean.item() == pytest.approx((expected / weight[:, None]).mean().item(), rel=1e-5)
+
+    def test_focal_keeps_no_table_but_the_logits(self):
+        kept = []
+        pred = torch.randn(40, 6, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: (kept.append(one), one)[1], lambda one: one):
+            losses.sigmoid_focal_loss(2 * pred, torch.randint(0, 7, (40,)), avg_factor=1)
+        assert sum(one.shape == pred.shape for one in kept) == 1
 
     def test_half_precision_is_computed_in_float32(self):
         pred = torch.full((1, 2), 12.0, dtype=torch.float16)
