@@ -7,7 +7,7 @@ Measured here: not yet.
 
     python tools/make_scenes.py
     python tools/train.py configs/quickstart/nat_mask-rcnn_scenes.py --work-dir work_dirs/quickstart_detect
-    python tools/test.py configs/quickstart/nat_mask-rcnn_scenes.py work_dirs/quickstart_detect --work-dir work_dirs/quickstart_detect
+    python tools/test.py nat_mask-rcnn_scenes work_dirs/quickstart_detect --work-dir work_dirs/quickstart_detect
 """
 
 _base_ = ["../_base_/default_runtime.py"]

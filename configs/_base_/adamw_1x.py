@@ -1,0 +1,8 @@
+"""AdamW for 12 epochs, the rate divided by 10 after epochs 8 and 11; 500 iterations of warm-up."""
+
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05))
+param_scheduler = dict(type="WarmupMultiStep", milestones=(8, 11), warmup_iters=500, warmup_lr=1e-7)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=12)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,8 @@
+"""AdamW for 40,000 iterations, the rate falling with the power 0.9 of what is left."""
+
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-4, weight_decay=1e-4))
+param_scheduler = dict(type="WarmupPoly", power=0.9)
+train_cfg = dict(type="IterTrainLoop", max_iters=40000, val_interval=4000)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+auto_scale_lr = dict(enable=False, base_batch_size=32)

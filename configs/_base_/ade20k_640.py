@@ -1,0 +1,7 @@
+"""ADE20K with crops of 640x640 and evaluation at 2560x640, for models trained on ImageNet-22K."""
+
+_base_ = ["./ade20k_512.py"]
+
+train_dataloader = dict(dataset=dict(transform=dict(scale=(2560, 640), crop_size=(640, 640))))
+val_dataloader = dict(dataset=dict(transform=dict(scale=(2560, 640))))
+test_dataloader = dict(dataset=dict(transform=dict(scale=(2560, 640))))

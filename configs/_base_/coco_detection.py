@@ -1,0 +1,10 @@
+"""COCO 2017, boxes alone: images resized to 1333x800 and mirrored."""
+
+_base_ = ["./coco_instance.py"]
+
+train_dataloader = dict(dataset=dict(with_masks=False))
+val_dataloader = dict(dataset=dict(with_masks=False))
+test_dataloader = dict(dataset=dict(with_masks=False))
+
+val_evaluator = dict(iou_types=("bbox",))
+test_evaluator = dict(iou_types=("bbox",))

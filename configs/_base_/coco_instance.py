@@ -1,0 +1,39 @@
+"""COCO 2017, boxes and masks: images resized to 1333x800 and mirrored.
+
+The folder is data/coco, or what the environment variable COCO names, with train2017/, val2017/ and
+annotations/instances_*2017.json. The batch size is one process's; recipes are for 8 of them.
+"""
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    collate_fn=dict(type="dense_collate"),
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="EpochSampler", shuffle=True),
+    batch_sampler=dict(type="AspectRatioBatchSampler"),
+    dataset=dict(
+        type="CocoDetection",
+        root="{{$COCO:data/coco}}",
+        split="train2017",
+        transform=dict(type="DetectionTrain", mode="single-scale"),
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    collate_fn=dict(type="dense_collate"),
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="EvaluationSampler"),
+    dataset=dict(
+        type="CocoDetection",
+        root="{{$COCO:data/coco}}",
+        split="val2017",
+        transform=dict(type="DetectionTest", scale=(1333, 800)),
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="CocoMetric", iou_types=("bbox", "segm"))
+test_evaluator = val_evaluator
