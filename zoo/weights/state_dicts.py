@@ -17,7 +17,8 @@ RAW_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "ne
 AVERAGED_KEYS = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema")
 """Under which keys scripts save their exponential moving average."""
 
-_WRAPPERS = ("module.", "_orig_mod.", "model.")  # data parallel, torch.compile, Lightning's modules
+# Data parallel, torch.compile, Lightning's modules, and our backbones inside OpenMMLab's detectors.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "maps.")
 _COUNTERS = ("n_averaged", "steps")  # what torch's AveragedModel and mmengine's averages add to a state dict
 
 
