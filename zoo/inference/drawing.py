@@ -57,6 +57,8 @@ class Canvas:
 
     Args:
         image: in any mode.
+        shrunk: by how much the picture will be made smaller before it is looked at; letters and lines are larger by
+            that.
 
     Attributes:
         image: the picture so far, RGB.
@@ -65,7 +67,7 @@ class Canvas:
         line: width of lines in pixels.
     """
 
-    def __init__(self, image: Image.Image) -> None:
+    def __init__(self, image: Image.Image, shrunk: float = 1.0) -> None:
         image = image.convert("RGB")
         self.factor = max(1, math.ceil(_LEAST_SIDE / max(image.size)))
         if self.factor > 1:
@@ -77,7 +79,8 @@ class Canvas:
             wide.paste(image, (0, 0))
             image = wide
         self.image = image
-        self.em = max(_SMALLEST_LETTERS, round(_EM * math.sqrt(self._area[0] * self._area[1])))
+        area = self._area[0] * self._area[1]
+        self.em = max(round(_SMALLEST_LETTERS * max(1.0, shrunk)), round(_EM * math.sqrt(area)))
         self.line = max(1, round(self.em / 7))
         self._labels: list[tuple[float, float, float, float]] = []
 

@@ -1,0 +1,74 @@
+"""Draws samples of a config's data set as training sees them, with their labels, boxes, masks or label maps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
+from attnzoo.zoo.files import write_bytes
+from attnzoo.zoo.registry import DATASETS
+from attnzoo.zoo.reports.browsing import choose_samples, draw_samples
+from attnzoo.zoo.training.loaders import with_seed
+
+SPLITS = ("train", "val", "test")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="browse_dataset",
+        description="Draw samples of a config's data, after their transform: what the model is given to learn from.",
+        epilog="Augmentation that mixes images of a batch (mixup, CutMix) belongs to the model and is not drawn.",
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--split", choices=SPLITS, default="train", help="which data loader (default: train)")
+    parser.add_argument("--count", type=int, default=16, help="how many samples (default: 16)")
+    parser.add_argument("--seed", type=int, help="of the choice and the augmentation (default: the config's, or 0)")
+    parser.add_argument("--epoch", type=int, default=1, help="whose augmentation, from 1 (default: 1)")
+    parser.add_argument("--original", action="store_true", help="also draw each file, to the left of its sample")
+    parser.add_argument("--columns", type=int, default=4, help="samples in a row (default: 4)")
+    parser.add_argument("--side", type=int, default=400, help="longest side of a picture in pixels (default: 400)")
+    parser.add_argument("--out", help="PNG to write (default: samples_<split>.png in the work dir)")
+    return parser.parse_args(argv)
+
+
+def build_dataset(cfg: Config, split: str, seed: int) -> Any:
+    """Builds the data set of a config's data loader.
+
+    Raises:
+        ValueError: the config has no such data loader, or the data are not there.
+    """
+    loader = cfg.get(f"{split}_dataloader")
+    if not loader or not loader.get("dataset"):
+        there = [name for name in SPLITS if cfg.get(f"{name}_dataloader")]
+        raise UserError(f"The config has no {split}_dataloader; there is data for {', '.join(there) or 'nothing'}.")
+    return DATASETS.build(with_seed(DATASETS, loader["dataset"], seed))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the script; returns its exit code."""
+    args = parse_args(argv)
+    with user_errors() as outcome:
+        for name in ("count", "columns", "epoch"):
+            if getattr(args, name) < 1:
+                raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1.")
+        if args.side < 100:
+            raise UserError(f"--side is {args.side}; under 100 pixels nothing can be read.")
+        cfg = load_from_arguments(args)
+        given = (cfg.get("randomness") or {}).get("seed")
+        seed = args.seed if args.seed is not None else given if given is not None else 0
+        dataset = build_dataset(cfg, args.split, seed)
+        indices = choose_samples(len(dataset), args.count, seed)
+        content = draw_samples(dataset, indices, args.columns, args.side, args.original, args.epoch - 1)
+        path = write_bytes(args.out or Path(cfg.work_dir) / f"samples_{args.split}.png", content)
+        print(f"{path}: {len(indices)} of {len(dataset)} samples")
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
