@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torchvision.ops import batched_nms
 
+from .nms import batched_nms
 from .structures import Detections, ImageInfo
 
 
