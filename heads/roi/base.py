@@ -27,10 +27,10 @@ class RoITestSettings(TypedDict, total=False):
         nms_iou: a detection goes if its intersection over union with a better one of its class is above this. 0.5.
         max_per_img: how many detections an image has at most; -1 for any number. 100.
         mask_thr: from which probability on a pixel belongs to a mask, over 0. 0.5.
-        rescale_before_nms: bring boxes to the original image's pixels before they suppress each other, not after. Now
-            and then a box at the threshold then lives or dies otherwise, since images are scaled by slightly different
-            factors along x and y. None: as OpenMMLab's mmdet 3, before where there is no mask head, after where there
-            is one. True: as mmdet 2, with which most published Mask R-CNN were measured.
+        rescale_before_nms: bring boxes to the original image's pixels before they suppress each other, not after: by
+            rounding, a box right at the threshold then lives or dies otherwise. None: as OpenMMLab's mmdet 3, before
+            where there is no mask head, after where there is one. True: as mmdet 2, with which most published Mask
+            R-CNN were measured.
     """
 
     score_thr: float
@@ -100,6 +100,9 @@ class RoIHead(nn.Module):
         self.finest_scale = finest_scale
         self.sampler = RandomSampler(**filled("sampler", sampler, SamplerSettings, num=512, pos_fraction=0.25))
         self.test = filled("RoI head's test", test, RoITestSettings, **TEST_DEFAULTS)
+        for name in ("score_thr", "nms_iou"):
+            if not 0 <= self.test[name] <= 1:
+                raise ValueError(f"{name} of a RoI head's test is 0 to 1, not {self.test[name]}.")
         if not 0 < self.test["mask_thr"] <= 1:
             raise ValueError(f"A pixel's probability is over 0 and at most 1: mask_thr={self.test['mask_thr']}.")
 
