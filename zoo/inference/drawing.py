@@ -169,20 +169,21 @@ class Canvas:
                 ]
                 draw.line(points, fill=colour, width=self.line)
 
-    def tag(self, box: Sequence[float], text: str, colour: Colour) -> None:
+    def tag(self, box: Sequence[float], text: str, colour: Colour, scale: float = 1.0) -> None:
         """Writes a box's text on a ground of its colour, where it covers no text that is already there.
 
         Args:
             box: x1, y1, x2, y2 in pixels of the image given.
             text: one line.
             colour: of the ground; letters are black or white, whichever is easier to read.
+            scale: of the letters, as far as they can be read.
         """
         draw = ImageDraw.Draw(self.image)
-        font = load_font(self.em)
-        gap = max(2, self.em // 6)
+        em = max(_SMALLEST_LETTERS, round(scale * self.em))
+        font, gap = load_font(em), max(2, em // 6)
         x1, y1, x2, y2 = self._inside(box)
         text = _shortened(text, font, self.image.width - 2 * gap)
-        width, height = math.ceil(font.getlength(text)) + 2 * gap, self.em + 2 * gap
+        width, height = math.ceil(font.getlength(text)) + 2 * gap, em + 2 * gap
         places = [(x1, y1 - height + 1), (x1, y1), (x1, y2), (x2 - width, y1 - height + 1), (x2 - width, y1)]
         places += [(x1, y2 - height), (x2 - width, y2 - height), (x1, y1 + height), (x1, y1 + 2 * height)]
         best, least = places[0], math.inf

@@ -15,6 +15,8 @@ from ..evaluation.masks import encode_mask
 from .drawing import Canvas, Colour, class_colour
 from .inputs import Source
 
+_FEW = 12  # objects in an image whose texts have room
+
 
 def name_of(label: int, classes: Sequence[str]) -> str:
     """A class's name; its number where there are no names."""
@@ -254,8 +256,9 @@ def draw_objects(
             canvas.fill(mask, colours[place])
     for place in backwards:
         canvas.box(boxes[place], colours[place])
+    scale = min(1.0, max(0.7, (_FEW / max(1, len(boxes))) ** 0.5))  # in a crowd, texts would hide what they name
     for place, text in enumerate(texts or ()):
-        canvas.tag(boxes[place], text, colours[place])
+        canvas.tag(boxes[place], text, colours[place], scale)
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..data.decoding import decode_rgb
+from ..data.label_maps import voc_palette
 from ..data.samplers import SampleKey
 from ..inference.arrays import image_from_tensor
 from ..inference.drawing import Canvas, Colour, class_colour
@@ -171,6 +172,8 @@ def _finish(
 def _colours(dataset: Any) -> Callable[[int], Colour]:
     """The data set's own colours, by label."""
     palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or ()
+    if palette == voc_palette(len(palette)) and dataset.classes[0] != "background":
+        palette = ()  # what a set without colours has: it begins with black, which hides all but a background
 
     def colour(label: int) -> Colour:
         if label >= len(palette):
