@@ -100,37 +100,6 @@ def test_another_number_of_maps():
         FPN((4, 6), 8)(maps(4, 6, 8))
 
 
-class AsTuple(nn.Module):
-    """Calls a neck with maps as arguments, as graph exporters need it."""
-
-    def __init__(self, neck: nn.Module) -> None:
-        super().__init__()
-        self.neck = neck
-
-    def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(self.neck([fine, coarse]))
-
-
-@pytest.mark.parametrize("extra", [False, "on_input"])
-def test_export_with_free_sizes(extra: Any):
-    neck = FPN((4, 6), 8, num_outs=4, add_extra_convs=extra).eval()
-    rows, columns = torch.export.Dim("rows", min=8, max=512), torch.export.Dim("columns", min=8, max=512)
-    shapes = {"fine": {2: 2 * rows, 3: 2 * columns}, "coarse": {2: rows, 3: columns}}
-    exported = torch.export.export(AsTuple(neck), tuple(maps(4, 6)), dynamic_shapes=shapes).module()
-    features = maps(4, 6, size=40)
-    for found, expected in zip(exported(*features), neck(features), strict=True):
-        torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.slow
-def test_compiled_as_one_graph():
-    neck = FPN((4, 6), 8, num_outs=4, add_extra_convs="on_input").eval()
-    features = maps(4, 6)
-    found = torch.compile(neck, fullgraph=True)(features)
-    for one, expected in zip(found, neck(features), strict=True):
-        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
-
-
 class TestConvModule:
     def test_names_and_bias(self):
         assert set(ConvModule(4, 8, 3).state_dict()) == {"conv.weight", "conv.bias"}

@@ -178,6 +178,14 @@ class TestDetections:
                 assert found.scores.shape == found.labels.shape == (0,)
                 assert found.labels.dtype == torch.int64
 
+    @pytest.mark.parametrize("kind", ["pairs", "anchors"])
+    def test_scores_above_the_threshold_and_not_at_it(self, kind: Any):
+        for threshold, expected in ((0.5, False), (0.4999, True)):
+            head = tiny(test={"score_thr": threshold, "nms_pre_of": kind})
+            nn.init.zeros_(head.retina_cls.weight)
+            nn.init.zeros_(head.retina_cls.bias)  # pyright: ignore[reportArgumentType]
+            assert bool(len(head.predict(maps(1), [INFO])[0])) is expected
+
     def test_another_number_of_images(self):
         with pytest.raises(ValueError, match="2 images came with 1 infos"):
             tiny().predict(maps(), [INFO])
@@ -247,34 +255,6 @@ def test_norms(norm: Any):
 def test_arguments_that_fit_nothing(arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         RetinaHead(**{"num_classes": 3, **arguments})
-
-
-class Flat(nn.Module):
-    """Takes and gives maps one by one, as graph exporters need it."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        logits, offsets = self.head([fine, coarse])
-        return (*logits, *offsets)
-
-
-def test_export_with_free_sizes():
-    head = Flat(tiny().eval())
-    sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    exported = torch.export.export(head, tuple(maps()), dynamic_shapes={"fine": sizes, "coarse": sizes}).module()
-    for found, expected in zip(exported(*maps(size=16)), head(*maps(size=16)), strict=True):
-        torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.slow
-def test_compiled_as_one_graph():
-    head = tiny().eval()
-    for found, expected in zip(torch.compile(head, fullgraph=True)(maps()), head(maps()), strict=True):
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_losses_learn():

@@ -267,34 +267,6 @@ def test_arguments_that_fit_nothing(arguments: dict[str, Any], message: str):
         RPNHead(**arguments)
 
 
-class Flat(nn.Module):
-    """Takes and gives maps one by one, as graph exporters need it."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        logits, offsets = self.head([fine, coarse])
-        return (*logits, *offsets)
-
-
-def test_export_with_free_sizes():
-    head = Flat(tiny().eval())
-    sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    exported = torch.export.export(head, tuple(maps()), dynamic_shapes={"fine": sizes, "coarse": sizes}).module()
-    for found, expected in zip(exported(*maps(size=16)), head(*maps(size=16)), strict=True):
-        torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.slow
-def test_compiled_as_one_graph():
-    head = tiny().eval()
-    for found, expected in zip(torch.compile(head, fullgraph=True)(maps()), head(maps()), strict=True):
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
 def test_losses_learn():
     """A few steps on one image bring proposals to its object."""
     torch.manual_seed(0)
