@@ -13,7 +13,11 @@ from attnzoo.zoo.config import list_configs, load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
 from support import parity
 
-RECIPES = {load_config(name).model.backbone.type: name for name in list_configs() if name.startswith("agent/")}
+RECIPES = {
+    load_config(name).model.backbone.type: name
+    for name in list_configs()
+    if name.startswith("agent/") and "_in1k" in name
+}
 TRAINING = {
     one["variant"]: one["training"]
     for one in json.loads((parity.ROOT / "agent_attention" / "family.json").read_text())["variants"]

@@ -11,7 +11,7 @@ from attnzoo.zoo.config import list_configs, load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
 from support import parity
 
-RECIPES = [name for name in list_configs() if name.startswith("biformer/")]
+RECIPES = [name for name in list_configs() if name.startswith("biformer/") and "_in1k" in name]
 FAMILY = {one["variant"]: one for one in json.loads((parity.ROOT / "biformer" / "family.json").read_text())}
 
 

@@ -12,7 +12,7 @@ from attnzoo.zoo.config import list_configs, load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
 from attnzoo.zoo.registry import OPTIMIZERS
 
-RECIPES = [name for name in list_configs() if name.startswith("eca/")]
+RECIPES = [name for name in list_configs() if name.startswith("eca/") and "_in1k" in name]
 OFFICIAL = [name for name in RECIPES if name.startswith("eca/eca_")]
 STRIKES_BACK = {
     "eca/ecaresnet50t_8xb256_600e_in1k": "a1",

@@ -10,7 +10,7 @@ from attnzoo import get_pretrained_cfg, list_models
 from attnzoo.zoo.config import list_configs, load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
 
-RECIPES = [name for name in list_configs() if name.startswith("halonet/")]
+RECIPES = [name for name in list_configs() if name.startswith("halonet/") and "_in1k" in name]
 BY_TAG = {
     tag: [name for name in RECIPES if get_pretrained_cfg(load_config(name).model.backbone.type).tag == tag]
     for tag in ("a1h_in1k", "c1_in1k", "ra2_in1k", "ra3_in1k", "untrained")
