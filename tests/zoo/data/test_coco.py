@@ -1,4 +1,5 @@
 import copy
+import gc
 import json
 import multiprocessing
 import pickle
@@ -187,6 +188,7 @@ def test_no_json(root):
     file.write_text("{")
     with pytest.raises(ValueError, match=r"instances_train2017.json is no valid JSON"):
         train(root)
+    assert gc.isenabled()
 
 
 def test_broken_images_are_replaced_in_training_alone(root):

@@ -310,7 +310,8 @@ def test_what_is_left_of_an_instance_decides_its_box(root):
     assert differing
 
 
-def test_slivers_go_with_their_labels_and_masks():
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_slivers_go_with_their_labels_and_masks(with_masks):
     mask = np.zeros((40, 40), np.uint8)
     mask[:, :20] = 1
     masks = [mask, 1 - mask, mask]
@@ -319,7 +320,7 @@ def test_slivers_go_with_their_labels_and_masks():
         (40, 40),
         boxes=np.array([[0, 0, 20, 40], [20, 0, 40, 40], [0, 0, 20, 40]], dtype=float),
         labels=np.array([4, 5, 6]),
-        shapes=list(masks),
+        shapes=list(masks) if with_masks else None,
         ignored_boxes=np.array([[0, 0, 5, 5], [30, 30, 40, 40]], dtype=float),
     )
     sample.resize(20, 20)
@@ -327,8 +328,9 @@ def test_slivers_go_with_their_labels_and_masks():
     sample.resize(10, 5)  # under half a pixel of the first and the third is left
     target = sample.pack()["target"]
     assert target.labels.tolist() == [5]
-    assert target.masks.shape == (1, 10, 5)
     assert len(target.boxes) == 1
+    if with_masks:
+        assert target.masks.shape == (1, 10, 5)
     assert len(target.ignored_boxes) == 1
 
 
