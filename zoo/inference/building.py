@@ -16,7 +16,7 @@ from ...backbones.registry import get_pretrained_cfg, list_models
 from ...names import nearest_names, unknown_name
 from ..config.checking import check_config
 from ..config.loading import SUFFIXES, list_configs, load_config
-from ..config.parts import backbone_of
+from ..config.parts import backbone_of, is_headed
 from ..factory import create_model
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.classification import ClassificationTask, Classifier
@@ -207,8 +207,8 @@ def _from_config(
     cfg: Config, title: str, work_dir: Path | None, weights: Weights, transform: Any, use_ema: bool | None
 ) -> Built:
     """A config's model, and the transform of its test data."""
-    if not cfg.get("model"):
-        raise ValueError(f"{title} has no `model`: it is no config that can predict.")
+    if not isinstance(cfg.get("model"), Mapping) or "type" not in cfg.model:
+        raise ValueError(f"{title} has no `model` with a type: it is no config that can predict.")
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
     dataset = (loader.get("dataset") or {}) if isinstance(loader, Mapping) else {}
     if transform is None:
@@ -224,6 +224,8 @@ def _from_config(
             f"{title} is a config, which holds no weights: give weights=, a checkpoint (path, address, "
             "hf-hub:owner/name), True for published ones or False for none, or the work dir of a training as the model."
         )
+    if weights is True and is_headed(cfg.to_dict()):
+        raise ValueError(f"{title} has heads beside its backbone: name the checkpoint of the whole as weights=.")
     if backbone is not None:
         part = cfg.model if backbone[0] == "model" else cfg.model.backbone
         part.update(pretrained=False, checkpoint_path=None)
@@ -236,8 +238,6 @@ def _from_config(
         built = _classifier(task, transform, title)
         task = built.task
     if weights is True:
-        if weights_target(task) is task:
-            raise ValueError(f"{title} has heads beside its backbone: name the checkpoint of the whole as weights=.")
         _check_head(task.backbone.load_report, task, title)
     elif weights is not False:
         _check_head(load_weights(weights_target(task), weights, use_ema=use_ema), task, title)

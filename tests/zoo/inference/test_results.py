@@ -17,7 +17,7 @@ from attnzoo.zoo.inference.drawing import Canvas, class_colour
 from attnzoo.zoo.inference.inputs import FileSource
 
 GRAY = (120, 120, 120)
-SIZES = [(640, 480), (60, 40), (1, 1), (900, 5), (4, 700), (2600, 1900)]  # width and height in pixels
+SIZES = [(640, 480), (60, 40), (1, 1), (900, 5), (4, 700), (1600, 1200)]  # width and height in pixels
 
 
 def ground(width: int, height: int) -> Image.Image:
