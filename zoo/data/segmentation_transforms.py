@@ -111,7 +111,7 @@ class SegmentationTrain:
             return place
         for _ in range(CROP_TRIES):
             counts = cv2.calcHist([np.ascontiguousarray(labels[place])], [0], None, [256], [0, 256]).ravel()[:IGNORED]
-            if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+            if counts.max() < self.cat_max_ratio * float(counts.sum()):  # never where no pixel counts
                 break
             place = self._place(labels.shape)
         return place

@@ -133,6 +133,15 @@ def test_segments_that_are_not_listed_raise(tmp_path, strange):
         dataset[0]
 
 
+def test_a_segment_beyond_all_that_are_listed_raises(tmp_path):
+    annotations = content()
+    segments = annotations["annotations"][0]["segments_info"]
+    segments[:] = [one for one in segments if one["id"] < 16_777_215]
+    dataset = CocoPanopticSemantic(**write(tmp_path, annotations))
+    with pytest.raises(ValueError, match=r"8\.png has the segment 16777215"):
+        dataset[0]
+
+
 def test_a_png_of_class_numbers_is_no_panoptic_one(tmp_path):
     arguments = write(tmp_path, content())
     Image.new("L", (3, 2)).save(tmp_path / "panoptic_train/8.png")
