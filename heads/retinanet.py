@@ -118,6 +118,7 @@ class RetinaHead(AnchorHead):
             loss_weights,
         )
         self.num_classes = num_classes
+        self.in_channels = in_channels
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
         self.test = filled(

@@ -91,6 +91,7 @@ class RPNHead(AnchorHead):
             smooth_l1_beta,
             loss_weights,
         )
+        self.in_channels = in_channels
         common = {"max_per_img": 1000, "nms_iou": 0.7, "min_bbox_size": 0}
         self.train_proposals = filled("proposals", train_proposals, ProposalSettings, nms_pre=2000, **common)
         self.test_proposals = filled("proposals", test_proposals, ProposalSettings, nms_pre=1000, **common)

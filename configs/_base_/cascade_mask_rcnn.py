@@ -8,7 +8,6 @@ model = dict(
     neck=dict(type="FPN", out_channels=256, num_outs=5),
     rpn_head=dict(
         type="RPNHead",
-        in_channels=256,
         bbox_loss="smooth_l1",
         smooth_l1_beta=1 / 9,
         allowed_border=0,

@@ -3,7 +3,7 @@
 model = dict(
     type="TwoStageDetector",
     neck=dict(type="FPN", out_channels=256, num_outs=5),
-    rpn_head=dict(type="RPNHead", in_channels=256),
+    rpn_head=dict(type="RPNHead"),
     roi_head=dict(type="StandardRoIHead", num_classes=80, bbox_head=dict(), mask_head=dict()),
     data_preprocessor=dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size_divisor=32),
 )

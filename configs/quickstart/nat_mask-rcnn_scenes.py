@@ -27,7 +27,6 @@ model = dict(
     # Objects are 10 to 42 pixels large, so anchors are 16, 32 and 64.
     rpn_head=dict(
         type="RPNHead",
-        in_channels=64,
         feat_channels=64,
         anchor_generator=dict(strides=(4, 8, 16), scales=(4,)),
         sampler=dict(num=128, pos_fraction=0.5),
@@ -37,7 +36,6 @@ model = dict(
     roi_head=dict(
         type="StandardRoIHead",
         num_classes=10,
-        in_channels=64,
         strides=(4, 8, 16),
         bbox_head=dict(fc_channels=256),
         mask_head=dict(num_convs=2, conv_channels=64),

@@ -24,14 +24,12 @@ model = dict(
     ),
     neck=dict(out_channels=96),
     rpn_head=dict(
-        in_channels=96,
         feat_channels=96,
         anchor_generator=dict(strides=(4, 8, 16, 32, 64), scales=(4,)),
         train_proposals=dict(nms_pre=1000, max_per_img=500),
         test_proposals=dict(nms_pre=500, max_per_img=300),
     ),
     roi_head=dict(
-        in_channels=96,
         bbox_head=dict(fc_channels=256),
         mask_head=dict(num_convs=2, conv_channels=96),
         sampler=dict(num=128, pos_fraction=0.25),

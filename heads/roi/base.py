@@ -94,6 +94,7 @@ class RoIHead(nn.Module):
         if mask_size is not None and (mask_size < 2 or mask_size % 2):
             raise ValueError(f"A mask head doubles the size of its regions: mask_size={mask_size} must be even.")
         self.num_classes = num_classes
+        self.in_channels = in_channels
         self.strides = tuple(strides)
         self.mask_size = mask_size
         self.sampling_ratio = sampling_ratio

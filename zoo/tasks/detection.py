@@ -69,6 +69,25 @@ class DetectionTask(HeadedTask):
         self.neck: Any = None if neck is None else build_part(neck)
         self.view_merging: dict[str, Any] = dict(view_merging or {})
 
+    def _build_head(self, name: str, head: dict | nn.Module) -> Any:
+        """Builds a head for the neck's maps: fills their channels in, and holds the head's strides against theirs."""
+        channels = getattr(self.neck, "out_channels", None)
+        if isinstance(head, dict) and "in_channels" not in head and channels is not None:
+            head = {**head, "in_channels": channels}
+        built = build_part(head)
+        if channels is not None and getattr(built, "in_channels", channels) != channels:
+            raise ValueError(
+                f"model.{name}.in_channels is {built.in_channels}, but the neck's maps have {channels} channels: leave "
+                "it out, and it is theirs."
+            )
+        given = map_strides(self.backbone, self.neck)
+        anchors = getattr(built, "anchor_generator", None)
+        wanted = tuple(getattr(built, "strides", ()) if anchors is None else anchors.strides)
+        if given is not None and tuple(given[: len(wanted)]) != wanted:
+            key = f"model.{name}.strides" if anchors is None else f"model.{name}.anchor_generator.strides"
+            raise ValueError(f"{key} is {wanted}, but the maps' strides are {tuple(given)}.")
+        return built
+
     def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
         """Gives the maps that the heads see.
 
@@ -203,8 +222,8 @@ class TwoStageDetector(DetectionTask):
         view_merging: ViewMerging | None = None,
     ) -> None:
         super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights, view_merging)
-        self.rpn_head: Any = build_part(rpn_head)
-        self.roi_head: Any = build_part(roi_head)
+        self.rpn_head: Any = self._build_head("rpn_head", rpn_head)
+        self.roi_head: Any = self._build_head("roi_head", roi_head)
         self.num_classes = self.roi_head.num_classes
 
     def _losses(
@@ -257,7 +276,7 @@ class SingleStageDetector(DetectionTask):
         view_merging: ViewMerging | None = None,
     ) -> None:
         super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights, view_merging)
-        self.bbox_head: Any = build_part(bbox_head)
+        self.bbox_head: Any = self._build_head("bbox_head", bbox_head)
         self.num_classes = self.bbox_head.num_classes
 
     def _losses(
@@ -270,3 +289,27 @@ class SingleStageDetector(DetectionTask):
 
     def _raw(self, image: torch.Tensor) -> Any:
         return self.bbox_head(self.features(image))
+
+
+def map_strides(backbone: Any, neck: Any) -> list[int] | None:
+    """Tells how many pixels lie between two steps of each map that the heads see.
+
+    Args:
+        backbone: with timm's `feature_info`.
+        neck: an FPN, or None.
+
+    Returns:
+        One number a level; None where backbone or neck do not tell.
+    """
+    info = getattr(backbone, "feature_info", None)
+    if info is None or not callable(getattr(info, "reduction", None)):
+        return None
+    strides = list(info.reduction())
+    if neck is None:
+        return strides
+    if not hasattr(neck, "start_level") or not hasattr(neck, "num_outs"):
+        return None
+    strides = strides[neck.start_level : neck.end_level + 1][: neck.num_outs]
+    while len(strides) < neck.num_outs:
+        strides.append(2 * strides[-1])
+    return strides

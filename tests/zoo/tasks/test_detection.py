@@ -189,3 +189,21 @@ def test_what_is_missing_is_named():
         build({**MASK_RCNN, "backbone": {**BACKBONE, "features_only": False}})
     with pytest.raises(ValueError, match="FPN"):
         build({**MASK_RCNN, "neck": {"type": "FPM"}})
+
+
+def test_heads_are_fitted_to_the_maps():
+    narrow = build({**MASK_RCNN, "neck": {"type": "FPN", "out_channels": 8, "num_outs": 3}, **without_channels()})
+    assert (narrow.rpn_head.rpn_conv.in_channels, narrow.roi_head.in_channels) == (8, 8)
+    with pytest.raises(ValueError, match=r"model\.rpn_head\.in_channels is 16, but the neck's maps have 8"):
+        build({**MASK_RCNN, "neck": {"type": "FPN", "out_channels": 8, "num_outs": 3}})
+    with pytest.raises(ValueError, match=r"model\.roi_head\.strides is \(8, 16, 32\), but .* \(4, 8, 16\)"):
+        build({**MASK_RCNN, "roi_head": {**ROI, "strides": (8, 16, 32)}})
+    with pytest.raises(ValueError, match=r"model\.rpn_head\.anchor_generator\.strides is \(4, 8, 16, 32\)"):
+        build({**MASK_RCNN, "rpn_head": {**RPN, "anchor_generator": {"strides": (4, 8, 16, 32)}}})
+    with pytest.raises(ValueError, match=r"model\.bbox_head\.anchor_generator\.strides .* are \(8, 16, 32\)"):
+        build({**RETINANET, "bbox_head": {**RETINANET["bbox_head"], "anchor_generator": {"strides": (4, 8, 16)}}})
+
+
+def without_channels() -> dict[str, Any]:
+    heads = {"rpn_head": RPN, "roi_head": ROI}
+    return {name: {key: x for key, x in head.items() if key != "in_channels"} for name, head in heads.items()}
