@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import random
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,9 +81,11 @@ def with_seed(registry: Registry, cfg: Mapping[str, Any], seed: int | None) -> d
 
 
 def _init_worker(worker: int) -> None:
-    """Prepares a worker: its own generators, other ones every epoch, and deaf to the first signals."""
+    """Prepares a worker: its own generators, other ones every epoch, one thread, and deaf to the first signals."""
     del worker  # torch has put it into its seed
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
+    if "cv2" in sys.modules:  # its threads would be as many as cores in every worker
+        sys.modules["cv2"].setNumThreads(1)
     shield_worker()

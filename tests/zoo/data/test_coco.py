@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -271,3 +272,21 @@ def test_batches_are_lists(root):
 def test_a_batch_of_different_keys_is_no_batch():
     with pytest.raises(ValueError, match="differ in their keys"):
         dense_collate([{"image": 1, "broken": []}, {"views": 1, "broken": []}])
+
+
+class Threads(Plain):
+    """Tells how many threads OpenCV has."""
+
+    def __call__(self, sample):
+        return {"threads": cv2.getNumThreads()}
+
+
+def test_workers_resize_with_one_thread(root):
+    loader = {"dataset": train(root, transform=Threads()), "sampler": {"type": "EpochSampler"}, "batch_size": 3}
+    here = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        (batch,) = build_dataloader({**loader, "num_workers": 1, "collate_fn": {"type": "dense_collate"}})
+    finally:
+        cv2.setNumThreads(here)
+    assert batch["threads"] == [1] * 3
