@@ -14,6 +14,7 @@ from PIL import Image
 
 from attnzoo.zoo.evaluation import Accuracy
 from attnzoo.zoo.evaluation.masks import encode_mask
+from attnzoo.zoo.evaluation.mean_iou import MeanIoU
 from attnzoo.zoo.reports.confusion import (
     BACKGROUND,
     Confusion,
@@ -47,6 +48,17 @@ def test_what_an_evaluation_writes_is_read(tmp_path: Path):
         assert confusion.counts.tolist() == [[1, 1, 0], [0, 1, 2], [0, 0, 0]]
     (tmp_path / "plain.json").write_text('{"classes": ["a", "b"], "confusion": [[1, 2], [3, 4]]}')
     assert read_confusion(tmp_path / "plain.json").names == ("a", "b")
+
+
+def test_what_an_evaluation_of_a_segmentor_writes_is_read(tmp_path: Path):
+    metric = MeanIoU(out_file=str(tmp_path / "pixels.json"))
+    metric.dataset_meta = {"classes": ("sky", "sea")}
+    truth, guess = torch.tensor([[0, 0, 1, 255]]), torch.tensor([[0, 1, 1, 0]])
+    metric.process(None, [{"index": 0, "path": "", "label_map": guess, "truth": truth}])
+    metric.evaluate(1)
+    confusion = read_confusion(tmp_path / "pixels.json")
+    assert confusion.names == ("sky", "sea")
+    assert confusion.counts.tolist() == [[1, 1], [0, 1]]
 
 
 @pytest.mark.parametrize(
