@@ -121,6 +121,9 @@ class RoIHead(nn.Module):
             features: maps (B, in_channels, H, W), finest first.
             boxes: (n, 4) for each image, the proposals in pixels.
             infos: of each image.
+
+        Returns:
+            For each image as many boxes and scores as proposals.
         """
         raise NotImplementedError
 

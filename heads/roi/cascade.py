@@ -53,7 +53,7 @@ class CascadeRoIHead(RoIHead):
         num_classes: without background.
         in_channels: of the maps.
         strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
-        stages: thresholds, loss weights and offsets of the stages.
+        stages: what differs between the stages; a key that is left out is that of the published stage of that number.
         bbox_head: arguments of every stage's `BBoxHead` that differ from class_agnostic=True, bbox_loss="smooth_l1".
         mask_head: arguments of every stage's `FCNMaskHead` that differ from its defaults, dict() for all of them; None
             for no masks.
@@ -94,8 +94,10 @@ class CascadeRoIHead(RoIHead):
         for number, given in enumerate(stages):
             default = STAGES[min(number, len(STAGES) - 1)]
             stage = filled("stage", given, StageSettings, **default)
-            iou = stage["iou"]
-            self.loss_weights.append(stage["loss_weight"])
+            iou, weight = stage["iou"], stage["loss_weight"]
+            if not isinstance(weight, int | float) or weight < 0:
+                raise ValueError(f"loss_weight of stage {number} is a number from 0 on, not {weight!r}.")
+            self.loss_weights.append(weight)
             self.assigners.append(MaxIoUAssigner(iou, iou, iou, match_low_quality=False))
             self.bbox_head.append(
                 BBoxHead(num_classes, in_channels, bbox_coder={"target_stds": stage["target_stds"]}, **shared)

@@ -99,10 +99,11 @@ def mask_targets(masks: torch.Tensor, boxes: torch.Tensor, indices: torch.Tensor
         1,
     )
     targets = boxes.new_empty(len(boxes), size, size)
+    used, places = indices.unique(return_inverse=True)
     at_once = max(1, _MASKS_AT_ONCE // max(1, height * width))
-    for first in range(0, len(masks), at_once):
-        some = masks[first : first + at_once]
-        rows = ((indices >= first) & (indices < first + len(some))).nonzero().squeeze(1)
-        rois = torch.cat([(indices[rows] - first)[:, None].to(boxes.dtype), boxes[rows]], 1)
-        targets[rows] = roi_align(some[:, None].to(boxes.dtype), rois, size, 1.0, 0, aligned=True)[:, 0]
+    for first in range(0, len(used), at_once):
+        some = masks[used[first : first + at_once], None].to(boxes.dtype)
+        rows = ((places >= first) & (places < first + len(some))).nonzero().squeeze(1)
+        rois = torch.cat([(places[rows] - first)[:, None].to(boxes.dtype), boxes[rows]], 1)
+        targets[rows] = roi_align(some, rois, size, 1.0, 0, aligned=True)[:, 0]
     return (targets >= 0.5).to(boxes.dtype)

@@ -27,6 +27,9 @@ def test_a_region_moves_one_map_on_where_its_side_doubles():
     rois = torch.stack([0 * sides, 0 * sides, 0 * sides, sides, sides], 1)
     assert roi_levels(rois, 4).tolist() == [0, 0, 1, 1, 2, 3, 3]
     assert roi_levels(rois, 2).tolist() == [0, 0, 1, 1, 1, 1, 1]
+    # Rounding just below a border does not count: a millionth is added.
+    near = torch.tensor([111.9999, 111.99999])
+    assert roi_levels(torch.stack([0 * near, 0 * near, 0 * near, near, near], 1), 4).tolist() == [0, 1]
     assert roi_levels(rois, 4, finest_scale=112).tolist() == [0, 0, 0, 0, 1, 2, 3]
     rois[0, 3] = float("nan")
     assert roi_levels(rois, 4).tolist() == [0, 0, 1, 1, 2, 3, 3]

@@ -434,6 +434,9 @@ def test_impossible_arguments_are_named(kind, arguments, message):
     [
         (StandardRoIHead, {"assigner": {"pos_iou": 0.5}}, "Did you mean 'pos_iou_thr'"),
         (CascadeRoIHead, {"stages": ()}, "at least one stage"),
+        (CascadeRoIHead, {"stages": ({}, {"loss_weight": "1"})}, "loss_weight of stage 1 .* not '1'"),
+        (CascadeRoIHead, {"stages": ({"loss_weight": -1},)}, "loss_weight of stage 0"),
+        (CascadeRoIHead, {"stages": ({"iou": 1.5},)}, "1.5"),
         (CascadeRoIHead, {"stages": ({"ious": 0.5},)}, "Did you mean 'iou'"),
         (CascadeRoIHead, {"bbox_head": {"bbox_coder": {}}}, "in `stages`"),
     ],

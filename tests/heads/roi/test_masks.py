@@ -80,6 +80,16 @@ def test_boxes_without_a_pixel_of_the_image_have_empty_masks(box):
     assert not paste_masks(torch.ones(1, 28, 28), torch.tensor([box]), (10, 12)).any()
 
 
+def test_a_pixel_right_at_the_threshold_belongs_to_the_mask():
+    maps, box = torch.full((1, 4, 4), 0.5), torch.tensor([[0.0, 0, 4, 4]])
+    maps[0, 0, 0] = 0.499
+    for pasted in (paste_masks(maps, box, (4, 5)), masks._paste_whole(maps[:, None], box, (4, 5), 0.5)):
+        assert pasted[0].int().tolist() == [[0, 1, 1, 1, 0], *[[1, 1, 1, 1, 0]] * 3]
+    half = torch.tensor([[[1, 0, 0, 0], [1, 0, 0, 0]]])
+    assert mask_targets(half, box, torch.tensor([0]), 1).item() == 0
+    assert mask_targets(half, torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([0]), 1).item() == 1
+
+
 def test_no_boxes_give_no_masks():
     assert paste_masks(torch.ones(0, 28, 28), torch.zeros(0, 4), (10, 12)).shape == (0, 10, 12)
 
@@ -100,6 +110,14 @@ def test_targets_are_the_official_ones(name, at_once, monkeypatch):
     assert torch.equal(boxes, given)
     head_packs.check(targets, case, tensors, "targets", tolerance=0.0)
     assert targets.sum() == case["on"]
+
+
+def test_boxes_are_cut_to_the_masks():
+    truth = torch.rand(1, 12, 16, generator=torch.Generator().manual_seed(0)).round().to(torch.uint8)
+    beyond = torch.tensor([[-9.0, 1, 9, 9], [1, -9, 9, 9], [1, 1, 40, 9], [1, 1, 9, 40]])
+    cut = torch.tensor([[0.0, 1, 9, 9], [1, 0, 9, 9], [1, 1, 16, 9], [1, 1, 9, 12]])
+    zeros = torch.zeros(4, dtype=torch.int64)
+    assert torch.equal(mask_targets(truth, beyond, zeros, 7), mask_targets(truth, cut, zeros, 7))
 
 
 def test_no_boxes_have_no_targets():
