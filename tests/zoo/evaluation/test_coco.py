@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import distributed
@@ -305,34 +303,6 @@ def test_results_files_have_cocos_form(tmp_path: Path, truth: dict[str, Any]):
         assert box["score"] == pytest.approx(float(found.scores[place]), abs=1e-6)
         assert (decode_mask(mask["segmentation"]) == found.masks[place].numpy()).all()
         assert mask["segmentation"]["counts"].isascii()
-
-
-def masks_of(shape: tuple[int, int]) -> Iterator[torch.Tensor]:
-    """Empty and full ones, noise, rectangles at every border."""
-    generator = torch.Generator().manual_seed(0)
-    for share in (0.0, 0.1, 0.5, 0.9, 1.0):
-        yield torch.rand(shape, generator=generator) < share
-    for _ in range(20):
-        mask = torch.zeros(shape, dtype=torch.bool)
-        (top, low), (left, right) = (sorted(torch.randint(side + 1, (2,)).tolist()) for side in shape)
-        mask[top:low, left:right] = True
-        yield mask
-    for rows, columns in [(slice(0, 1), slice(None)), (slice(-1, None), slice(None)), (slice(None), slice(-1, None))]:
-        mask = torch.zeros(shape, dtype=torch.bool)
-        mask[rows, columns] = True
-        yield mask
-        yield ~mask
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (5, 7), (48, 64)])
-def test_masks_are_encoded_as_coco_does(shape: tuple[int, int]):
-    for mask in masks_of(shape):
-        expected: Any = coco_masks.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
-        for given in (mask, mask.numpy(), mask.to(torch.uint8), mask.t().contiguous().t()):
-            encoded = encode_mask(given)
-            assert encoded == {"size": list(shape), "counts": expected["counts"].decode()}
-        assert (decode_mask(encoded) == mask.numpy()).all()
-        assert json.loads(json.dumps(encoded)) == encoded
 
 
 def test_annotations_without_masks_are_told_before_anything_runs(tmp_path: Path, truth: dict[str, Any]):
