@@ -19,7 +19,8 @@ class AdaptivePooling(nn.Module):
     """Averages a map over bins x bins areas that cover it, as torch's AdaptiveAvgPool2d does.
 
     It is a product of matrices, so that it can be exported to ONNX for maps of any size, and that its gradient on a GPU
-    does not depend on the order of additions.
+    does not depend on the order of additions. Each side is averaged by itself: sums over a whole map could exceed what
+    float16 holds.
 
     Args:
         bins: areas along each side.
@@ -31,17 +32,15 @@ class AdaptivePooling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, C, H, W) to (B, C, bins, bins)."""
-        rows, columns = self._members(x.shape[2], x), self._members(x.shape[3], x)
-        # (bins, bins, H, W): which pixels are in which area.
-        members = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
-        sums = x.flatten(2) @ members.to(x.dtype).T
-        return (sums / members.sum(1)).unflatten(2, (self.bins, self.bins))
+        return self._average(self._average(x).transpose(2, 3)).transpose(2, 3)
 
-    def _members(self, size: int, like: torch.Tensor) -> torch.Tensor:
-        """Says which places of a side (bins, size) each bin has: floor(i size / bins) to ceil((i + 1) size / bins)."""
-        place = torch.arange(size, device=like.device)
-        start = torch.arange(self.bins, device=like.device)[:, None] * size
-        return ((place + 1) * self.bins > start) & (place * self.bins < start + size)
+    def _average(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, n, size) to (B, C, n, bins): bin i has floor(i size / bins) to ceil((i + 1) size / bins)."""
+        size = x.shape[3]
+        place = torch.arange(size, device=x.device)[:, None]
+        start = torch.arange(self.bins, device=x.device) * size
+        members = ((place + 1) * self.bins > start) & (place * self.bins < start + size)
+        return x @ members.to(x.dtype) / members.sum(0)
 
 
 class UPerHead(DecodeHead):

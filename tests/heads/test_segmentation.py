@@ -166,6 +166,24 @@ def test_pooling_is_torchs_adaptive_pooling(bins: int, size: tuple[int, int]):
     torch.testing.assert_close(*gradients)
 
 
+def test_pooling_in_half_precision_neither_overflows_nor_drifts():
+    x = 200 + torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    for bins in (1, 3, 6):
+        pooled = AdaptivePooling(bins)(x.half()).float()
+        torch.testing.assert_close(pooled, F.adaptive_avg_pool2d(x.half().float(), bins), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_losses_in_mixed_precision_are_float32_and_alike(name: str):
+    head, labels = trained(name), random_labels((2, 61, 90))
+    exact = head.losses(maps(), labels)["loss_ce"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = head.losses(maps(), labels)["loss_ce"]
+    assert rounded.dtype == torch.float32
+    assert rounded != exact
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
+
+
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (13, 18)])
 def test_maps_of_any_size_go_through(name: str, size: tuple[int, int]):
