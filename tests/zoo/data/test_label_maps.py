@@ -9,7 +9,7 @@ from attnzoo.zoo.data.decoding import BrokenImageError
 from attnzoo.zoo.data.label_maps import LabelTable, read_label_image, voc_palette
 
 
-def values(most, dtype=np.uint8):
+def values(most, dtype: type = np.uint8):
     return np.random.default_rng(0).integers(0, most + 1, (7, 9)).astype(dtype)
 
 
@@ -77,11 +77,11 @@ def test_broken_label_images_say_so(tmp_path):
 
 
 def test_labels_of_plain_values():
-    np.testing.assert_array_equal(LabelTable(3)(np.uint8([[0, 1], [2, 255]]), "a"), [[0, 1], [2, 255]])
+    np.testing.assert_array_equal(LabelTable(3)(np.array([[0, 1], [2, 255]], np.uint8), "a"), [[0, 1], [2, 255]])
 
 
 def test_the_zero_label_is_reduced():
-    got = LabelTable(150, reduce_zero_label=True)(np.uint8([[0, 1], [150, 255]]), "a")
+    got = LabelTable(150, reduce_zero_label=True)(np.array([[0, 1], [150, 255]], np.uint8), "a")
     np.testing.assert_array_equal(got, [[255, 0], [149, 255]])
 
 
@@ -95,12 +95,16 @@ def test_values_are_looked_up(dtype):
 @pytest.mark.parametrize(
     ("table", "given", "message"),
     [
-        (LabelTable(3), np.uint8([[3, 9]]), r"a\.png has the values 3, 9: with 3 classes, values are 0 to 2, and 255"),
-        (LabelTable(3), np.uint16([[300]]), r"a\.png has the value 300"),
-        (LabelTable(3), np.int32([[-1]]), r"a\.png has values from -1 to -1"),
-        (LabelTable(3), np.int32([[70000]]), r"a\.png has values from 70000 to 70000"),
-        (LabelTable(3, reduce_zero_label=True), np.uint8([[4]]), r"reduce_zero_label, values are 1 to 3"),
-        (LabelTable(2, values={0: 0, 255: 1}), np.uint8([[1]]), r"label_values knows 0, 255"),
+        (
+            LabelTable(3),
+            np.array([[3, 9]], np.uint8),
+            r"a\.png has the values 3, 9: with 3 classes, values are 0 to 2, and 255",
+        ),
+        (LabelTable(3), np.array([[300]], np.uint16), r"a\.png has the value 300"),
+        (LabelTable(3), np.array([[-1]], np.int32), r"a\.png has values from -1 to -1"),
+        (LabelTable(3), np.array([[70000]], np.int32), r"a\.png has values from 70000 to 70000"),
+        (LabelTable(3, reduce_zero_label=True), np.array([[4]], np.uint8), r"reduce_zero_label, values are 1 to 3"),
+        (LabelTable(2, values={0: 0, 255: 1}), np.array([[1]], np.uint8), r"label_values knows 0, 255"),
     ],
 )
 def test_values_that_mean_nothing_are_named(table, given, message):

@@ -105,11 +105,13 @@ def test_impossible_results_raise():
         AlbumentationsSegmentation([CROP])(np.zeros((3, 3, 3), np.uint8), None)
 
 
+@pytest.mark.slow
 def test_the_library_is_imported_when_it_is_needed_and_without_the_network():
     code = (
         "import os, sys, attnzoo.zoo.data as data; assert 'albumentations' not in sys.modules; "
         "data.AlbumentationsSegmentation([]); assert 'albumentations' in sys.modules; "
-        "assert sys.modules['albumentations.check_version'].opener is None; assert 'NO_ALBUMENTATIONS_UPDATE' not in os.environ"
+        "assert sys.modules['albumentations.check_version'].opener is None; "
+        "assert 'NO_ALBUMENTATIONS_UPDATE' not in os.environ"
     )
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

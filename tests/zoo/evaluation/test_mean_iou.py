@@ -185,6 +185,7 @@ def test_colours_leave_the_numbers_as_they_are(tmp_path):
     evaluate(made, [sample])
     mode, values, palette = read(tmp_path / "0.png")
     np.testing.assert_array_equal(values, sample["label_map"] + 1)
+    assert palette is not None
     assert (mode, palette[:9]) == ("P", [0, 0, 0, 0, 1, 2, 10, 1, 2])
     with pytest.raises(ValueError, match="no `palette`"):
         metric("SegmentationWriter", out_dir=str(tmp_path), colours=True).process({}, [sample])
