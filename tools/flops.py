@@ -1,0 +1,77 @@
+"""Counts a model's multiply-accumulates, parameters and activations for one image, by module."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model, size_from_arguments
+from attnzoo.zoo.files import write_json
+from attnzoo.zoo.reports.flops import ModelCost, cost_table, count_cost, short
+from attnzoo.zoo.reports.summary import library_versions
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="flops",
+        description="Count multiply-accumulates (half of the floating-point operations) of convolutions, matrix "
+        "products and attention, the zoo's own operators included. Nothing is computed and no weights are read.",
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--features-only", action="store_true", help="of a model's name: the maps of its stages")
+    parser.add_argument("--depth", type=int, default=1, help="how many modules deep (default: 1)")
+    parser.add_argument("--proposals", type=int, default=1000, help="regions of a detector's box heads (default: 1000)")
+    parser.add_argument("--detections", type=int, default=100, help="regions of its mask heads (default: 100)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--out", help="also write the JSON to this file")
+    return parser.parse_args(argv)
+
+
+def as_json(opened: OpenedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
+    """Gives the costs as JSON has them, modules down to `depth`."""
+    return {
+        "model": opened.name,
+        "architecture": opened.architecture,
+        "flops": cost.flops,
+        **{name: value for name, value in asdict(cost).items() if name != "modules"},
+        "modules": [asdict(one) for one in cost.modules if 0 < one.depth <= depth],
+        "versions": library_versions(),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the script; returns its exit code."""
+    args = parse_args(argv)
+    with user_errors() as outcome:
+        if args.depth < 0:
+            raise UserError(f"--depth is {args.depth}; it must be at least 0.")
+        options = {"features_only": True} if args.features_only else {}
+        opened = open_model(args, on_meta=True, **options)
+        size = size_from_arguments(args, opened.image_size)
+        cost = count_cost(opened.model, size, opened.in_chans, args.proposals, args.detections)
+        content = as_json(opened, cost, args.depth)
+        if args.json:
+            print(json.dumps(content, indent=2))
+        else:
+            print(cost_table(cost, args.depth))
+            regions = "".join(
+                f", {count} {name}"
+                for name, count in (("proposals", cost.proposals), ("detections", cost.detections))
+                if count
+            )
+            print(
+                f"\n{opened.name}, an image of {size[0]} x {size[1]} pixels{regions}: {short(cost.macs)} MACs = "
+                f"{short(cost.flops)} FLOPs, {short(cost.parameters)} parameters, {short(cost.activations)} activations"
+            )
+        if args.out:
+            write_json(args.out, content)
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
