@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from attnzoo.zoo.data.decoding import BrokenImageError, decode_rgb
+from attnzoo.zoo.inference import inputs
 from attnzoo.zoo.inference.arrays import image_from_array, image_from_tensor
 from attnzoo.zoo.inference.inputs import Limits, count_inputs, find_sources, is_single
 
@@ -280,8 +283,10 @@ def test_images_are_fetched(server: Server):
 )
 def test_images_that_cannot_be_fetched(server: Server, served: Served, limits: dict[str, float], reason: str):
     address = server.serve("/a.png", served)
+    begin = time.monotonic()
     with pytest.raises(BrokenImageError, match=reason) as raised:
         read_address(address, **limits)
+    assert time.monotonic() - begin < 1.9
     assert address in str(raised.value)
 
 
@@ -293,3 +298,12 @@ def test_servers_that_are_not_there(server: Server, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ATTNZOO_OFFLINE", "1")
     with pytest.raises(BrokenImageError, match="the network is switched off"):
         read_address(server.serve("/a.png", Served(picture())))
+
+
+def test_a_server_that_sends_little_by_little_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch):
+    moments = iter(range(0, 1000, 15))
+    monkeypatch.setattr(inputs, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    address = server.serve("/a.png", Served(picture()))
+    assert read_address(address, seconds=60).size == (7, 5)
+    with pytest.raises(BrokenImageError, match="longer than 10 s"):
+        read_address(address, seconds=10)

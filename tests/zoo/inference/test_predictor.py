@@ -20,7 +20,9 @@ from attnzoo.tools import test as test_tool
 from attnzoo.zoo.config import load_config
 from attnzoo.zoo.data.decoding import BrokenImageError
 from attnzoo.zoo.inference import ClassificationResult
+from attnzoo.zoo.inference.arrays import image_from_array
 from attnzoo.zoo.inference.building import evaluation_transform
+from attnzoo.zoo.inference.predictor import _less_elongated
 from attnzoo.zoo.training import read_checkpoint
 from support.tiny_classifier import BACKBONE, COLOURS
 
@@ -242,6 +244,17 @@ def test_images_of_any_size_and_mode(predictor: Predictor, image: Image.Image):
     assert torch.isfinite(result.scores).all()
     assert result.size == (image.height, image.width)
     assert result.draw().width >= 96
+
+
+def test_very_long_strips_are_cut_to_their_middle():
+    strip = np.arange(3000, dtype=np.float64)[None] / 3000
+    cut = _less_elongated(image_from_array(strip))
+    assert cut.size == (100, 1)
+    middle = np.asarray(cut)[0, :, 0].astype(int)
+    assert np.array_equal(middle, np.asarray(_less_elongated(image_from_array(strip.T)))[:, 0, 0])
+    assert abs(middle.mean() - 127.5) < 1
+    usual = Image.new("RGB", (400, 4))
+    assert _less_elongated(usual) is usual
 
 
 def test_broken_images_are_skipped_and_told(predictor: Predictor, images: Path, tmp_path: Path):
