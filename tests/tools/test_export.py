@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from attnzoo import create_model, list_families, list_models
 from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.tools import export
 from attnzoo.zoo.export import ExportError, checking, export_onnx, export_program, exportable, parts
+from attnzoo.zoo.registry import MODELS
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -152,7 +154,7 @@ def test_a_wrong_shape_and_a_runtime_that_fails_are_told():
     part = exportable(tiny("metaformer"))
     for run, message in (
         (lambda images: [torch.zeros(1, 5)], r"gives logits the shape \(1, 5\)"),
-        (lambda images: 1 / 0, "does not run on images of the shape .*division by zero"),
+        (lambda images: [images / (1 // 0)], "does not run on images of the shape .*division by zero"),
         (lambda images: [torch.full((2, 5), torch.nan)], "differs from PyTorch in logits by nan"),
     ):
         with pytest.raises(ExportError, match=message):
@@ -277,3 +279,80 @@ def test_every_model_goes_through_onnx(name: str, tmp_path: Path):
     report = export_onnx(exportable(maps), tmp_path / "maps.onnx", (least, least))
     assert report.error < 1e-4
     assert len(report.outputs) == len(maps.out_indices)
+
+
+BODY = {"type": "metaformer_micro", "features_only": True, "depths": (1, 1), "embed_dims": (32, 64), "stem_stride": 4}
+NECK = {"type": "FPN", "out_channels": 16, "num_outs": 2}
+DENSE: dict[str, dict[str, Any]] = {
+    "semantic_fpn": {
+        "type": "Segmentor",
+        "backbone": BODY,
+        "neck": NECK,
+        "decode_head": {"type": "FPNHead", "in_index": (0, 1), "feature_strides": (4, 8), "channels": 8,
+                        "num_classes": 3},
+    },
+    "upernet": {
+        "type": "Segmentor",
+        "backbone": BODY,
+        "decode_head": {"type": "UPerHead", "in_index": (0, 1), "pool_scales": (1, 2), "channels": 8,
+                        "num_classes": 3},
+        "auxiliary_head": {"type": "FCNHead", "in_index": 1, "channels": 8, "num_convs": 1, "concat_input": False,
+                           "num_classes": 3},
+    },
+    "retinanet": {
+        "type": "SingleStageDetector",
+        "backbone": BODY,
+        "neck": {**NECK, "num_outs": 3, "add_extra_convs": "on_input"},
+        "bbox_head": {"type": "RetinaHead", "num_classes": 3, "in_channels": 16, "feat_channels": 16,
+                      "stacked_convs": 1, "anchor_generator": {"strides": (4, 8, 16)}},
+    },
+}  # fmt: skip
+MASK_RCNN = {
+    "type": "TwoStageDetector",
+    "backbone": BODY,
+    "neck": NECK,
+    "rpn_head": {"type": "RPNHead", "in_channels": 16, "feat_channels": 16,
+                 "anchor_generator": {"strides": (4, 8), "scales": (4,)}},
+    "roi_head": {"type": "StandardRoIHead", "num_classes": 3, "in_channels": 16, "strides": (4, 8),
+                 "bbox_head": {"fc_channels": 24}},
+}  # fmt: skip
+
+
+def dense(config: dict[str, Any]) -> Any:
+    torch.manual_seed(0)
+    task = MODELS.build(copy.deepcopy(config)).eval()
+    for module in task.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics that do something
+            nn.init.uniform_(module.running_var, 0.5, 2)  # pyright: ignore[reportArgumentType]
+            nn.init.normal_(module.running_mean)  # pyright: ignore[reportArgumentType]
+    return task
+
+
+class TestTasks:
+    @pytest.mark.parametrize("kind", families(*DENSE, slow=("upernet",)))
+    def test_maps_of_segmentors_and_single_stage_detectors(self, kind: str, tmp_path: Path):
+        task = dense(DENSE[kind])
+        report = export_onnx(exportable(task), tmp_path / "task.onnx", (64, 96))
+        images = torch.randn(3, 3, 64, 96)
+        with torch.no_grad():
+            expected = task(images, mode="tensor")
+        if kind == "retinanet":
+            assert report.outputs == (*(f"cls_scores{i}" for i in range(3)), *(f"bbox_preds{i}" for i in range(3)))
+            expected = [one for maps in expected for one in maps]
+        else:
+            assert report.outputs == ("logits",)
+            expected = [expected]
+        given = session(report.path).run(list(report.outputs), {"image": images.numpy()})
+        for one, other in zip(given, expected, strict=True):
+            torch.testing.assert_close(torch.from_numpy(one), other, rtol=1e-4, atol=1e-4)
+
+    def test_two_stages_refuse_and_their_maps_do_not(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        path = tmp_path / "detector.py"
+        path.write_text(f"model = {MASK_RCNN!r}\n")
+        argv = [str(path), "--size", "64", "--out", str(tmp_path / "rpn.pt2")]
+        assert export.main(argv) == 2
+        assert "What can be exported of it: part='rpn'" in capsys.readouterr().err
+        assert export.main([*argv, "--part", "rpn", "--dynamic-size"]) == 0
+        assert "cls_scores0, cls_scores1, bbox_preds0, bbox_preds1" in capsys.readouterr().out
+        maps = torch.export.load(tmp_path / "rpn.pt2").module()(torch.randn(1, 3, 96, 128))
+        assert [tuple(one.shape) for one in maps] == [(1, 3, 24, 32), (1, 3, 12, 16), (1, 12, 24, 32), (1, 12, 12, 16)]
