@@ -29,10 +29,11 @@ class DensePreprocessor(ImagePreprocessor):
         mean: per channel, for pixel values in [0, 1], as timm has them.
         std: per channel, for pixel values in [0, 1].
         size_divisor: the batch's height and width are rounded up to a multiple of it: 32 for published detectors.
+        train_size: least height and width of a batch in training, in pixels: the crop's for published segmentors.
         non_blocking: do not wait for the copy; needs `pin_memory=True` in the data loader.
 
     Raises:
-        ValueError: see `ImagePreprocessor`; or `size_divisor` is under 1.
+        ValueError: see `ImagePreprocessor`; or `size_divisor` or a side of `train_size` is under 1.
     """
 
     def __init__(
@@ -40,9 +41,13 @@ class DensePreprocessor(ImagePreprocessor):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         size_divisor: int = 1,
+        train_size: Sequence[int] | None = None,
         non_blocking: bool = False,
     ) -> None:
         super().__init__(mean, std, non_blocking)
+        if train_size is not None and (len(train_size) != 2 or min(train_size) < 1):
+            raise ValueError(f"train_size is height and width in pixels, not {train_size!r}.")
+        self.train_size = (1, 1) if train_size is None else tuple(train_size)
         if not isinstance(size_divisor, int) or size_divisor < 1:
             raise ValueError(f"size_divisor is a whole number from 1 on, not {size_divisor!r}.")
         self.size_divisor = size_divisor
@@ -55,7 +60,7 @@ class DensePreprocessor(ImagePreprocessor):
                 one tensor (B, C, h, w). `info`: a list of ImageInfo; made up where there is none. Where there are any,
                 `target`: a list of Instances; `label_map`: a list of (h, w); `views`: for each sample a list of dicts
                 with `image` (C, h, w) and `info`, instead of `image` and `info`.
-            training: whether label maps belong to the padded images.
+            training: whether label maps belong to the padded images, and `train_size` counts.
 
         Returns:
             The same keys. `image`: (B, C, H, W) float32. `info`: with `batch_size` filled in. `target`: on the device,
@@ -69,7 +74,7 @@ class DensePreprocessor(ImagePreprocessor):
         if data.get("views") is not None:
             views = [[self._view(view) for view in sample] for sample in data["views"]]
             return {**data, "views": views}
-        image, infos = self._stack(data["image"], data.get("info"))
+        image, infos = self._stack(data["image"], data.get("info"), self.train_size if training else (1, 1))
         data = {**data, "image": image, "info": infos}
         if data.get("target") is not None:
             data["target"] = [None if one is None else self._target(one, image.shape[-2:]) for one in data["target"]]
@@ -78,15 +83,18 @@ class DensePreprocessor(ImagePreprocessor):
         return data
 
     def _view(self, view: dict[str, Any]) -> dict[str, Any]:
-        image, (info,) = self._stack([view["image"]], [view["info"]])
+        image, (info,) = self._stack([view["image"]], [view["info"]], (1, 1))
         return {**view, "image": image, "info": info}
 
     def _stack(
-        self, images: Sequence[torch.Tensor] | torch.Tensor, infos: Sequence[ImageInfo] | None
+        self,
+        images: Sequence[torch.Tensor] | torch.Tensor,
+        infos: Sequence[ImageInfo] | None,
+        least: Sequence[int],
     ) -> tuple[torch.Tensor, list[ImageInfo]]:
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         height, width = (
-            math.ceil(max(sides) / self.size_divisor) * self.size_divisor for sides in zip(*sizes, strict=True)
+            math.ceil(max(sides) / self.size_divisor) * self.size_divisor for sides in zip(*sizes, least, strict=True)
         )
         channels = self.mean.shape[1]
         batch = torch.zeros(len(images), channels, height, width, device=self.device)

@@ -21,6 +21,7 @@ class DenseNormalisation(TypedDict, total=False):
     mean: Sequence[float]
     std: Sequence[float]
     size_divisor: int
+    train_size: Sequence[int]
     non_blocking: bool
 
 

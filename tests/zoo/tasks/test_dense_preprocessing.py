@@ -55,6 +55,15 @@ def test_targets_get_masks_of_the_batch_and_label_maps_are_padded_with_the_ignor
     assert batch["path"] == ["a", "b"]
 
 
+def test_batches_of_small_images_are_padded_to_the_crop_in_training_alone():
+    preprocessor = DensePreprocessor(train_size=(10, 7))
+    data = {"image": images(), "info": infos()}
+    assert preprocessor(data, training=True)["image"].shape[-2:] == (10, 9)
+    assert preprocessor(data)["image"].shape[-2:] == (8, 9)
+    with pytest.raises(ValueError, match="train_size"):
+        DensePreprocessor(train_size=(512,))
+
+
 def test_in_evaluation_label_maps_stay_as_they_are():
     label_maps = [torch.zeros(50, 70, dtype=torch.uint8)] * 2
     batch = DensePreprocessor()({"image": images(), "info": infos(), "label_map": label_maps})
