@@ -16,6 +16,7 @@ from ...heads.structures import ImageInfo
 from ...names import unknown_name
 from ..registry import MODELS
 from .base import MODES, HeadedTask, build_part, map_channels
+from .dense_preprocessing import IGNORED, DensePreprocessor
 from .detection import DenseNormalisation
 
 
@@ -79,9 +80,14 @@ class Segmentor(HeadedTask):
             values = [getattr(head, key) for head in (self.decode_head, self.auxiliary_head) if head is not None]
             if len(set(values)) > 1:
                 raise ValueError(f"decode_head has {key}={values[0]}, auxiliary_head has {values[1]}: one is wrong.")
+        ignored = self.decode_head.ignore_index
+        if isinstance(self.data_preprocessor, DensePreprocessor) and ignored != IGNORED:
+            raise ValueError(
+                f"The heads have ignore_index={ignored}, but DensePreprocessor pads labels with {IGNORED}."
+            )
         self.inference = _checked(inference or {"mode": "whole"})
         # Labels are looked at before they go to a GPU, where a step would wait for the answer.
-        limits = {"num_classes": self.num_classes, "ignore_index": self.decode_head.ignore_index}
+        limits = {"num_classes": self.num_classes, "ignore_index": ignored}
         self.data_preprocessor.register_forward_pre_hook(functools.partial(_check_batch, **limits), with_kwargs=True)
 
     def _build_head(self, head: dict | nn.Module) -> Any:

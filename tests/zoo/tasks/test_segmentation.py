@@ -347,6 +347,7 @@ def test_a_checkpoint_with_a_second_head_loads_into_a_segmentor_without():
         ({"inference": {"mode": "whole", "crop_size": (8, 8)}}, "with mode 'whole'"),
         ({"auxiliary_head": {"type": "FCNHead", "num_classes": 5}}, "num_classes=4, auxiliary_head has 5"),
         ({"auxiliary_head": {"type": "FCNHead", "num_classes": 4, "in_index": 3}}, "in_index=3, but there are 3 maps"),
+        ({"decode_head": {"type": "MLPHead", "num_classes": 4, "ignore_index": 254}}, "pads labels with 255"),
         ({"backbone": nn.Identity()}, "features_only=True"),
         ({"decode_head": {"type": "FPNHed", "num_classes": 4}}, "'FPNHead'"),
     ],
