@@ -254,6 +254,21 @@ def test_stages_look_at_what_the_stage_before_found():
     torch.testing.assert_close(first.scores.sum(1), torch.ones(2))
 
 
+def test_regions_move_with_their_true_class_in_training_and_with_the_best_object_else():
+    head = BBoxHead(3, 8, **SMALL_BOX)
+    regions = torch.tensor([[10.0, 10, 30, 30]]).repeat(3, 1)
+    # Class k moves a region by k + 1 pixels to the right; background has the largest logit.
+    offsets = torch.zeros(3, 3, 4)
+    offsets[:, :, 0] = torch.tensor([1.0, 2.0, 3.0]) / 20 / 0.1
+    logits = torch.tensor([[0.0, 2.0, 1.0, 9.0], [3.0, 2.0, 1.0, 9.0], [0.0, 1.0, 2.0, 9.0]])
+    moved = head.refine(regions, logits, offsets.flatten(1), (50, 50))
+    torch.testing.assert_close(moved[:, 0], torch.tensor([12.0, 11.0, 13.0]))
+    labels = torch.tensor([2, 1, 3])
+    moved = head.refine(regions, logits, offsets.flatten(1), (50, 32), labels)
+    torch.testing.assert_close(moved[:, 0], torch.tensor([13.0, 12.0, 13.0]))
+    assert moved[:, 2].tolist() == [32, 32, 32], "boxes are cut to the image"
+
+
 def test_the_scores_of_a_cascade_are_of_the_mean_logits():
     head = small_head(CascadeRoIHead, num_classes=1).eval()
     for stage, logits in zip(head.bbox_head, ([6.0, 0.0], [0.0, 0.0], [0.0, 3.0]), strict=True):
