@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from attnzoo.heads import assignment, losses
+from attnzoo.heads import nms as nms_module
 from attnzoo.heads.anchors import AnchorGenerator
 from attnzoo.heads.assignment import MaxIoUAssigner, PseudoSampler, RandomSampler
 from attnzoo.heads.boxes import DeltaXYWHBBoxCoder, box_iou, clip_boxes, scale_boxes, wider_and_higher_than
@@ -126,7 +127,7 @@ class TestOverlap:
     def test_no_boxes_and_boxes_without_area(self):
         assert box_iou(torch.zeros(0, 4), random_boxes(3)).shape == (0, 3)
         point = torch.full((1, 4), 5.0)
-        assert box_iou(point, point).item() == 0
+        assert box_iou(point, point).item() == box_iou(point, point, "giou").item() == 0
 
     def test_what_does_not_fit(self):
         with pytest.raises(ValueError, match="Did you mean 'iou' or 'giou'"):
@@ -323,6 +324,20 @@ class TestSuppression:
         assert 4 < len(kept) < 80
         agnostic = batched_nms(boxes, scores, groups, 0.4, class_agnostic=True, split_threshold=10000)
         assert agnostic.tolist() == suppress_slowly(boxes, scores, torch.zeros(80), 0.4)
+
+    def test_one_pass_or_one_for_each_group(self, monkeypatch: pytest.MonkeyPatch):
+        passes = []
+        real = nms_module.nms
+        monkeypatch.setattr(nms_module, "nms", lambda *args: (passes.append(len(args[0])), real(*args))[1])
+        boxes, scores, groups = random_boxes(12), torch.rand(12), torch.arange(12) % 3
+        batched_nms(boxes, scores, groups, 0.5, split_threshold=13)
+        assert passes == [12]
+        batched_nms(boxes, scores, groups, 0.5, split_threshold=12)
+        assert passes == [12, 4, 4, 4]
+
+    def test_groups_stay_apart_a_little_beyond_the_border(self):
+        boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [-0.9, -0.9, 0.1, 0.1]])
+        assert batched_nms(boxes, torch.tensor([0.9, 0.8]), torch.arange(2), 0.5).tolist() == [0, 1]
 
     def test_overlap_at_the_threshold_stays(self):
         boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0]])

@@ -159,7 +159,7 @@ class TestProposals:
 class TestTargets:
     def test_border(self):
         target = objects([4, 4, 20, 20])
-        for border in (0, 3):
+        for border in (0, 5):
             head = tiny(allowed_border=border, sampler={"num": 100000})
             found = head(maps(1))
             info = dataclasses.replace(INFO, image_size=(48, 56))
@@ -175,6 +175,16 @@ class TestTargets:
                 row for row, one in zip(inside, assigned.tolist(), strict=True) if one >= 0
             ]
             assert 0 < len(inside) < len(anchors)
+
+    def test_a_wide_border_does_not_reach_into_padding(self):
+        info = dataclasses.replace(INFO, image_size=(30, 60), padded_size=(32, 64))
+        rows = []
+        for border in (-1, 1000):
+            head = tiny(allowed_border=border, sampler={"num": 100000})
+            trained = head.targets_of(head(maps(1))[0], [info], [objects([4, 4, 20, 20])])
+            rows.append(torch.cat((trained.pos_inds, trained.neg_inds)))
+        assert torch.equal(*rows)
+        assert rows[0].max() < 8 * 8 * 3 + 2 * 4 * 3  # the coarser level's first two of four rows
 
     def test_no_anchor_lies_inside(self):
         head = tiny(allowed_border=0)
