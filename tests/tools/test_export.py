@@ -154,7 +154,7 @@ def test_a_wrong_shape_and_a_runtime_that_fails_are_told():
     part = exportable(tiny("metaformer"))
     for run, message in (
         (lambda images: [torch.zeros(1, 5)], r"gives logits the shape \(1, 5\)"),
-        (lambda images: [images / (1 // 0)], "does not run on images of the shape .*division by zero"),
+        (lambda images: [images / (1 // 0)], "does not run on images of the shape .*by zero"),
         (lambda images: [torch.full((2, 5), torch.nan)], "differs from PyTorch in logits by nan"),
     ):
         with pytest.raises(ExportError, match=message):
