@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: help install lint format test test-slow quickstart models clean
+.PHONY: help install lint format test test-slow quickstart quickstart-detect quickstart-segment models clean
 
 help:
 	@sed -n 's/^# make \([a-z-]*\): /  \1: /p' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,22 @@ quickstart: install
 	$(BIN)/python tools/train.py configs/quickstart/nat_digits.py --work-dir work_dirs/quickstart
 	$(BIN)/python tools/test.py configs/quickstart/nat_digits.py work_dirs/quickstart --work-dir work_dirs/quickstart
 	$(BIN)/python tools/draw_predictions.py work_dirs/quickstart
+
+# make quickstart-detect: train and test a small Mask R-CNN on scenes of these digits, and draw what it finds
+quickstart-detect: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
+quickstart-detect: install
+	$(BIN)/python tools/make_scenes.py
+	$(BIN)/python tools/train.py nat_mask-rcnn_scenes --work-dir work_dirs/quickstart_detect
+	$(BIN)/python tools/test.py nat_mask-rcnn_scenes work_dirs/quickstart_detect --work-dir work_dirs/quickstart_detect
+	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_detect --out work_dirs/quickstart_detect/pictures
+
+# make quickstart-segment: train and test a small Semantic FPN on these scenes, and draw its label maps
+quickstart-segment: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
+quickstart-segment: install
+	$(BIN)/python tools/make_scenes.py
+	$(BIN)/python tools/train.py nat_semantic-fpn_scenes --work-dir work_dirs/quickstart_segment
+	$(BIN)/python tools/test.py nat_semantic-fpn_scenes work_dirs/quickstart_segment --work-dir work_dirs/quickstart_segment
+	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_segment --out work_dirs/quickstart_segment/pictures
 
 # make models: measure every model and write MODELS.md and its picture
 models: install

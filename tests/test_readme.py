@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import attnzoo
+from attnzoo.zoo.config import load_config
+from attnzoo.zoo.registry import MODELS
+from attnzoo.zoo.training import write_checkpoint
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,10 +23,23 @@ def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert BLOCKS
     monkeypatch.chdir(tmp_path)
     torch.save(attnzoo.create_model("nat_tiny", num_classes=10).state_dict(), "nat_tiny.pth")
+    Image.new("RGB", (128, 96), (200, 30, 30)).save("photo.jpg")
+    for folder, config in (("detect", "nat_mask-rcnn_scenes"), ("segment", "nat_semantic-fpn_scenes")):
+        leave_training(tmp_path / f"work_dirs/quickstart_{folder}", config)
     for block in BLOCKS:
-        # The only line that needs the network.
+        # The only lines that need the network.
         offline = block.replace("pretrained=True)", "pretrained=False)")
+        offline = offline.replace('Predictor("nat_mini.in1k")', 'Predictor("nat_mini", weights=False)')
         exec(compile(offline, "README.md", "exec"), {})
+
+
+def leave_training(work_dir: Path, config: str):
+    """Leaves what a training leaves, with a model that has learned nothing."""
+    cfg = load_config(config)
+    work_dir.mkdir(parents=True)
+    cfg.dump(work_dir / "config.py")
+    runner_state = {"meta": {"seed": 0, "iter": 1, "epoch": 1}, "state_dict": MODELS.build(cfg.model).state_dict()}
+    write_checkpoint(runner_state, work_dir / "epoch_1.pth")
 
 
 def test_named_files_exist():
