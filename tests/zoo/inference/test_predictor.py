@@ -205,6 +205,22 @@ def test_an_untrained_head_is_refused(trained: Trained):
         Predictor(config, work_dir, cfg_options={"model.backbone.num_classes": 5})
 
 
+def test_weights_that_the_config_would_fetch_are_not_fetched(trained: Trained, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ATTNZOO_OFFLINE", "1")
+    options = {"model.backbone.pretrained": True, "model.init_weights": "gone.pth"}
+    predictor = Predictor(trained[0], trained[1], cfg_options=options)
+    assert torch.equal(predictor(NOISE).scores, Predictor(trained[1])(NOISE).scores)
+
+
+def test_names_of_another_number_of_classes_are_not_taken(trained: Trained, tmp_path: Path):
+    copied = Path(shutil.copytree(trained[1], tmp_path / "copied"))
+    (copied / "classes.json").write_text('["a", "b"]')
+    assert Predictor(copied).classes == ()
+    (copied / "classes.json").write_text('{"a": 0}')
+    with pytest.raises(ValueError, match="must hold a list of names"):
+        Predictor(copied)
+
+
 def test_no_config_is_taken_out_of_a_checkpoint(trained: Trained, tmp_path: Path):
     copied = Path(shutil.copytree(trained[1], tmp_path / "copied"))
     (copied / "config.py").unlink()
