@@ -90,7 +90,7 @@ def test_the_probe_sees_the_normalised_last_map():
     expected = model.probe(model.backbone.forward_features(image))
     assert model.probe.in_channels == 64
     torch.testing.assert_close(model(image), expected)
-    assert not model.features(image).requires_grad
+    assert not model.features(image.clone().requires_grad_()).requires_grad
     maps = build(backbone={**BODY, "features_only": True, "out_indices": (0,)}).eval()
     assert maps.probe.in_channels == 32
     assert torch.equal(maps.features(image), maps.backbone(image)[0])
