@@ -162,7 +162,7 @@ class TestTargets:
         for border in (0, 5):
             head = tiny(allowed_border=border, sampler={"num": 100000})
             found = head(maps(1))
-            info = dataclasses.replace(INFO, image_size=(48, 56))
+            info = dataclasses.replace(INFO, image_size=(48, 56), padded_size=(48, 56))
             trained = head.targets_of(found[0], [info], [target])
             anchors = torch.cat(head.anchors_of(found[0]))
             inside = [
