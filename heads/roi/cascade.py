@@ -131,7 +131,7 @@ class CascadeRoIHead(RoIHead):
             ValueError: labels out of range, boxes without area, or masks missing.
         """
         self._check_targets(targets)
-        boxes = [one.boxes.detach() for one in proposals]
+        boxes = [one.boxes for one in proposals]
         losses = {}
         for stage, (weight, assigner, head) in enumerate(
             zip(self.loss_weights, self.assigners, self.bbox_head, strict=True)

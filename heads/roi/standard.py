@@ -88,7 +88,7 @@ class StandardRoIHead(RoIHead):
             ValueError: labels out of range, boxes without area, or masks missing.
         """
         self._check_targets(targets)
-        samples = self._draw(self.assigner, [one.boxes.detach() for one in proposals], targets)
+        samples = self._draw(self.assigner, [one.boxes for one in proposals], targets)
         logits, offsets = self._look(self.bbox_head, features, [one.priors for one in samples])
         losses = self._box_losses(self.bbox_head, logits, offsets, samples)
         if self.with_mask:
