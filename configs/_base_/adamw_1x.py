@@ -1,6 +1,19 @@
-"""AdamW for 12 epochs, the rate divided by 10 after epochs 8 and 11; 500 iterations of warm-up."""
+"""AdamW for 12 epochs, the rate divided by 10 after epochs 8 and 11; 500 iterations of warm-up.
 
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05))
+All parameters decay but those with "norm" in their names and tables of positions: as the recipes of Swin and its
+successors have it, the batch norms of heads, which are called "bn", do decay, and so do biases and layer scales.
+"""
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=1.0,
+        bias_decay_mult=1.0,
+        flat_decay_mult=1.0,
+        custom_keys=dict(norm=dict(decay_mult=0.0)),
+    ),
+)
 param_scheduler = dict(type="WarmupMultiStep", milestones=(8, 11), warmup_iters=500, warmup_lr=1e-7)
 train_cfg = dict(type="EpochTrainLoop", max_epochs=12)
 val_cfg = dict(type="ValLoop")

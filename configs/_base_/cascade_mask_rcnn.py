@@ -1,6 +1,7 @@
 """Cascade Mask R-CNN with heads of four convolutions and GIoU loss, as Swin and its successors train it.
 
-Cai and Vasconcelos, CVPR 2018; the heads are those of Liu et al., Swin Transformer, ICCV 2021.
+Cai and Vasconcelos, CVPR 2018; the heads are those of Liu et al., Swin Transformer, ICCV 2021. Boxes are brought to the
+original image before they suppress each other, as in mmdet 2, which measured what is published.
 """
 
 model = dict(
@@ -25,6 +26,7 @@ model = dict(
             loss_weights=(1.0, 10.0),
         ),
         mask_head=dict(),
+        test=dict(rescale_before_nms=True),
     ),
     data_preprocessor=dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size_divisor=32),
 )

@@ -1,8 +1,12 @@
-"""RetinaNet (Lin et al., ICCV 2017), as in OpenMMLab's configs; its extra levels come from the backbone's last map."""
+"""RetinaNet (Lin et al., ICCV 2017), as in OpenMMLab's configs; its extra levels come from the backbone's last map.
+
+The backbone gives the maps of strides 8, 16 and 32 alone: a norm of the finest map would have no gradients.
+"""
 
 model = dict(
     type="SingleStageDetector",
-    neck=dict(type="FPN", out_channels=256, start_level=1, add_extra_convs="on_input", num_outs=5),
+    backbone=dict(features_only=True, out_indices=(1, 2, 3)),
+    neck=dict(type="FPN", out_channels=256, add_extra_convs="on_input", num_outs=5),
     bbox_head=dict(type="RetinaHead", num_classes=80),
     data_preprocessor=dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size_divisor=32),
 )
