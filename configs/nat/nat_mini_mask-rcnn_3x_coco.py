@@ -18,4 +18,4 @@ _base_ = [
 model = dict(
     backbone=dict(type="nat_mini", features_only=True, dense="coco", drop_path_rate=0.2, pretrained=True),
 )
-optim_wrapper = dict(type="AmpOptimWrapper", paramwise_cfg=dict(bias_decay_mult=1.0, flat_decay_mult=1.0))
+optim_wrapper = dict(type="AmpOptimWrapper")

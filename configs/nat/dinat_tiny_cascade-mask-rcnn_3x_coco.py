@@ -1,0 +1,21 @@
+"""DiNAT-Tiny with Cascade Mask R-CNN on COCO, 36 epochs.
+
+Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
+Published: 52.2 box AP, 45.1 mask AP on val2017, at one scale of 1333x800.
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_tiny_cascade-mask-rcnn_3x_coco.py --launcher pytorch
+"""
+
+_base_ = [
+    "../_base_/coco_instance_multiscale.py",
+    "../_base_/cascade_mask_rcnn.py",
+    "../_base_/adamw_3x.py",
+    "../_base_/detection_runtime.py",
+]
+
+model = dict(
+    backbone=dict(type="dinat_tiny", features_only=True, dense="coco", drop_path_rate=0.3, pretrained=True),
+)
+optim_wrapper = dict(type="AmpOptimWrapper")

@@ -1,0 +1,21 @@
+"""NAT-Mini with Cascade Mask R-CNN on COCO, 36 epochs.
+
+Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143).
+Published: 50.3 box AP, 43.6 mask AP on val2017, at one scale of 1333x800.
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/nat/nat_mini_cascade-mask-rcnn_3x_coco.py --launcher pytorch
+"""
+
+_base_ = [
+    "../_base_/coco_instance_multiscale.py",
+    "../_base_/cascade_mask_rcnn.py",
+    "../_base_/adamw_3x.py",
+    "../_base_/detection_runtime.py",
+]
+
+model = dict(
+    backbone=dict(type="nat_mini", features_only=True, dense="coco", drop_path_rate=0.2, pretrained=True),
+)
+optim_wrapper = dict(type="AmpOptimWrapper")
