@@ -1,0 +1,24 @@
+"""DaViT-S with Mask R-CNN on COCO, 36 epochs.
+
+Paper: DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022, https://arxiv.org/abs/2204.03645).
+Published: 49.5 box AP, 44.3 mask AP on val2017, at one scale of 1333x800.
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_small_mask-rcnn_3x_coco.py --launcher pytorch
+
+All parameters decay, norms too. The authors published no drop path for this size: this is the larger one of DaViT-T's
+in this setting and of the model's own on ImageNet.
+"""
+
+_base_ = [
+    "../_base_/coco_instance_multiscale.py",
+    "../_base_/mask_rcnn.py",
+    "../_base_/adamw_3x.py",
+    "../_base_/detection_runtime.py",
+]
+
+model = dict(
+    backbone=dict(type="davit_small", features_only=True, dense="coco", drop_path_rate=0.2, pretrained=True),
+)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=1.0))))
