@@ -1,0 +1,28 @@
+"""Agent-PVT-M with Mask R-CNN on COCO, 12 epochs.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 45.9 box AP, 42.0 mask AP on val2017, at one scale of 1333x800.
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_pvt_medium_mask-rcnn_1x_coco.py --launcher pytorch
+
+All parameters decay.
+"""
+
+_base_ = [
+    "../_base_/coco_instance.py",
+    "../_base_/mask_rcnn.py",
+    "../_base_/adamw_1x.py",
+    "../_base_/detection_runtime.py",
+]
+
+model = dict(
+    backbone=dict(type="agent_pvt_medium", features_only=True, dense="coco", drop_path_rate=0.1, pretrained=True),
+)
+optim_wrapper = dict(
+    optimizer=dict(lr=2e-4, weight_decay=1e-4),
+    paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=1.0))),
+)
+param_scheduler = dict(warmup_lr=2e-7)

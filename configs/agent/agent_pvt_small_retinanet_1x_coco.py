@@ -1,0 +1,27 @@
+"""Agent-PVT-S with RetinaNet on COCO, 12 epochs.
+
+Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
+https://arxiv.org/abs/2312.08874).
+Published: 44.1 box AP on val2017, at one scale of 1333x800.
+Measured here: not measured.
+
+Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+    torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_pvt_small_retinanet_1x_coco.py --launcher pytorch
+
+All parameters decay.
+"""
+
+_base_ = [
+    "../_base_/coco_detection.py",
+    "../_base_/retinanet.py",
+    "../_base_/adamw_1x.py",
+    "../_base_/detection_runtime.py",
+]
+
+model = dict(
+    backbone=dict(type="agent_pvt_small", dense="coco", drop_path_rate=0.1, pretrained=True),
+)
+optim_wrapper = dict(
+    optimizer=dict(weight_decay=1e-4),
+    paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=1.0))),
+)
