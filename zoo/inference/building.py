@@ -231,7 +231,6 @@ def _from_config(
         part.update(pretrained=False, checkpoint_path=None)
         if weights is True:
             part.pretrained = True
-    cfg.model.pop("init_weights", None)  # is replaced by what is loaded
     check_config(Config({"model": cfg.model}), paths=False)
     task: Any = MODELS.build(cfg.model)
     if not hasattr(task, "test_step"):
