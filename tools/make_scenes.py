@@ -5,7 +5,7 @@
     data/scenes/labels/{train,val}/*.png          label maps: 0 is the ground, 1 to 10 are the digits 0 to 9
 
 The digits are those of `make_digits`, split in the same way: no digit of a training scene occurs in a validation scene.
-They have any colour that stands out from the ground, any size from a sixth to a third of the scene, and may cover each
+They have any colour that stands out from the ground, any size from a fifth to two fifths of the scene, and may cover each
 other and reach over the border. Everything depends on the seed alone.
 """
 
@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels, 64 or more (default: 128)")
     parser.add_argument("--train", type=int, default=800, help="training scenes (default: 800)")
     parser.add_argument("--val", type=int, default=100, help="validation scenes (default: 100)")
-    parser.add_argument("--most", type=int, default=5, help="most digits in a scene (default: 5)")
+    parser.add_argument("--most", type=int, default=4, help="most digits in a scene (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace a folder that was made with other settings")
     return parser.parse_args(argv)
@@ -99,7 +99,7 @@ def compose(digits: np.ndarray, labels: np.ndarray, size: int, most: int, random
     while attempts > 0 or not masks:
         attempts -= 1
         choice = random.randint(len(digits))
-        alpha = stamp(digits[choice], random.randint(size // 6, size // 3 + 1))
+        alpha = stamp(digits[choice], random.randint(size // 5, 2 * size // 5 + 1))
         top, left = (random.randint(-side // 6, size - side + side // 6) for side in alpha.shape)
         layer = np.zeros((size, size))
         inside = tuple(
@@ -175,7 +175,7 @@ def make_scenes(
     size: int = 128,
     train: int = 800,
     val: int = 100,
-    most: int = 5,
+    most: int = 4,
     seed: int = 0,
     force: bool = False,
 ) -> bool:

@@ -30,7 +30,7 @@ class SegmentationTrain:
 
     The image is resized by a random factor, keeping its proportions; cropped at random, anew (up to 10 times) where one
     class has too much of the crop; mirrored; and its colours are changed. An image that is smaller than the crop stays
-    so: padding comes after normalising, in `DensePreprocessor`, whose `size_divisor=512` pads to 512 as published.
+    so: padding comes after normalising, in `DensePreprocessor`, whose `train_size=(512, 512)` pads as published.
 
     Args:
         scale: longer and shorter side in pixels, between which the image is fitted at factor 1.

@@ -63,9 +63,9 @@ class DensePreprocessor(ImagePreprocessor):
             training: whether label maps belong to the padded images, and `train_size` counts.
 
         Returns:
-            The same keys. `image`: (B, C, H, W) float32. `info`: with `batch_size` filled in. `target`: on the device,
-            masks padded to (H, W). `label_map`: in training (B, H, W) int64, padded with 255; otherwise as it is, on
-            the CPU. `views`: each with `image` (1, C, H, W) and `info`.
+            The same keys. `image`: (B, C, H, W) float32. `info`: with `batch_size` and `padded_size` filled in.
+            `target`: on the device, masks padded to (H, W). `label_map`: in training (B, H, W) int64, padded with 255;
+            otherwise as it is, on the CPU. `views`: each with `image` (1, C, H, W) and `info`.
 
         Raises:
             ValueError: images have another number of channels than mean and std, or an image and its label map differ
@@ -93,9 +93,7 @@ class DensePreprocessor(ImagePreprocessor):
         least: Sequence[int],
     ) -> tuple[torch.Tensor, list[ImageInfo]]:
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        height, width = (
-            math.ceil(max(sides) / self.size_divisor) * self.size_divisor for sides in zip(*sizes, least, strict=True)
-        )
+        height, width = (self._rounded(max(sides)) for sides in zip(*sizes, least, strict=True))
         channels = self.mean.shape[1]
         batch = torch.zeros(len(images), channels, height, width, device=self.device)
         for place, image, (rows, columns) in zip(batch, images, sizes, strict=True):
@@ -105,7 +103,14 @@ class DensePreprocessor(ImagePreprocessor):
             image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
             place[:, :rows, :columns] = (image - self.mean[0]) / self.std[0]
         known = infos if infos is not None else [ImageInfo(size, size) for size in sizes]
-        return batch, [dataclasses.replace(info, batch_size=(height, width)) for info in known]
+        padded = [(self._rounded(rows), self._rounded(columns)) for rows, columns in sizes]
+        return batch, [
+            dataclasses.replace(info, batch_size=(height, width), padded_size=own)
+            for info, own in zip(known, padded, strict=True)
+        ]
+
+    def _rounded(self, side: int) -> int:
+        return math.ceil(side / self.size_divisor) * self.size_divisor
 
     def _target(self, target: Instances, size: Sequence[int]) -> Instances:
         target = target.to(self.device, non_blocking=bool(self._non_blocking))

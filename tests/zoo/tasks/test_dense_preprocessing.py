@@ -32,6 +32,7 @@ def test_images_are_normalised_before_they_are_padded():
         assert padded[:, rows:].abs().sum() == 0
         assert padded[:, :, columns:].abs().sum() == 0
         assert info.batch_size == (8, 12)
+        assert info.padded_size == (8, 12 if columns == 9 else 4)
         assert info.scale_factor == (0.5, 0.5)
 
 
