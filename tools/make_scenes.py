@@ -5,8 +5,8 @@
     data/scenes/labels/{train,val}/*.png          label maps: 0 is the ground, 1 to 10 are the digits 0 to 9
 
 The digits are those of `make_digits`, split in the same way: no digit of a training scene occurs in a validation scene.
-They have any colour that stands out from the ground, any size from a fifth to two fifths of the scene, and may cover each
-other and reach over the border. Everything depends on the seed alone.
+They have any colour that stands out from the ground, any size from a fifth to two fifths of the scene, and may cover
+each other and reach over the border. Everything depends on the seed alone.
 """
 
 from __future__ import annotations
