@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from attnzoo import create_model, list_families, list_models
-from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.tools import export
 from attnzoo.zoo.export import ExportError, checking, export_onnx, export_program, exportable, parts
 from attnzoo.zoo.registry import MODELS
@@ -265,20 +264,58 @@ class TestTool:
             export.main(["nat_mini", "--out-indices", "1"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in list_models() if not name.startswith("davit_giant")])
-def test_every_model_goes_through_onnx(name: str, tmp_path: Path):
-    """Logits and maps of each entry point, at the smallest size that its strides allow."""
+def on_meta(name: str, **kwargs: Any) -> Any:
     with torch.device("meta"):
-        least = max(64, create_model(name).min_input_size)  # pyright: ignore[reportArgumentType]
+        return create_model(name, **kwargs).eval()
+
+
+def smallest_of_each_form() -> list[str]:
+    """Names the smallest model of each set of kinds of modules that a family's models are made of."""
+    forms: dict[tuple[str, frozenset[str]], list[tuple[int, str]]] = {}
+    for family in list_families():
+        for name in list_models(family=family):
+            model = on_meta(name)
+            kinds = frozenset(type(module).__qualname__ for module in model.modules())
+            size = sum(parameter.numel() for parameter in model.parameters())
+            forms.setdefault((family, kinds), []).append((size, name))
+    return [min(models)[1] for models in forms.values()]
+
+
+FORMS = (
+    "agent_cswin_tiny", "agent_deit_base", "agent_deit_tiny", "agent_pvt_tiny", "agent_swin_tiny", "biformer_tiny",
+    "biformer_stl", "davit_tiny", "eca_mobilenet_v2", "eca_resnet18", "ecaresnext26t_32x4d", "eca_halonext26ts",
+    "halo2botnet50ts_256", "halonet26t", "halonet50ts", "halonet_h0", "halonet_h1_timm", "haloregnetz_b",
+    "lamhalobotnet50ts_256", "metaformer_micro", "nat_small", "dinat_isotropic_small", "dinat_mini", "dinat_s_tiny",
+    "vitrpb_small", "van_b0",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_forms_are_those_that_there_are():
+    assert sorted(smallest_of_each_form()) == sorted(FORMS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maps", [False, True], ids=["logits", "maps"])
+@pytest.mark.parametrize("name", FORMS)
+def test_the_smallest_of_each_form_goes_through_onnx(name: str, maps: bool, tmp_path: Path):
     torch.manual_seed(0)
-    model = create_model(name, num_classes=5).eval()
-    report = export_onnx(exportable(model), tmp_path / "logits.onnx", (least, least))
+    model: Any = create_model(name, num_classes=None if maps else 5, features_only=maps).eval()
+    least = max(64, getattr(model, "body", model).min_input_size)
+    report = export_onnx(exportable(model), tmp_path / "model.onnx", (least, least))
     assert report.error < 1e-4
-    maps = FeatureMaps(model).eval()  # pyright: ignore[reportArgumentType]
-    report = export_onnx(exportable(maps), tmp_path / "maps.onnx", (least, least))
-    assert report.error < 1e-4
-    assert len(report.outputs) == len(maps.out_indices)
+    assert len(report.outputs) == (len(model.out_indices) if maps else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_is_traced_to_torchs_own_operators(name: str):
+    model = on_meta(name)
+    size = max(64, model.min_input_size)
+    program = checking.trace(exportable(model), torch.empty(2, 3, size, size, device="meta"), True, False)
+    namespaces = {node.target.namespace for node in program.graph.nodes if hasattr(node.target, "namespace")}
+    assert "aten" in namespaces
+    assert "attnzoo" not in namespaces
 
 
 BODY = {"type": "metaformer_micro", "features_only": True, "depths": (1, 1), "embed_dims": (32, 64), "stem_stride": 4}

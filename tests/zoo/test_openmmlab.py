@@ -99,11 +99,16 @@ def test_initialising_does_not_undo_weights(mmdet: Registry, tmp_path: Path):
         assert loaded(detector)
         detector.init_weights()
         assert loaded(detector)
-    later = {"init_cfg": {"type": "Pretrained", "checkpoint": str(tmp_path / "body.pth")}}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "body.pth").rename(tmp_path / "folder" / "body.pth")
+    later = {"init_cfg": {"type": "Pretrained", "checkpoint": f"local-dir:{tmp_path / 'folder'}"}}
     detector = mmdet.build({"type": "Detector", "backbone": {**settings, **later}})
     assert not loaded(detector)
     detector.init_weights()
     assert loaded(detector)
+    detector.backbone.load_state_dict(build(out_indices=(0, 1, 2, 3)).state_dict())
+    detector.init_weights()
+    assert not loaded(detector)  # once is enough
 
 
 def test_frozen_stages_and_norms_stay_in_evaluation_mode():
