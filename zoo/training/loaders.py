@@ -56,6 +56,10 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
         collate = functools.partial(FUNCTIONS.get(arguments.pop("type")), **arguments)
     if not torch.cuda.is_available():
         options.pop("pin_memory", None)  # torch would warn that there is nothing to pin for
+    if options.get("num_workers") and "cv2" in sys.modules:
+        # Else every worker had as many threads as there are cores. Set before workers are forked: OpenCV's pool of
+        # threads does not outlive a fork, and a worker that touches it waits forever.
+        sys.modules["cv2"].setNumThreads(1)
     if not options.get("num_workers"):
         for key in _WORKERS_ONLY:
             options.pop(key, None)
@@ -81,11 +85,9 @@ def with_seed(registry: Registry, cfg: Mapping[str, Any], seed: int | None) -> d
 
 
 def _init_worker(worker: int) -> None:
-    """Prepares a worker: its own generators, other ones every epoch, one thread, and deaf to the first signals."""
+    """Prepares a worker: its own generators, other ones every epoch, and deaf to the first signals."""
     del worker  # torch has put it into its seed
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    if "cv2" in sys.modules:  # its threads would be as many as cores in every worker
-        sys.modules["cv2"].setNumThreads(1)
     shield_worker()
