@@ -161,12 +161,15 @@ class RoIHead(nn.Module):
         Returns:
             Detections of each image, best first, with masks where there is a mask head.
         """
-        early = self.test["rescale_before_nms"]
+        test = self.test
+        early = test["rescale_before_nms"]
         early = rescale and (not self.with_mask if early is None else early)
         found = []
         for scored, info in zip(self(features, [one.boxes for one in proposals], infos), infos, strict=True):
             boxes = scale_boxes(scored.boxes, _inverse(info)) if early else scored.boxes
-            found.append(self._suppress(ScoredBoxes(boxes, scored.scores)))
+            found.append(
+                multiclass_nms(boxes, scored.scores, test["score_thr"], test["nms_iou"], test["max_per_img"])[0]
+            )
         if self.with_mask:
             seen = [
                 scale_boxes(one.boxes, info.scale_factor) if early else one.boxes
@@ -179,13 +182,6 @@ class RoIHead(nn.Module):
             self._finish(one, small, info, rescale, scaled=early)
             for one, small, info in zip(found, probabilities, infos, strict=True)
         ]
-
-    def _suppress(self, scored: ScoredBoxes) -> Detections:
-        if not len(scored.boxes):
-            nothing = scored.boxes.new_zeros(0)
-            return Detections(nothing.view(0, 4), nothing, nothing.long())
-        test = self.test
-        return multiclass_nms(*scored, test["score_thr"], test["nms_iou"], test["max_per_img"])[0]
 
     def _finish(
         self, found: Detections, small: torch.Tensor | None, info: ImageInfo, rescale: bool, scaled: bool
@@ -214,7 +210,7 @@ class RoIHead(nn.Module):
     def _extract(self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], size: int) -> torch.Tensor:
         if len(features) < len(self.strides):
             raise ValueError(f"Strides {self.strides} need {len(self.strides)} maps; the neck gives {len(features)}.")
-        rois = boxes_to_rois([one.float() for one in boxes])
+        rois = boxes_to_rois(boxes)
         return extract_rois(features, rois, self.strides, size, self.sampling_ratio, self.finest_scale)
 
     def _check_targets(self, targets: Sequence[Instances]) -> None:
