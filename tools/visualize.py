@@ -102,9 +102,14 @@ def find_target(given: str | None, opened: OpenedModel) -> int | None:
     return opened.classes.index(given)
 
 
+def short_name(model: str) -> str:
+    """Gives the last part of a model's name, or of a config's path."""
+    return model.rpartition(":")[2].rstrip("/").rpartition("/")[2].removesuffix(".py")
+
+
 def paths(args: argparse.Namespace) -> dict[str, Path]:
     """Says where each picture goes."""
-    stem = args.model.rpartition(":")[2].rstrip("/").rpartition("/")[2].removesuffix(".py")
+    stem = short_name(args.model)
     names = {kind: f"{stem}_{kind}.png" for kind in args.what}
     if args.out is None:
         return {kind: Path(name) for kind, name in names.items()}
@@ -135,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         stage = max(0, len(stages) - 2) if args.stage is None else args.stage
         look = Look(
             model=backbone,
-            name=opened.name,
+            name=short_name(args.model),
             image=normalised(picture, opened),
             photo=np.asarray(picture),
             query=(query[0] * scale[0], query[1] * scale[1]),

@@ -285,8 +285,8 @@ FORMS = (
     "agent_cswin_tiny", "agent_deit_base", "agent_deit_tiny", "agent_pvt_tiny", "agent_swin_tiny", "biformer_tiny",
     "biformer_stl", "davit_tiny", "eca_mobilenet_v2", "eca_resnet18", "ecaresnext26t_32x4d", "eca_halonext26ts",
     "halo2botnet50ts_256", "halonet26t", "halonet50ts", "halonet_h0", "halonet_h1_timm", "haloregnetz_b",
-    "lamhalobotnet50ts_256", "metaformer_micro", "nat_small", "dinat_isotropic_small", "dinat_mini", "dinat_s_tiny",
-    "vitrpb_small", "van_b0",
+    "lamhalobotnet50ts_256", "metaformer_micro", "metaformer_s12", "nat_small", "dinat_isotropic_small", "dinat_mini",
+    "dinat_s_tiny", "vitrpb_small", "van_b0",
 )  # fmt: skip
 
 

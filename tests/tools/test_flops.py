@@ -94,8 +94,13 @@ def test_a_whole_detector_is_counted_with_its_regions():
     assert parts["roi_head.mask_head"].macs == 4 * (9 * 16 * 8 * 196 + 8 * 8 * 4 * 196 + 8 * 3 * 784)
     positions = 16 * 24 + 8 * 12 + 4 * 6
     assert parts["rpn_head"].macs == positions * (9 * 16 * 16 + 16 * 3 * 5)
-    inner = ("backbone", "neck", "rpn_head", "roi_head.bbox_head", "roi_head.mask_head")
+    inner = ("backbone", "neck", "rpn_head", "roi_head")
     assert sum(parts[name].macs for name in inner) == cost.macs
+    assert sum(parts[name].activations for name in inner) == cost.activations
+    # What is not called itself, but part by part, costs what its parts cost.
+    assert parts["backbone.body"].macs == parts["backbone"].macs
+    assert parts["neck.lateral_convs"].macs + parts["neck.fpn_convs"].macs == parts["neck"].macs
+    assert parts["roi_head"].macs == parts["roi_head.bbox_head"].macs + parts["roi_head.mask_head"].macs
     assert (cost.proposals, cost.detections) == (10, 4)
     twice = count_cost(detector(), (64, 96), proposals=20, detections=4)
     assert twice.macs - cost.macs == parts["roi_head.bbox_head"].macs

@@ -213,6 +213,18 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
+def test_attention_to_padding_and_to_zeros_is_said():
+    photo = np.zeros((40, 40, 3), np.uint8)
+    for kind, stage, words in (
+        ("window", 0, "goes to positions that the map was padded with"),
+        ("halo", 1, "of the attention goes to zeros outside of the map"),
+    ):
+        look = looking_inside.Look(build(kind), kind, image(40, 40), photo, (39.0, 39.0), stage, 0)
+        assert words in looking_inside.draw_attention(look)[1]
+        look = looking_inside.Look(build(kind), kind, image(48, 48), np.zeros((48, 48, 3), np.uint8), (1.0, 1.0), 0, -1)
+        assert "padded" not in looking_inside.draw_attention(look)[1]
+
+
 class TestTool:
     def test_all_pictures_of_a_model(self, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         kinds = ["attention", "receptive", "features", "gradcam"]

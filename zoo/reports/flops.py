@@ -180,13 +180,21 @@ def count_cost(
         run(image)
     flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     root = type(run).__name__
-    modules = []
-    for name, module in model.named_modules():
+    modules: list[ModuleCost] = []
+    inside: Counter[tuple[str, str]] = Counter()  # what the modules directly inside of one cost
+    for name, module in reversed(list(model.named_modules())):
         place = f"{root}.model.{name}" if name else root
-        macs = flops.get(place, 0) // 2
+        # Lists of modules, and modules of which parts are called one by one, are not called themselves.
+        macs = max(flops.get(place, 0) // 2, inside[name, "macs"])
+        numbers = max(activations.counts[place], inside[name, "activations"])
         parameters = count_parameters(module)[0]
+        if name:
+            outer = name.rpartition(".")[0]
+            inside[outer, "macs"] += macs
+            inside[outer, "activations"] += numbers
         if parameters or macs:
-            modules.append(ModuleCost(name, type(module).__name__, parameters, macs, activations.counts[place]))
+            modules.append(ModuleCost(name, type(module).__name__, parameters, macs, numbers))
+    modules.reverse()
     parameters, trained = count_parameters(model)
     two_stage = hasattr(model, "roi_head")
     return ModelCost(

@@ -122,6 +122,11 @@ def draw_attention(look: Look, heads: Sequence[int] | None = None) -> tuple[byte
     )
     if elsewhere > 5e-4:
         note += f"; {100 * elsewhere:.1f} % of the attention goes to {_place(recorded)}"
+    padded = float(
+        seen.probabilities.sum((1, 2)).mean() - seen.probabilities[:, : size[0], : size[1]].sum((1, 2)).mean()
+    )
+    if padded > 5e-4:
+        note += f"; {100 * padded:.1f} % goes to positions that the map was padded with"
     kind = _kind(recorded)
     content = draw_panels(
         look.photo,
