@@ -1,4 +1,4 @@
-"""RoI heads beside the packs: initialisation, nothing to look at, several images, wrong arguments, precision."""
+"""RoI heads beside the packs: initialisation, nothing to look at, several images, precision."""
 
 import math
 from typing import Any
@@ -10,70 +10,20 @@ from torch import nn
 from attnzoo.heads.roi import CascadeRoIHead, StandardRoIHead, base
 from attnzoo.heads.roi.bbox_head import BBoxHead
 from attnzoo.heads.roi.mask_head import FCNMaskHead
-from attnzoo.heads.structures import Detections, ImageInfo, Instances
-
-SMALL_BOX: dict[str, Any] = {
-    "fc_channels": 16,
-    "num_shared_convs": 1,
-    "conv_channels": 8,
-    "num_shared_fcs": 1,
-    "norm": "BN",
-}
-SMALL_MASK: dict[str, Any] = {"num_convs": 1, "conv_channels": 8}
-KINDS = (StandardRoIHead, CascadeRoIHead)
-
-
-def small_head(kind: Any = StandardRoIHead, **changes: Any) -> Any:
-    """Builds a head of three classes on 8 channels that is sure of what it says."""
-    torch.manual_seed(0)
-    arguments = {"bbox_head": SMALL_BOX, "mask_head": SMALL_MASK, "strides": (4, 8), "mask_size": 14, "num_classes": 3}
-    head = kind(in_channels=8, **{**arguments, **changes})
-    for module in head.modules():
-        if isinstance(module, BBoxHead):
-            module.fc_cls.weight.data *= 100
-            module.fc_reg.weight.data *= 100
-    return head
-
-
-def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
-    return torch.stack([one for name, one in losses.items() if "loss" in name]).sum()
-
-
-def masks_of(one: Detections | Instances) -> torch.Tensor:
-    assert one.masks is not None
-    return one.masks
-
-
-def maps(batch=2, height=64, width=96, channels=8, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, channels, height // s, width // s, generator=generator) for s in (4, 8, 16)]
-
-
-def infos():
-    return [
-        ImageInfo((64, 80), (32, 40), (2.0, 2.0), batch_size=(64, 96)),
-        ImageInfo((48, 96), (36, 64), (1.5, 4 / 3), batch_size=(64, 96)),
-    ]
-
-
-def boxes(count, seed=0, size=(48, 80)):
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.rand(count, 2, generator=generator) * torch.tensor([size[1] - 30.0, size[0] - 30.0])
-    return torch.cat([corner, corner + 6 + torch.rand(count, 2, generator=generator) * 24], 1)
-
-
-def found(count, seed=0):
-    one = boxes(count, seed)
-    return Detections(one, one.new_ones(count), torch.zeros(count, dtype=torch.int64))
-
-
-def objects(count, seed=1):
-    one = boxes(count, seed)
-    rectangles = torch.zeros(count, 64, 96, dtype=torch.uint8)
-    for mask, (x1, y1, x2, y2) in zip(rectangles, one.int().tolist(), strict=True):
-        mask[y1:y2, x1:x2] = 1
-    return Instances(one, torch.arange(count) % 3, rectangles)
-
+from attnzoo.heads.structures import Detections
+from support.small_rois import (
+    KINDS,
+    SMALL_BOX,
+    SMALL_MASK,
+    boxes,
+    found,
+    infos,
+    maps,
+    masks_of,
+    objects,
+    small_head,
+    total,
+)
 
 # Initialisation and defaults
 
@@ -413,77 +363,3 @@ def test_what_was_trained_is_found(kind):
         mask, truth = masks_of(one)[order], masks_of(target)[:, :height, :width].bool()
         overlap = (mask & truth).sum((1, 2)) / (mask | truth).sum((1, 2))
         assert (overlap > 0.75).all(), overlap
-
-
-# Wrong arguments
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_classes": 0}, "num_classes=0"),
-        ({"in_channels": 0}, "in_channels=0"),
-        ({"strides": ()}, "strides"),
-        ({"strides": (8, 4)}, r"strides=\(8, 4\)"),
-        ({"mask_head": {}, "mask_size": 27}, "mask_size=27 must be even"),
-        ({"bbox_head": {"fc_chanels": 8}}, "'fc_chanels'. Did you mean 'fc_channels'"),
-        ({"bbox_head": {"bbox_loss": "iou"}}, "Did you mean 'giou'"),
-        ({"bbox_head": {"num_shared_fcs": 0}}, "num_shared_fcs=0"),
-        ({"bbox_head": {"loss_weights": (1.0,)}}, "loss_weights"),
-        ({"mask_head": {"num_conv": 2}}, "Did you mean 'num_convs'"),
-        ({"sampler": {"number": 2}}, "setting of the sampler 'number'"),
-        ({"test": {"score_threshold": 0.1}}, "Did you mean 'score_thr'"),
-        ({"test": {"mask_thr": 0.0}}, "mask_thr=0.0"),
-        ({"test": {"score_thr": 5}}, "score_thr .* 0 to 1, not 5"),
-        ({"test": {"nms_iou": -0.5}}, "nms_iou .* 0 to 1, not -0.5"),
-    ],
-)
-@pytest.mark.parametrize("kind", KINDS)
-def test_impossible_arguments_are_named(kind, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        kind(**{"num_classes": 2, "in_channels": 8, **arguments})
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "message"),
-    [
-        (StandardRoIHead, {"assigner": {"pos_iou": 0.5}}, "Did you mean 'pos_iou_thr'"),
-        (CascadeRoIHead, {"stages": ()}, "at least one stage"),
-        (CascadeRoIHead, {"stages": ({}, {"loss_weight": "1"})}, "loss_weight of stage 1 .* not '1'"),
-        (CascadeRoIHead, {"stages": ({"loss_weight": -1},)}, "loss_weight of stage 0"),
-        (CascadeRoIHead, {"stages": ({"iou": 1.5},)}, "1.5"),
-        (CascadeRoIHead, {"stages": ({"ious": 0.5},)}, "Did you mean 'iou'"),
-        (CascadeRoIHead, {"bbox_head": {"bbox_coder": {}}}, "in `stages`"),
-    ],
-)
-def test_impossible_settings_of_one_kind_are_named(kind, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        kind(2, 8, **arguments)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda one: setattr(one, "labels", torch.tensor([0, 3])), "label 3; with num_classes=3 labels are 0 to 2"),
-        (lambda one: setattr(one, "labels", torch.tensor([-1, 0])), "label -1"),
-        (lambda one: setattr(one, "masks", None), "target of image 1 in the batch has none"),
-        (lambda one: setattr(one, "masks", one.masks[:1]), "2 boxes and 1 masks"),
-        (lambda one: one.boxes.__setitem__((0, 2), one.boxes[0, 0]), "1 of the batch's true boxes have no width"),
-    ],
-)
-def test_targets_that_cannot_be_trained_on_are_named(kind, change, message):
-    targets = [objects(1, 3), objects(2, 4)]
-    change(targets[1])
-    with pytest.raises(ValueError, match=message):
-        small_head(kind).losses(maps(), [found(3), found(3)], targets, infos())
-
-
-def test_masks_may_be_missing_where_none_are_predicted():
-    targets = [Instances(one.boxes, one.labels) for one in (objects(1, 3), objects(2, 4))]
-    assert "loss_mask" not in small_head(mask_head=None).losses(maps(), [found(3), found(3)], targets, infos())
-
-
-def test_too_few_maps_are_named():
-    with pytest.raises(ValueError, match=r"\(4, 8\) need 2 maps; the neck gives 1"):
-        small_head().predict(maps()[:1], [found(3), found(3)], infos())
