@@ -83,7 +83,7 @@ def test_feature_maps_are_named_after_their_places(tmp_path: Path):
     assert opened.get_modelmeta().custom_metadata_map["note"] == "tiny"
 
 
-@pytest.mark.parametrize("family", families("van", "metaformer", "eca", "biformer"))
+@pytest.mark.parametrize("family", families("van", "metaformer", "eca", "biformer", slow=("van", "eca", "biformer")))
 def test_bodies_without_tables_take_any_size(family: str, tmp_path: Path):
     model = tiny(family, features_only=True)
     report = export_program(exportable(model), tmp_path / "maps.pt2", (64, 128), dynamic_size=True)
