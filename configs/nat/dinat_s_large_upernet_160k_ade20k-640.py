@@ -20,5 +20,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(type="dinat_s_large.in22k", features_only=True, dense="ade20k", drop_path_rate=0.3, pretrained=True),
+    data_preprocessor=dict(train_size=(640, 640)),
 )
 optim_wrapper = dict(type="AmpOptimWrapper")
