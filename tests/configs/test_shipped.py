@@ -13,6 +13,7 @@ from attnzoo.zoo.config import check_config, list_configs, load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
 from attnzoo.zoo.config.parts import heads_of
 from attnzoo.zoo.registry import MODELS
+from support.recipes import most_of_them_slow
 
 CONFIGS = list_configs()
 PUBLISHED = [name for name in CONFIGS if name.startswith("nat/") and "_in1k" in name]
@@ -29,7 +30,7 @@ def docstring(name: str) -> str:
     return ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or ""
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", most_of_them_slow(CONFIGS))
 def test_the_config_passes_its_checks_and_builds_its_model(name: str):
     cfg = load_config(name)
     check_config(cfg, paths=False)
@@ -37,7 +38,7 @@ def test_the_config_passes_its_checks_and_builds_its_model(name: str):
     assert build(name).num_classes == (heads[0][1] if heads else cfg.model.backbone.num_classes)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", most_of_them_slow(CONFIGS))
 def test_dumping_and_loading_gives_the_same_config(name: str, tmp_path: Path):
     cfg = load_config(name)
     cfg.dump(tmp_path / "dumped.py")

@@ -1,0 +1,62 @@
+"""The shipped recipes of detection and segmentation, and which of them stand for the others."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import pytest
+
+from attnzoo.zoo.config import list_configs
+
+HEADS = ("cascade-mask-rcnn", "mask-rcnn", "retinanet", "semantic-fpn", "upernet")
+SMALLEST = ("mini", "tiny", "b0", "small")
+"""What the smallest published models of the families are called, from small to large."""
+
+
+class Recipe(NamedTuple):
+    """A recipe of detection or segmentation, by its name.
+
+    Attributes:
+        name: as `load_config` takes it.
+        family: its folder.
+        model: the backbone's entry point, without a tag.
+        head: one of `HEADS`.
+        schedule: "1x", "3x", "40k", "80k" or "160k".
+        data: "coco", "ade20k", "ade20k-640" (larger crops) or "ade20k-in22k" (started from ImageNet-22K).
+    """
+
+    name: str
+    family: str
+    model: str
+    head: str
+    schedule: str
+    data: str
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether it finds boxes."""
+        return self.data == "coco"
+
+
+def dense_recipes() -> list[Recipe]:
+    """Lists the published recipes of detection and segmentation."""
+    pattern = re.compile(rf"(\w+)/(\w+)_({'|'.join(HEADS)})_(1x|3x|\d+k)_(coco|ade20k\S*)")
+    matches = [(name, pattern.fullmatch(name)) for name in list_configs()]
+    return [Recipe(name, *match.groups()) for name, match in matches if match is not None]
+
+
+def representatives() -> set[str]:
+    """Names one recipe of each family and head: the smallest model's."""
+    chosen: dict[tuple[str, str], str] = {}
+    sizes = {size: place for place, size in enumerate(SMALLEST)}
+    by_size = sorted(dense_recipes(), key=lambda one: sizes.get(one.model.rpartition("_")[2], len(SMALLEST)))
+    for one in by_size:
+        chosen.setdefault((one.family, one.head), one.name)
+    return set(chosen.values())
+
+
+def most_of_them_slow(names: list[str]) -> list:
+    """Marks recipes of detection and segmentation slow, for `parametrize`, but one of each family and head."""
+    slow = {one.name for one in dense_recipes()} - representatives()
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
