@@ -10,6 +10,7 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ...backbones.layers import FeatureMaps
 from ...names import unknown_name
 
 OPTIONS: dict[str, Any] = {
@@ -42,7 +43,8 @@ def parameter_groups(
             flat_decay_mult: the same for all other parameters of one dimension or none, such as layer scales.
             use_no_weight_decay: leave what modules list in `no_weight_decay()` (names or patterns) without decay.
             layer_decay_rate: learning rate of a layer relative to the layer after it (BEiT, Bao et al. 2022; timm's
-                rule: layers are what `group_matcher()` says, the last one, and all outside, have the full rate).
+                rule: layers are what `group_matcher()` says, the last one, and all outside, have the full rate). The
+                classifier of a backbone, the norms of its maps and the heads beside it are such last layers.
             custom_keys: {part of a parameter's name: dict(lr_mult=..., decay_mult=...)}; of several that occur in a
                 name the longest counts, its decay_mult instead of the ones above, its lr_mult on top of the layer's.
 
@@ -139,6 +141,8 @@ def _layer_scales(model: nn.Module, rate: float | None) -> dict[str, float]:
         inside.append(prefix)
         layers: Any = group_parameters(module, matcher(coarse=False), reverse=True)  # reversed, it maps names to layers
         last = max(layers.values())
+        if isinstance(module, FeatureMaps) and not module.norm_names:
+            last += 1  # it ends with a block, which is as far below the heads as below a classifier
         for name, layer in layers.items():
             scales[f"{prefix}.{name}" if prefix else name] = rate ** (last - layer)
     if not inside:

@@ -10,6 +10,7 @@ from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivate
 from torch import nn
 
 import attnzoo
+from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.training import parameter_groups
 
 
@@ -102,6 +103,33 @@ def test_layer_decay_is_timms():
     inside = rates(task, layer_decay_rate=0.75)
     assert all(inside[f"backbone.{name}"] == scale for name, (scale, _) in ours.items())
     assert inside["neck.weight"] == 1.0
+
+
+@pytest.mark.parametrize(("backbone", "norms"), [("dinat_mini", True), ("van_b0", False)])
+def test_layer_decay_of_a_detector_ends_below_its_heads(backbone: str, norms: bool):
+    part: dict[str, Any] = {"type": backbone, "features_only": True, **({"dense": "coco"} if norms else {})}
+    with torch.device("meta"):
+        detector = MODELS.build(
+            {
+                "type": "SingleStageDetector",
+                "backbone": part,
+                "neck": {"type": "FPN", "out_channels": 8, "start_level": 1, "add_extra_convs": "on_input"},
+                "bbox_head": {"type": "RetinaHead", "num_classes": 3, "feat_channels": 8},
+            }
+        )
+    found = rates(detector, layer_decay_rate=0.5)
+    assert found.keys() == {name for name, _ in detector.named_parameters()}
+    for name, rate in found.items():
+        assert name.startswith("backbone.body.") == (rate < 1), name
+    assert ("backbone.norm0.weight" in found) == norms
+    stages = detector.backbone.body.stages
+    blocks = [
+        f"backbone.body.stages.{i}.blocks.{j}." for i, stage in enumerate(stages) for j in range(len(stage.blocks))
+    ]
+    for depth, block in enumerate(reversed(blocks), start=1):
+        assert {rate for name, rate in found.items() if name.startswith(block)} == {0.5**depth}
+    stem = {rate for name, rate in found.items() if name.startswith("backbone.body.stem.")}
+    assert stem == {0.5 ** (len(blocks) + 1)}
 
 
 @pytest.mark.parametrize(
