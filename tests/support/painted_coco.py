@@ -32,7 +32,7 @@ def uncompressed(mask: np.ndarray) -> dict[str, Any]:
     """Run lengths as a list of numbers, column by column, beginning with those of 0."""
     flat = mask.ravel(order="F")
     changes = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff([0, *changes, flat.size]).tolist()
+    counts = np.diff(np.array([0, *changes, flat.size])).tolist()
     return {"size": list(mask.shape), "counts": counts if flat[0] == 0 else [0, *counts]}
 
 

@@ -196,4 +196,4 @@ def test_dense_settings_are_taken_by_every_model_and_change_those_that_have_them
     assert plain.state_dict().keys() == dense.state_dict().keys()
     assert "norm0.weight" in create_model("nat_mini", features_only=True, dense="coco").state_dict()
     with pytest.raises(ValueError, match="ade20k"):
-        create_model("van_b0", features_only=True, dense="ade")
+        create_model("van_b0", features_only=True, dense="ade")  # pyright: ignore[reportArgumentType]

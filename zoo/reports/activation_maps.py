@@ -13,7 +13,7 @@ from torch import nn
 @contextmanager
 def _kept_output(module: nn.Module) -> Iterator[list[torch.Tensor]]:
     """Notes what a module gives, as a part of autograd's graph."""
-    kept: list[torch.Tensor] = []
+    kept: list[Any] = []
     handle = module.register_forward_hook(lambda _, __, out: kept.append(out))
     try:
         yield kept

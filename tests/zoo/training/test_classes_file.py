@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.training_toy import ToyDataset, build, toy_config
 
 
