@@ -8,9 +8,10 @@ Measured here: not measured.
 Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_small_mask-rcnn_1x_coco.py --launcher pytorch
 
-The statistics of the backbone's batch norms are those of ImageNet, as published. Right before releasing the code, the
-authors reproduced 48.1 and 43.6 with it. Users report the link to the starting weights as broken: with the file at
-hand, set model.backbone.pretrained=False and model.init_weights.
+The statistics of the backbone's batch norms are those of ImageNet, as published. Proposals without area are kept, as in
+mmdet 2.11, with which it was published. Right before releasing the code, the authors reproduced 48.1 and 43.6 with it.
+Users report the link to the starting weights as broken: with the file at hand, set model.backbone.pretrained=False and
+model.init_weights.
 """
 
 _base_ = [
@@ -22,6 +23,7 @@ _base_ = [
 
 model = dict(
     backbone=dict(type="biformer_small", features_only=True, dense="coco", drop_path_rate=0.2, pretrained=True),
+    rpn_head=dict(train_proposals=dict(min_bbox_size=-1), test_proposals=dict(min_bbox_size=-1)),
     norm_eval=True,
 )
 optim_wrapper = dict(type="AmpOptimWrapper")

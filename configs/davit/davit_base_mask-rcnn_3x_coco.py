@@ -8,7 +8,8 @@ Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_base_mask-rcnn_3x_coco.py --launcher pytorch
 
 All parameters decay, norms too. The authors published no drop path for this size: this is the larger one of DaViT-T's
-in this setting and of the model's own on ImageNet.
+in this setting and of the model's own on ImageNet. Proposals without area are kept, as in mmdet 2.11, with which it was
+published.
 """
 
 _base_ = [
@@ -20,5 +21,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(type="davit_base", features_only=True, dense="coco", drop_path_rate=0.4, pretrained=True),
+    rpn_head=dict(train_proposals=dict(min_bbox_size=-1), test_proposals=dict(min_bbox_size=-1)),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=1.0))))

@@ -7,7 +7,7 @@ Measured here: not measured.
 Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_tiny_mask-rcnn_3x_coco.py --launcher pytorch
 
-All parameters decay, norms too.
+All parameters decay, norms too. Proposals without area are kept, as in mmdet 2.11, with which it was published.
 """
 
 _base_ = [
@@ -19,5 +19,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(type="davit_tiny", features_only=True, dense="coco", drop_path_rate=0.2, pretrained=True),
+    rpn_head=dict(train_proposals=dict(min_bbox_size=-1), test_proposals=dict(min_bbox_size=-1)),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=1.0))))

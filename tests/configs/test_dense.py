@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from typing import Any, NamedTuple
 
 import pytest
@@ -272,6 +273,11 @@ def batch_of(one: Recipe) -> int:
     return 32 if wide else 16
 
 
+@functools.cache
+def config(name: str) -> Any:
+    return load_config(name)
+
+
 def docstring(name: str) -> str:
     return ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or ""
 
@@ -310,7 +316,7 @@ def test_the_docstring_has_the_published_figures(name: str):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_backbone_is_as_published(name: str):
-    one, backbone = RECIPES[name], load_config(name).model.backbone
+    one, backbone = RECIPES[name], config(name).model.backbone
     from_22k = one.model in ("dinat_large", "dinat_s_large", "van_b5", "van_b6") or one.data == "ade20k-in22k"
     assert backbone.type == one.model + ".in22k" * from_22k
     assert backbone.features_only
@@ -323,7 +329,7 @@ def test_the_backbone_is_as_published(name: str):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_optimisation_is_as_published(name: str):
-    one, cfg = RECIPES[name], load_config(name)
+    one, cfg = RECIPES[name], config(name)
     wrapper, schedule = cfg.optim_wrapper, cfg.param_scheduler
     half = (one.family == "nat" and one.model != "dinat_large") or one.family == "biformer"
     assert wrapper.type == ("AmpOptimWrapper" if half else "OptimWrapper")
@@ -365,7 +371,7 @@ def test_the_optimisation_is_as_published(name: str):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_data_are_as_published(name: str):
-    one, cfg = RECIPES[name], load_config(name)
+    one, cfg = RECIPES[name], config(name)
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert cfg.test_dataloader.to_dict() == cfg.val_dataloader.to_dict()
     # ImageNet's mean and deviation, also where the weights of VAN were made with others.
@@ -395,13 +401,13 @@ def test_the_data_are_as_published(name: str):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_heads_are_as_published(name: str):
-    one, cfg = RECIPES[name], load_config(name)
+    one, cfg = RECIPES[name], config(name)
     model = cfg.model
     assert model.get("norm_eval", False) == (one.family == "biformer" and one.is_detector)
+    early = one.family in ("biformer", "davit")  # measured with mmdet 2.11
     synchronised = one.head in ("cascade-mask-rcnn", "semantic-fpn", "upernet") and one.family != "davit"
     assert cfg.get("sync_bn", False) == synchronised
     if one.head == "retinanet":
-        early = one.family in ("biformer", "davit")  # measured with mmdet 2.11
         assert model.bbox_head.get("test", {}).get("nms_pre_of", "pairs") == ("anchors" if early else "pairs")
         assert model.neck.add_extra_convs == "on_input"
         assert tuple(model.backbone.out_indices) == (1, 2, 3)
@@ -413,6 +419,8 @@ def test_the_heads_are_as_published(name: str):
         assert (rpn.get("allowed_border", -1), rpn.get("train_proposals", {}).get("max_per_img", 1000)) == (
             (0, 2000) if cascade else (-1, 1000)
         )
+        for key in ("train_proposals", "test_proposals"):
+            assert rpn.get(key, {}).get("min_bbox_size", 0) == (-1 if early else 0)
         if cascade:
             assert (model.roi_head.bbox_head.num_shared_convs, model.roi_head.bbox_head.bbox_loss) == (4, "giou")
     else:
@@ -422,7 +430,7 @@ def test_the_heads_are_as_published(name: str):
 
 def decays(name: str) -> dict[str, float]:
     """Gives the weight decay of each parameter of a recipe's model."""
-    cfg = load_config(name)
+    cfg = config(name)
     model = cfg.model.to_dict()
     model["backbone"]["pretrained"] = False
     with torch.device("meta"):
@@ -436,7 +444,7 @@ def decays(name: str) -> dict[str, float]:
 def test_what_decays_is_as_published(name: str):
     """OpenMMLab's custom_keys look for parts of names: norms of the backbones, not those of heads, which are "bn"."""
     one, found = RECIPES[name], decays(name)
-    full = load_config(name).optim_wrapper.optimizer.weight_decay
+    full = config(name).optim_wrapper.optimizer.weight_decay
     spared = {parameter for parameter, decay in found.items() if decay == 0}
     assert all(found[parameter] == full for parameter in found.keys() - spared)
     if decays_all(one):
@@ -455,7 +463,7 @@ def test_what_decays_is_as_published(name: str):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_of_a_kind_decay_alike(name: str):
-    one, options = RECIPES[name], load_config(name).optim_wrapper.paramwise_cfg
+    one, options = RECIPES[name], config(name).optim_wrapper.paramwise_cfg
     assert {options[key] for key in ("norm_decay_mult", "bias_decay_mult", "flat_decay_mult")} == {1.0}
     if one.head == "semantic-fpn":
         assert options.get("custom_keys", {}) == {}
