@@ -94,8 +94,8 @@ def make_tiny(cfg: Any, kind: str) -> None:
             else:
                 cfg[loader].dataset.transform.size = SIZE
     elif kind == "CocoDetection":
-        # RetinaNet's coarsest map is made from one of 2x2 pixels. From one of 1x1, torch's bfloat16 gradient of a strided
-        # convolution on CPUs now and then has values that nobody computed (torch 2.14).
+        # RetinaNet's coarsest map is made from one of 2x2 pixels here. From one of 1x1, torch's bfloat16 gradient of a
+        # strided convolution on CPUs now and then has values that nobody computed (torch 2.14).
         train.scales = [(2 * SIZE, 2 * SIZE)] if "bbox_head" in cfg.model else [(SIZE, SIZE)]
         head = cfg.model.get("roi_head") or cfg.model.bbox_head
         head.num_classes = len(painted_coco.CLASSES)
