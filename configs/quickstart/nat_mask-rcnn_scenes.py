@@ -45,7 +45,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     collate_fn=dict(type="dense_collate"),
     sampler=dict(type="EpochSampler", shuffle=True),
@@ -81,8 +81,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=12, val_interval=3)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=8, val_interval=2)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(save_best="segm_mAP"))
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(save_best="segm_mAP"))

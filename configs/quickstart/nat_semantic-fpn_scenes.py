@@ -20,21 +20,20 @@ model = dict(
     backbone=dict(
         type="nat_mini",
         features_only=True,
-        depths=(1, 2, 2),
-        embed_dims=(32, 64, 128),
-        num_heads=(1, 2, 4),
+        depths=(1, 1, 2, 1),
+        embed_dims=(16, 32, 64, 128),
+        num_heads=(1, 1, 2, 4),
         kernel_size=5,
-        # Strokes are 2 to 5 pixels wide.
         stem_stride=2,
         drop_path_rate=0.0,
     ),
-    neck=dict(type="FPN", out_channels=64, num_outs=3),
-    decode_head=dict(type="FPNHead", num_classes=11, channels=64, feature_strides=(2, 4, 8)),
+    neck=dict(type="FPN", out_channels=32, num_outs=4),
+    decode_head=dict(type="FPNHead", num_classes=11, channels=32, feature_strides=(2, 4, 8, 16)),
     data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
 )
 
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     collate_fn=dict(type="dense_collate"),
     drop_last=True,
@@ -75,8 +74,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=20, val_interval=4)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=8, val_interval=2)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(save_best="mIoU"))
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(save_best="mIoU"))
