@@ -38,8 +38,15 @@ model = dict(
 """
 
 
+@pytest.fixture
+def mmdet(registry: Registry) -> Iterator[Registry]:
+    """Mmdetection's registry while its scope is the default one, as in its programs, whatever ran before."""
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        yield registry
+
+
 @pytest.fixture(scope="module")
-def mmdet() -> Iterator[Registry]:
+def registry() -> Iterator[Registry]:
     """A registry below mmengine's, as mmdetection has it, with a detector that asks it for a backbone."""
     registry = Registry("model", parent=MODELS, scope="mmdet", locations=["attnzoo"])
 

@@ -118,9 +118,14 @@ def test_two_processes_train_together_and_evaluate_as_one(task: str, scenes: Pat
     # An untrained detector's figures are mostly 0; what it found is not.
     written = sorted(path.name for path in tmp_path.glob("together*"))
     assert written == (["together.bbox.json", "together.segm.json"] if task == "detector" else ["together"])
-    for name in written:
-        ours, theirs = (
-            json.loads((tmp_path / name.replace("together", kind)).read_text()) for kind in ("together", "alone")
-        )
+    ours = [json.loads((tmp_path / name).read_text()) for name in written]
+    theirs = [json.loads((tmp_path / name.replace("together", "alone")).read_text()) for name in written]
+    if task == "segmentor":
         assert ours == theirs
-        assert ours
+        return
+    for found, expected in zip(ours, theirs, strict=True):
+        # Images share batches with others, so that the last digit of a score may differ, and the order of two.
+        assert len(found) == len(expected) > 5
+        assert [one["image_id"] for one in found] == [one["image_id"] for one in expected]
+        scores = [torch.tensor([one["score"] for one in entries]).sort().values for entries in (found, expected)]
+        torch.testing.assert_close(*scores, rtol=0, atol=1e-5)
