@@ -5,8 +5,8 @@
     data/scenes/labels/{train,val}/*.png          label maps: 0 is the ground, 1 to 10 are the digits 0 to 9
 
 The digits are those of `make_digits`, split in the same way: no digit of a training scene occurs in a validation scene.
-They have any colour that stands out from the ground, any size from a fifth to two fifths of the scene, and may cover
-each other and reach over the border. Everything depends on the seed alone.
+They are written in a bright ink of any tint on dark ground of any colour, are a fifth to two fifths of the scene large,
+and may cover each other and reach over the border. Everything depends on the seed alone.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def ground(size: int, random: np.random.RandomState) -> np.ndarray:
-    """Makes textured ground: noise of several scales around one colour, (size, size, 3) float of 0 to 255."""
-    colour = random.uniform(40, 215, 3)
+    """Makes textured ground: noise of several scales around one dark colour, (size, size, 3) float of 0 to 255."""
+    colour = random.uniform(20, 120, 3)
     texture = np.zeros((size, size, 3))
     for cells in (3, 8, 20, size):
         grid = Image.fromarray((random.uniform(size=(cells, cells, 3)) * 255).astype(np.uint8))
@@ -112,10 +112,8 @@ def compose(digits: np.ndarray, labels: np.ndarray, size: int, most: int, random
         kept = [int(known.sum()) >= LEAST_VISIBLE * area for known, area in zip(covered, whole, strict=True)]
         if mask.sum() < LEAST_VISIBLE * (alpha > 0.5).sum() or not all(kept):
             continue
-        around = image[mask].mean(0)
-        colour = random.uniform(0, 255, 3)
-        while np.abs(colour - around).max() < 100:
-            colour = random.uniform(0, 255, 3)
+        inks = random.uniform(150, 255, (8, 3))
+        colour = inks[np.abs(inks - image[mask].mean(0)).sum(1).argmax()]
         image = image + (colour - image) * layer[..., None]
         masks = [*covered, mask]
         whole.append(int((alpha > 0.5).sum()))
