@@ -20,7 +20,7 @@ class DecodeHead(nn.Module):
     """A head that gives each place of a map its class. A subclass makes the map: `pixel_features`.
 
     Parameter names and initial values are those of mmsegmentation: `conv_seg` is drawn from a normal distribution of
-    std 0.01 and has zero biases.
+    std 0.01, if `init_std` says nothing else, and has zero biases.
 
     Args:
         in_channels: channels of each map that is used.
@@ -33,6 +33,9 @@ class DecodeHead(nn.Module):
         avg_non_ignore: divide the loss by the pixels that count, not by all; see `pixel_cross_entropy`.
         align_corners: how maps are resized, see `torch.nn.functional.interpolate`.
         class_weight: what a pixel of each class counts for in the loss.
+        init_std: standard deviation of the classifier's initial weights. OpenMMLab's 0.01 is for backbones that were
+            trained before. From scratch at a high learning rate the first steps, which tell all objects from the
+            ground, are larger than that: they make the classes' weights alike, and take long to part again.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -52,6 +55,7 @@ class DecodeHead(nn.Module):
         avg_non_ignore: bool = False,
         align_corners: bool = False,
         class_weight: Sequence[float] | None = None,
+        init_std: float = 0.01,
     ) -> None:
         super().__init__()
         self.in_channels = tuple(in_channels)
@@ -69,6 +73,8 @@ class DecodeHead(nn.Module):
             )
         if class_weight is not None and len(class_weight) != num_classes:
             raise ValueError(f"class_weight needs a number for each of {num_classes} classes, not {len(class_weight)}.")
+        if init_std <= 0:
+            raise ValueError(f"init_std is over 0, not {init_std!r}.")
         if not 0 <= dropout_ratio < 1:
             raise ValueError(f"dropout_ratio is at least 0 and below 1, not {dropout_ratio!r}.")
         self.channels = channels
@@ -81,7 +87,7 @@ class DecodeHead(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
         self.dropout = nn.Dropout2d(dropout_ratio)
         self.conv_seg = nn.Conv2d(channels, num_classes, 1)
-        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        nn.init.normal_(self.conv_seg.weight, std=init_std)
         nn.init.zeros_(self.conv_seg.bias)  # pyright: ignore[reportArgumentType] (it has one)
 
     def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:

@@ -33,6 +33,7 @@ class MLPHead(DecodeHead):
         avg_non_ignore: divide the loss by the pixels that count, not by all.
         align_corners: how maps are resized.
         class_weight: what a pixel of each class counts for in the loss.
+        init_std: standard deviation of the classifier's initial weights.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -52,10 +53,11 @@ class MLPHead(DecodeHead):
         avg_non_ignore: bool = False,
         align_corners: bool = False,
         class_weight: Sequence[float] | None = None,
+        init_std: float = 0.01,
     ) -> None:
         super().__init__(
             in_channels, in_index, channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
-            align_corners, class_weight,
+            align_corners, class_weight, init_std,
         )  # fmt: skip
         self.convs = nn.ModuleList(ConvModule(width, channels, 1, norm=norm) for width in self.in_channels)
         self.fusion_conv = ConvModule(channels * len(self.convs), channels, 1, norm=norm)

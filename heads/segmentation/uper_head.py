@@ -62,6 +62,7 @@ class UPerHead(DecodeHead):
         avg_non_ignore: divide the loss by the pixels that count, not by all.
         align_corners: how maps are resized.
         class_weight: what a pixel of each class counts for in the loss.
+        init_std: standard deviation of the classifier's initial weights.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -82,10 +83,11 @@ class UPerHead(DecodeHead):
         avg_non_ignore: bool = False,
         align_corners: bool = False,
         class_weight: Sequence[float] | None = None,
+        init_std: float = 0.01,
     ) -> None:
         super().__init__(
             in_channels, in_index, channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
-            align_corners, class_weight,
+            align_corners, class_weight, init_std,
         )  # fmt: skip
         if not pool_scales or min(pool_scales) < 1:
             raise ValueError(f"pool_scales are one or more whole numbers from 1 on, not {pool_scales!r}.")

@@ -293,6 +293,20 @@ def test_labels_that_are_no_class_are_named(wrong: int):
 # Building
 
 
+def test_the_classifier_of_a_head_trained_from_scratch_begins_wider():
+    torch.manual_seed(0)
+    heads: list[Any] = [
+        FPNHead([96] * 4, 96, num_classes=150, init_std=0.1),
+        UPerHead([96] * 4, 96, num_classes=150, init_std=0.1),
+        FCNHead(96, 96, num_classes=150, init_std=0.1),
+        MLPHead([96] * 4, 96, num_classes=150, init_std=0.1),
+    ]
+    for head in heads:
+        assert head.conv_seg.weight.std().item() == pytest.approx(0.1, rel=0.05)
+    with pytest.raises(ValueError, match="init_std"):
+        FCNHead(96, 96, num_classes=150, init_std=0)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_initial_values_are_mmsegmentations(name: str):
     wide = {
