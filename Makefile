@@ -65,8 +65,8 @@ quickstart-detect: install
 quickstart-segment: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
 quickstart-segment: install
 	$(BIN)/python tools/make_scenes.py
-	$(BIN)/python tools/train.py nat_semantic-fpn_scenes --work-dir work_dirs/quickstart_segment
-	$(BIN)/python tools/test.py nat_semantic-fpn_scenes work_dirs/quickstart_segment --work-dir work_dirs/quickstart_segment
+	$(BIN)/python tools/train.py eca_semantic-fpn_scenes --work-dir work_dirs/quickstart_segment
+	$(BIN)/python tools/test.py eca_semantic-fpn_scenes work_dirs/quickstart_segment --work-dir work_dirs/quickstart_segment
 	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_segment --out work_dirs/quickstart_segment/pictures
 
 # make models: measure every model and write MODELS.md and its picture

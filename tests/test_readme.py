@@ -24,7 +24,7 @@ def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     torch.save(attnzoo.create_model("nat_tiny", num_classes=10).state_dict(), "nat_tiny.pth")
     Image.new("RGB", (128, 96), (200, 30, 30)).save("photo.jpg")
-    for folder, config in (("detect", "nat_mask-rcnn_scenes"), ("segment", "nat_semantic-fpn_scenes")):
+    for folder, config in (("detect", "nat_mask-rcnn_scenes"), ("segment", "eca_semantic-fpn_scenes")):
         leave_training(tmp_path / f"work_dirs/quickstart_{folder}", config)
     for block in BLOCKS:
         # The only lines that need the network.

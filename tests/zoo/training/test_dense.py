@@ -16,9 +16,6 @@ from support.training_toy import run_ranks, same
 
 SMALL = [
     "model.backbone.depths=[1,1,1]",
-    "model.backbone.embed_dims=[8,16,16]",
-    "model.backbone.num_heads=[1,1,1]",
-    "model.backbone.kernel_size=3",
     "model.neck.out_channels=16",
     "train_cfg.max_epochs=1",
     "param_scheduler.warmup_iters=1",
@@ -28,6 +25,9 @@ TASKS: dict[str, tuple[str, list[str], str]] = {
     "detector": (
         "quickstart/nat_mask-rcnn_scenes",
         [
+            "model.backbone.embed_dims=[8,16,16]",
+            "model.backbone.num_heads=[1,1,1]",
+            "model.backbone.kernel_size=3",
             "model.rpn_head.feat_channels=16",
             "model.roi_head.bbox_head.fc_channels=16",
             "model.roi_head.mask_head.num_convs=1",
@@ -38,8 +38,12 @@ TASKS: dict[str, tuple[str, list[str], str]] = {
         "bbox_mAP_50",
     ),
     "segmentor": (
-        "quickstart/nat_semantic-fpn_scenes",
-        ["model.decode_head.channels=16", "train_dataloader.dataset.transform.crop_size=[64,64]"],
+        "quickstart/eca_semantic-fpn_scenes",
+        [
+            "model.backbone.planes=[8,16,16]",
+            "model.decode_head.channels=16",
+            "train_dataloader.dataset.transform.crop_size=[64,64]",
+        ],
         "mIoU",
     ),
 }
