@@ -4,7 +4,8 @@ Paper: Panoptic Feature Pyramid Networks (Kirillov et al., CVPR 2019, https://ar
 (Wang et al., ECA-Net, CVPR 2020, https://arxiv.org/abs/1910.03151), both with fewer and narrower layers; nobody
 published it.
 Published: nothing.
-Measured here: not yet.
+Measured here: 77.7 % mIoU (91.0 % mAcc, 98.5 % aAcc) on the 100 validation scenes after the last of 6 epochs, six minutes
+on one core of an AMD EPYC, beside another training.
 
     python tools/make_scenes.py
     python tools/train.py configs/quickstart/eca_semantic-fpn_scenes.py --work-dir work_dirs/quickstart_segment
@@ -81,7 +82,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=10, val_interval=2)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=6, val_interval=2)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 

@@ -3,7 +3,8 @@
 Paper: Mask R-CNN (He et al., ICCV 2017, https://arxiv.org/abs/1703.06870) on a Neighborhood Attention Transformer
 (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143), both with fewer and narrower layers; nobody published it.
 Published: nothing.
-Measured here: not yet.
+Measured here: 20 images of COCO's training set (88 objects), not mirrored, learned by heart: 96.0 % box AP50 and 92.3 %
+mask AP50 on the same images after 300 steps, seven minutes on one core of an AMD EPYC, beside another training.
 
 The folder is data/coco, or what the environment variable COCO names, with train2017/, val2017/ and annotations/; of
 another set, give its folder, its annotation files and its number of classes:
