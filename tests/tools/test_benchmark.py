@@ -41,7 +41,8 @@ def test_training_steps_and_channels_last(tmp_path):
     report = json.loads(out.read_text())
     (row,) = report["models"]["nat_mini"]["rows"].values()
     weights = 4 * 19_984_174
-    assert row["peak_bytes"] > weights  # the gradients
+    # The gradients; memory of something else that is freed meanwhile is subtracted.
+    assert row["peak_bytes"] > 0.9 * weights
     assert report["train"] is report["channels_last"] is True
 
 
