@@ -12,6 +12,9 @@ from ...names import nearest_names
 from ..data.sources import load_class_map
 from .parts import backbone_of, datasets, heads_of, image_sizes, is_headed, leaves, probe_of
 
+_MADE = {"data/digits": "make_digits", "data/scenes": "make_scenes"}
+"""The folders that a tool of this repository makes."""
+
 
 def sizes(cfg: Mapping[str, Any]) -> Iterator[str]:
     """Image sizes that differ where they must not."""
@@ -48,7 +51,8 @@ def missing_paths(cfg: Mapping[str, Any]) -> Iterator[str]:
         if not root or dataset.get("reader") == "hfds" or root.startswith("hfds/"):
             continue
         if not Path(root).exists():
-            yield f"{where}.root: there is no {root} (from {os.getcwd()}).{_near(root)}"
+            made = f" `python tools/{_MADE[root]}.py` makes it." if root in _MADE else ""
+            yield f"{where}.root: there is no {root} (from {os.getcwd()}).{made}{_near(root)}"
         elif split and Path(root).is_dir() and dataset.get("type") == "ImageClassificationDataset":
             places = (Path(root) / split, Path(root) / f"{split}.tar")
             if not any(place.exists() for place in places) and not dataset.get("annotations"):

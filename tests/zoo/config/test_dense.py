@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from attnzoo.zoo.config import ConfigError, check_config, load_config
@@ -36,3 +38,9 @@ def test_what_cannot_work_is_said_with_its_key(name: str, option: str, words: st
 @pytest.mark.parametrize("name", [DETECTOR, SEGMENTOR])
 def test_the_config_itself_passes(name: str):
     check_config(load_config(name, TINY if name == SEGMENTOR else ()), paths=False)
+
+
+def test_a_missing_folder_that_a_tool_makes_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"there is no data/scenes .*`python tools/make_scenes\.py` makes it"):
+        check_config(load_config(DETECTOR))
