@@ -14,9 +14,9 @@ from attnzoo import create_model, is_model
 from attnzoo.backbones.registry import split_model_name_tag
 from attnzoo.tools.arguments import UserError
 from attnzoo.zoo.config import load_config
-from attnzoo.zoo.config.consistency import backbone_of
+from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.registry import MODELS
-from attnzoo.zoo.weights import load_weights
+from attnzoo.zoo.weights import load_weights, weights_target
 from attnzoo.zoo.weights.sources import split_source
 
 _DETECTOR_SIZE = (800, 1344)  # pixels: OpenMMLab's usual test image, padded to multiples of 32
@@ -132,9 +132,7 @@ def _open_config(args: argparse.Namespace, on_meta: bool, **options: Any) -> Ope
             inner.pop(key, None)
     task: Any = MODELS.build(settings).eval()
     if args.weights and not on_meta:
-        # A classifier is its backbone; of other tasks a checkpoint holds all parts.
-        is_classifier = hasattr(task, "backbone") and task_kind(task) == "classification"
-        load_weights(task.backbone if is_classifier else task, args.weights)
+        load_weights(weights_target(task), args.weights)
     preprocessor = settings.get("data_preprocessor") or {}
     size = (cfg.get("test_dataloader") or {}).get("dataset", {}).get("transform", {})
     size = size.get("size") if isinstance(size, Mapping) else None

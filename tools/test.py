@@ -13,18 +13,17 @@ from mmengine.config import Config
 
 from attnzoo.tools.arguments import UserError, add_config_arguments, is_first_process, load_from_arguments, user_errors
 from attnzoo.zoo.config import check_config, find_config
-from attnzoo.zoo.config.consistency import backbone_of
 from attnzoo.zoo.config.loading import config_name
-from attnzoo.zoo.config.parts import is_headed
+from attnzoo.zoo.config.parts import backbone_of, is_headed
 from attnzoo.zoo.data.classification import check_num_classes
 from attnzoo.zoo.data.decoding import BrokenImageError
+from attnzoo.zoo.evaluation import WRITERS
 from attnzoo.zoo.files import write_json
 from attnzoo.zoo.reports.summary import count_parameters, describe_device, library_versions
-from attnzoo.zoo.training import build_runner, find_latest, list_checkpoints
+from attnzoo.zoo.training import build_runner, find_best
 from attnzoo.zoo.training.placement import bare
 from attnzoo.zoo.weights import LoadReport, load_weights, weights_target
 
-WRITERS = ("PredictionWriter", "DetectionWriter", "SegmentationWriter")
 TRAINING_ONLY = (
     "train_dataloader",
     "train_cfg",
@@ -85,16 +84,7 @@ def find_checkpoint(given: str) -> str:
     Raises:
         ValueError: the folder has none.
     """
-    folder = Path(given)
-    if not folder.is_dir():
-        return given
-    best = [path for path, _ in list_checkpoints(folder)[0] if path.name.startswith("best_")]
-    if best:
-        return str(best[0])
-    path, _, skipped = find_latest(folder)
-    if path is None:
-        raise UserError(f"There is no whole checkpoint in {folder}." + "".join(f" {why}" for why in skipped.values()))
-    return str(path)
+    return str(find_best(given)) if Path(given).is_dir() else given
 
 
 def config_from(args: argparse.Namespace) -> Config:

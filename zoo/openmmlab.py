@@ -17,12 +17,11 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones.layers import FeatureMaps
 from ..backbones.registry import list_models
 from .factory import create_model
-from .tasks.freezing import freeze_stages
+from .tasks.freezing import freeze_stages, keep_frozen
 from .weights import load_weights
 
 PREFIX = "attnzoo_"
@@ -100,12 +99,7 @@ class OpenMMLabBackbone(BaseModule):
         """Sets training mode, except for what is frozen."""
         super().train(mode)
         if mode:
-            for module in self._frozen:
-                module.eval()
-            if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+            keep_frozen(self, self._frozen, self.norm_eval)
         return self
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:

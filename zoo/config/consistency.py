@@ -9,15 +9,13 @@ import torch
 
 from ...names import unknown_name
 from ..data.classification import check_num_classes, check_same_classes
+from ..evaluation import WRITERS
 from ..evaluation.coco import FIGURES, IOU_TYPES
 from ..registry import MODELS
 from ..training.placement import bare
 from .data_consistency import class_counts, missing_paths, size_text, sizes
 from .parts import backbone_of, datasets, image_sizes, is_headed, leaves, probe_of
 
-__all__ = ["backbone_of", "check_built", "find_contradictions"]
-
-_WRITERS = ("PredictionWriter", "DetectionWriter", "SegmentationWriter")  # metrics without figures
 _TRIED_SIZE = (96, 128)  # of the image that a detector or segmentor is tried with, which takes any size
 
 
@@ -123,7 +121,7 @@ def _best_metric(cfg: Mapping[str, Any]) -> Iterator[str]:
     wanted = hook.get("save_best")
     given = cfg.get("val_evaluator")
     metrics = [given] if isinstance(given, Mapping) else given or []
-    known = {"Accuracy", "CocoMetric", "MeanIoU", *_WRITERS}
+    known = {"Accuracy", "CocoMetric", "MeanIoU", *WRITERS}
     if not wanted or not given or any(metric.get("type") not in known for metric in metrics):
         return  # other metrics' names are not known before they are computed
     names = [name for metric in metrics for name in _metric_names(metric)]

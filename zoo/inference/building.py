@@ -21,7 +21,7 @@ from ..factory import create_model
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.classification import ClassificationTask, Classifier
 from ..tasks.preprocessing import ImagePreprocessor
-from ..training.checkpoint import find_latest, list_checkpoints
+from ..training.checkpoint import find_best
 from ..training.runner import CONFIG
 from ..weights import LoadReport, load_weights
 from ..weights.tasks import weights_target
@@ -76,7 +76,7 @@ def build(
         OSError: weights cannot be read or fetched.
     """
     if isinstance(weights, (str, os.PathLike)) and (Path(weights).expanduser() / CONFIG).is_file():
-        weights = best_checkpoint(Path(weights).expanduser())
+        weights = find_best(Path(weights).expanduser())
     own = TRANSFORMS.build(transform) if isinstance(transform, dict) else transform
     if isinstance(model, nn.Module):
         return _from_module(model, weights, own, use_ema)
@@ -99,7 +99,7 @@ def build(
             other = f" Is 'local-dir:{given}' meant?" if (path / "config.json").is_file() else ""
             raise ValueError(f"{given} is no work dir: it has no {CONFIG}, which a training leaves there.{other}")
         cfg = load_config(path / CONFIG, cfg_options)
-        return _from_config(cfg, given, path, best_checkpoint(path) if weights is None else weights, own, use_ema)
+        return _from_config(cfg, given, path, find_best(path) if weights is None else weights, own, use_ema)
     if not path.is_file() and path.suffix not in SUFFIXES and "/" not in given:
         shipped = [name.rpartition("/")[2] for name in list_configs()]
         if given not in shipped:
@@ -108,21 +108,6 @@ def build(
             hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
             raise ValueError(f"There is no model, config or work dir {given!r}.{hint}")
     return _from_config(load_config(given, cfg_options), given, None, weights, own, use_ema)
-
-
-def best_checkpoint(folder: Path) -> str:
-    """Finds a work dir's best checkpoint, or else its newest whole one.
-
-    Raises:
-        ValueError: there is none.
-    """
-    best = [path for path, _ in list_checkpoints(folder)[0] if path.name.startswith("best_")]
-    if best:
-        return str(best[0])
-    path, _, skipped = find_latest(folder)
-    if path is None:
-        raise ValueError(f"There is no whole checkpoint in {folder}." + "".join(f" {why}" for why in skipped.values()))
-    return str(path)
 
 
 def _from_name(given: str, weights: Weights, transform: Any, use_ema: bool | None) -> Built:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones.registry import checkpoint_filter
 from ..registry import MODELS
-from .freezing import freeze_stages
+from .freezing import freeze_stages, keep_frozen
 
 MODES = ("loss", "predict", "tensor")
 """What a task's `forward` can be asked for."""
@@ -82,12 +81,7 @@ class Task(BaseModel):
         """Sets training mode, except for what is frozen."""
         super().train(mode)
         if mode:
-            for module in self._frozen:
-                module.eval()
-            if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+            keep_frozen(self, self._frozen, self.norm_eval)
         return self
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones.layers import FeatureMaps
 
@@ -42,3 +44,19 @@ def freeze_stages(backbone: Any, frozen_stages: int) -> list[nn.Module]:
         if frozen.search(name):
             parameter.requires_grad_(False)
     return [module for name, module in body.named_modules() if name and frozen.search(name)]
+
+
+def keep_frozen(module: nn.Module, frozen: Iterable[nn.Module], norm_eval: bool) -> None:
+    """Puts what stays in evaluation mode back there, after `module` was set to training.
+
+    Args:
+        module: whatever holds the frozen parts.
+        frozen: what `freeze_stages` gave.
+        norm_eval: keep the statistics of every BatchNorm in `module` fixed, too.
+    """
+    for part in frozen:
+        part.eval()
+    if norm_eval:
+        for part in module.modules():
+            if isinstance(part, _BatchNorm):
+                part.eval()

@@ -1,6 +1,6 @@
 """Training: the Runner and its loops, hooks, optimizer wrappers, schedules and checkpoints."""
 
-from .checkpoint import CheckpointError, find_latest, list_checkpoints, read_checkpoint, write_checkpoint
+from .checkpoint import CheckpointError, find_best, find_latest, list_checkpoints, read_checkpoint, write_checkpoint
 from .checkpoint_hook import CheckpointHook
 from .ema import EMAHook, WeightAverage
 from .evaluation_loops import TestLoop, ValLoop
@@ -41,6 +41,7 @@ __all__ = [
     "WarmupStep",
     "WeightAverage",
     "build_runner",
+    "find_best",
     "find_latest",
     "list_checkpoints",
     "parameter_groups",

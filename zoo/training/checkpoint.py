@@ -176,3 +176,18 @@ def find_latest(folder: str | os.PathLike) -> tuple[Path | None, dict[str, Any],
         except CheckpointError as error:
             skipped[path] = str(error)
     return None, {}, skipped
+
+
+def find_best(folder: str | os.PathLike) -> Path:
+    """Finds the best checkpoint in a work dir, or else its newest whole one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    best = [path for path, _ in list_checkpoints(folder)[0] if path.name.startswith("best_")]
+    if best:
+        return best[0]
+    path, _, skipped = find_latest(folder)
+    if path is None:
+        raise ValueError(f"There is no whole checkpoint in {folder}." + "".join(f" {why}" for why in skipped.values()))
+    return path
