@@ -48,6 +48,7 @@ class DecodeHead(nn.Module):
         in_channels: Sequence[int],
         in_index: Sequence[int] | None,
         channels: int,
+        *,
         num_classes: int,
         dropout_ratio: float = 0.1,
         ignore_index: int = 255,

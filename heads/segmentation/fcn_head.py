@@ -6,7 +6,7 @@ Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017 (arXiv:1612.01105).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,20 +21,13 @@ class FCNHead(DecodeHead):
     Args:
         in_channels: channels of the map that is used.
         channels: of the map that the classifier sees.
-        num_classes: number of classes, at least 2.
         in_index: which of the given maps is used; -1 is the last.
         num_convs: how many convolutions; with 0 the classifier sees the map itself.
         kernel_size: of the convolutions, odd, in pixels.
         dilation: of the convolutions.
         concat_input: whether a further convolution sees the map beside what was made of it.
-        dropout_ratio: how often a channel is left out in training before the classifier.
         norm: "BN", "GN" or None.
-        ignore_index: the label of pixels that do not count.
-        loss_weight: what the loss is multiplied by; 0.4 for published auxiliary heads.
-        avg_non_ignore: divide the loss by the pixels that count, not by all.
-        align_corners: how maps are resized.
-        class_weight: what a pixel of each class counts for in the loss.
-        init_std: standard deviation of the classifier's initial weights.
+        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -45,25 +38,15 @@ class FCNHead(DecodeHead):
         in_channels: int,
         channels: int = 256,
         *,
-        num_classes: int,
         in_index: int = -1,
         num_convs: int = 2,
         kernel_size: int = 3,
         dilation: int = 1,
         concat_input: bool = True,
-        dropout_ratio: float = 0.1,
         norm: Norm | None = "BN",
-        ignore_index: int = 255,
-        loss_weight: float = 1.0,
-        avg_non_ignore: bool = False,
-        align_corners: bool = False,
-        class_weight: Sequence[float] | None = None,
-        init_std: float = 0.01,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            [in_channels], [in_index], channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
-            align_corners, class_weight, init_std,
-        )  # fmt: skip
+        super().__init__([in_channels], [in_index], channels, **settings)
         if num_convs < 0 or dilation < 1 or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
                 "num_convs is at least 0, dilation at least 1 and kernel_size odd, but they are "

@@ -6,6 +6,7 @@ Kirillov et al., "Panoptic Feature Pyramid Networks", CVPR 2019 (arXiv:1901.0244
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,17 +32,10 @@ class FPNHead(DecodeHead):
     Args:
         in_channels: channels of each map that is used.
         channels: of the map that the classifier sees.
-        num_classes: number of classes, at least 2.
         in_index: which of the given maps are used, finest first. None for all.
         feature_strides: of each map that is used, in pixels; each is the first one times a power of 2.
-        dropout_ratio: how often a channel is left out in training before the classifier.
         norm: "BN", "GN" or None.
-        ignore_index: the label of pixels that do not count.
-        loss_weight: what the loss is multiplied by.
-        avg_non_ignore: divide the loss by the pixels that count, not by all.
-        align_corners: how maps are resized.
-        class_weight: what a pixel of each class counts for in the loss.
-        init_std: standard deviation of the classifier's initial weights.
+        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -52,22 +46,12 @@ class FPNHead(DecodeHead):
         in_channels: Sequence[int],
         channels: int = 128,
         *,
-        num_classes: int,
         in_index: Sequence[int] | None = None,
         feature_strides: Sequence[int] = (4, 8, 16, 32),
-        dropout_ratio: float = 0.1,
         norm: Norm | None = "BN",
-        ignore_index: int = 255,
-        loss_weight: float = 1.0,
-        avg_non_ignore: bool = False,
-        align_corners: bool = False,
-        class_weight: Sequence[float] | None = None,
-        init_std: float = 0.01,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            in_channels, in_index, channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
-            align_corners, class_weight, init_std,
-        )  # fmt: skip
+        super().__init__(in_channels, in_index, channels, **settings)
         if len(feature_strides) != len(self.in_channels):
             raise ValueError(
                 f"feature_strides needs one number for each of {len(self.in_channels)} maps, not {feature_strides}."
@@ -83,7 +67,7 @@ class FPNHead(DecodeHead):
             for number in range(max(1, doublings)):
                 layers.append(ConvModule(channels if number else width, channels, 3, padding=1, norm=norm))
                 if doublings:
-                    layers.append(_Doubling(align_corners))
+                    layers.append(_Doubling(self.align_corners))
             self.scale_heads.append(nn.Sequential(*layers))
 
     def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:

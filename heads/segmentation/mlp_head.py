@@ -7,6 +7,7 @@ Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,16 +25,9 @@ class MLPHead(DecodeHead):
     Args:
         in_channels: channels of each map that is used.
         channels: of the map that the classifier sees.
-        num_classes: number of classes, at least 2.
         in_index: which of the given maps are used, finest first. None for all.
-        dropout_ratio: how often a channel is left out in training before the classifier.
         norm: "BN", "GN" or None.
-        ignore_index: the label of pixels that do not count.
-        loss_weight: what the loss is multiplied by.
-        avg_non_ignore: divide the loss by the pixels that count, not by all.
-        align_corners: how maps are resized.
-        class_weight: what a pixel of each class counts for in the loss.
-        init_std: standard deviation of the classifier's initial weights.
+        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -44,21 +38,11 @@ class MLPHead(DecodeHead):
         in_channels: Sequence[int],
         channels: int = 256,
         *,
-        num_classes: int,
         in_index: Sequence[int] | None = None,
-        dropout_ratio: float = 0.1,
         norm: Norm | None = "BN",
-        ignore_index: int = 255,
-        loss_weight: float = 1.0,
-        avg_non_ignore: bool = False,
-        align_corners: bool = False,
-        class_weight: Sequence[float] | None = None,
-        init_std: float = 0.01,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            in_channels, in_index, channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
-            align_corners, class_weight, init_std,
-        )  # fmt: skip
+        super().__init__(in_channels, in_index, channels, **settings)
         self.convs = nn.ModuleList(ConvModule(width, channels, 1, norm=norm) for width in self.in_channels)
         self.fusion_conv = ConvModule(channels * len(self.convs), channels, 1, norm=norm)
 

@@ -7,6 +7,7 @@ pooling is that of Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017 (arXi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,17 +53,10 @@ class UPerHead(DecodeHead):
     Args:
         in_channels: channels of each map that is used.
         channels: of all maps inside and of the one that the classifier sees.
-        num_classes: number of classes, at least 2.
         in_index: which of the given maps are used, finest first. None for all.
         pool_scales: areas along each side of the pooled maps.
-        dropout_ratio: how often a channel is left out in training before the classifier.
         norm: "BN", "GN" or None.
-        ignore_index: the label of pixels that do not count.
-        loss_weight: what the loss is multiplied by.
-        avg_non_ignore: divide the loss by the pixels that count, not by all.
-        align_corners: how maps are resized.
-        class_weight: what a pixel of each class counts for in the loss.
-        init_std: standard deviation of the classifier's initial weights.
+        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -73,22 +67,12 @@ class UPerHead(DecodeHead):
         in_channels: Sequence[int],
         channels: int = 512,
         *,
-        num_classes: int,
         in_index: Sequence[int] | None = None,
         pool_scales: Sequence[int] = (1, 2, 3, 6),
-        dropout_ratio: float = 0.1,
         norm: Norm | None = "BN",
-        ignore_index: int = 255,
-        loss_weight: float = 1.0,
-        avg_non_ignore: bool = False,
-        align_corners: bool = False,
-        class_weight: Sequence[float] | None = None,
-        init_std: float = 0.01,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            in_channels, in_index, channels, num_classes, dropout_ratio, ignore_index, loss_weight, avg_non_ignore,
-            align_corners, class_weight, init_std,
-        )  # fmt: skip
+        super().__init__(in_channels, in_index, channels, **settings)
         if not pool_scales or min(pool_scales) < 1:
             raise ValueError(f"pool_scales are one or more whole numbers from 1 on, not {pool_scales!r}.")
         *finer, last = self.in_channels

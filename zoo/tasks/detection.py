@@ -10,19 +10,9 @@ from torch import nn
 
 from ...heads.structures import Detections, ImageInfo, Instances
 from ...heads.views import merge_views
-from ...names import unknown_name
 from ..registry import MODELS
-from .base import MODES, HeadedTask, build_part, map_channels
-
-
-class DenseNormalisation(TypedDict, total=False):
-    """The settings of `DensePreprocessor`, where a config names no type."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
-    size_divisor: int
-    train_size: Sequence[int]
-    non_blocking: bool
+from .base import build_part
+from .dense import DenseNormalisation, DenseTask
 
 
 class ViewMerging(TypedDict, total=False):
@@ -32,7 +22,7 @@ class ViewMerging(TypedDict, total=False):
     max_per_img: int
 
 
-class DetectionTask(HeadedTask):
+class DetectionTask(DenseTask):
     """What all detectors do alike; `_losses` and `_detect` differ.
 
     Args:
@@ -53,6 +43,7 @@ class DetectionTask(HeadedTask):
 
     num_classes: int
     classes_key: str
+    info_modes = ("loss", "predict")
 
     def __init__(
         self,
@@ -64,10 +55,7 @@ class DetectionTask(HeadedTask):
         init_weights: str | None,
         view_merging: ViewMerging | None,
     ) -> None:
-        super().__init__(backbone, data_preprocessor, "DensePreprocessor", frozen_stages, norm_eval, init_weights)
-        if isinstance(neck, dict) and "in_channels" not in neck:
-            neck = {**neck, "in_channels": map_channels(self.backbone)}
-        self.neck: Any = None if neck is None else build_part(neck)
+        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights)
         self.view_merging: dict[str, Any] = dict(view_merging or {})
 
     def _build_head(self, name: str, head: dict | nn.Module) -> Any:
@@ -88,18 +76,6 @@ class DetectionTask(HeadedTask):
             key = f"model.{name}.strides" if anchors is None else f"model.{name}.anchor_generator.strides"
             raise ValueError(f"{key} is {wanted}, but the maps' strides are {tuple(given)}.")
         return built
-
-    def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Gives the maps that the heads see.
-
-        Args:
-            image: (B, C, H, W), normalised.
-
-        Returns:
-            One (B, channels, h, w) a level, the finest first.
-        """
-        maps = self.backbone(image)
-        return maps if self.neck is None else self.neck(maps)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (mmengine calls it with the batch's keys)
         self,
@@ -139,18 +115,11 @@ class DetectionTask(HeadedTask):
         Raises:
             ValueError: there is no such mode, or something that it needs is missing.
         """
-        if mode not in MODES:
-            raise ValueError(unknown_name("mode", mode, MODES))
+        image, info = self._given(mode, image, info, views)
         if views is not None:
-            if mode != "predict":
-                raise ValueError(f"Views of an image are for predictions, not for mode {mode!r}.")
             found, info = self._detect_in_views(views)
-        elif image is None:
-            raise ValueError("The batch has no `image`.")
         elif mode == "tensor":
             return self._raw(image)
-        elif info is None:
-            raise ValueError("The batch has no `info`: it needs dense_collate and DensePreprocessor.")
         elif mode == "loss":
             if target is None or any(one is None for one in target):
                 raise ValueError("A loss needs the true objects: the batch has no `target`.")

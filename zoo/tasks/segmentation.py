@@ -15,9 +15,9 @@ from ...heads.segmentation.pixel_losses import check_labels
 from ...heads.structures import ImageInfo
 from ...names import unknown_name
 from ..registry import MODELS
-from .base import MODES, HeadedTask, build_part, map_channels
+from .base import build_part, map_channels
+from .dense import DenseNormalisation, DenseTask
 from .dense_preprocessing import IGNORED, DensePreprocessor
-from .detection import DenseNormalisation
 
 
 class Inference(TypedDict, total=False):
@@ -29,7 +29,7 @@ class Inference(TypedDict, total=False):
 
 
 @MODELS.register_module()
-class Segmentor(HeadedTask):
+class Segmentor(DenseTask):
     """A backbone, a neck where there is one, a head, and a second head that helps to train.
 
     Both heads see the same maps. Where the config has no `in_channels`, a neck's are those of the backbone's maps, and
@@ -69,10 +69,7 @@ class Segmentor(HeadedTask):
         norm_eval: bool = False,
         init_weights: str | None = None,
     ) -> None:
-        super().__init__(backbone, data_preprocessor, "DensePreprocessor", frozen_stages, norm_eval, init_weights)
-        if isinstance(neck, Mapping) and "in_channels" not in neck:
-            neck = {**neck, "in_channels": map_channels(self.backbone)}
-        self.neck: Any = None if neck is None else build_part(neck)
+        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights)
         self.decode_head: Any = self._build_head(decode_head)
         self.auxiliary_head: Any = None if auxiliary_head is None else self._build_head(auxiliary_head)
         self.num_classes: int = self.decode_head.num_classes
@@ -105,18 +102,6 @@ class Segmentor(HeadedTask):
         if self.auxiliary_head is not None:
             return names
         return {name: tensor for name, tensor in names.items() if not name.startswith("auxiliary_head.")}
-
-    def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Gives the maps that the heads see.
-
-        Args:
-            image: (B, C, H, W), normalised.
-
-        Returns:
-            One (B, channels, h, w) a level, the finest first.
-        """
-        maps = self.backbone(image)
-        return maps if self.neck is None else self.neck(maps)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (mmengine calls it with the batch's keys)
         self,
@@ -155,15 +140,10 @@ class Segmentor(HeadedTask):
         Raises:
             ValueError: there is no such mode, or something that it needs is missing.
         """
-        if mode not in MODES:
-            raise ValueError(unknown_name("mode", mode, MODES))
+        image, info = self._given(mode, image, info, views)
         if views is not None:
-            if mode != "predict":
-                raise ValueError(f"Views of an image are for predictions, not for mode {mode!r}.")
             found = [best_classes([self._look(**_taken(view))[0] for view in sample]) for sample in views]
             info = [sample[0]["info"] for sample in views]
-        elif image is None:
-            raise ValueError("The batch has no `image`.")
         elif mode == "tensor":
             return self.decode_head(self.features(image))
         elif mode == "loss":
@@ -172,8 +152,6 @@ class Segmentor(HeadedTask):
                     "A loss needs label maps: the batch has no `label_map`, or DensePreprocessor is missing."
                 )
             return self._losses(image, label_map)
-        elif info is None:
-            raise ValueError("The batch has no `info`: it needs dense_collate and DensePreprocessor.")
         else:
             found = [best_classes([view]) for view in self._look(image, info)]
         unknown = [None] * len(found)
