@@ -7,21 +7,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnzoo.tools import train
+from attnzoo.tools import train as train_tool
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
-BACKBONE = {
-    "depths": [1, 1],
-    "embed_dims": [32, 64],
-    "num_heads": [1, 2],
-    "kernel_size": 3,
-    "stem_stride": 2,
-    "num_classes": 3,
-}
+BACKBONE = {"depths": [1, 1], "embed_dims": [32, 64], "num_heads": [1, 2], "kernel_size": 3, "stem_stride": 2}
 _CONFIG = """
+_base_ = ["{bases}/default_runtime.py"]
 model = dict(
     type="Classifier",
-    backbone=dict(type="nat_mini", **{backbone}),
+    backbone=dict(type="nat_mini", num_classes=3, **{backbone}),
     data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
 )
 _data = dict(type="ImageClassificationDataset", root="{root}")
@@ -47,7 +41,6 @@ param_scheduler = dict(type="WarmupCosine")
 train_cfg = dict(type="EpochTrainLoop", max_epochs=2)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-default_hooks = dict(checkpoint=dict(save_best="top1"))
 """
 
 
@@ -61,12 +54,23 @@ def write_images(folder: Path, per_class: int, side: int = 20) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
 
 
-def write_config(folder: Path) -> Path:
-    """Writes 12 training and 9 validation images into `folder`, and a config beside them; gives its path."""
-    write_images(folder / "images" / "train", 4)
-    write_images(folder / "images" / "val", 3)
+def write_config(folder: Path, train: int = 4, val: int = 3) -> Path:
+    """Writes images into `folder`, some of each colour, and a config beside them that others may build on.
+
+    Args:
+        folder: an empty folder.
+        train: training images of a colour.
+        val: validation images of a colour.
+
+    Returns:
+        The config, `tiny.py`.
+    """
+    write_images(folder / "images" / "train", train)
+    write_images(folder / "images" / "val", val)
+    bases = Path(train_tool.__file__).parents[1] / "configs" / "_base_"
+    text = _CONFIG.replace("{root}", str(folder / "images")).replace("{backbone}", str(BACKBONE))
     path = folder / "tiny.py"
-    path.write_text(_CONFIG.replace("{root}", str(folder / "images")).replace("{backbone}", str(BACKBONE)))
+    path.write_text(text.replace("{bases}", str(bases)))
     return path
 
 
@@ -81,5 +85,5 @@ def train_tiny(folder: Path) -> tuple[Path, Path]:
     """
     config = write_config(folder)
     work_dir = folder / "trained"
-    assert train.main([str(config), "--work-dir", str(work_dir)]) == 0
+    assert train_tool.main([str(config), "--work-dir", str(work_dir)]) == 0
     return config, work_dir

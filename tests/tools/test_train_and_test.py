@@ -19,39 +19,10 @@ from attnzoo.zoo.config import load_config
 from attnzoo.zoo.reports.predictions import read_predictions
 from attnzoo.zoo.tasks import Classifier
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_checkpoint, read_scalars
+from support.tiny_classifier import BACKBONE, COLOURS, write_config
 
-COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
-BACKBONE = {"depths": [1, 1], "embed_dims": [32, 64], "num_heads": [1, 2], "kernel_size": 3, "stem_stride": 2}
 CONFIG = """
-_base_ = ["{bases}/default_runtime.py"]
-model = dict(
-    type="Classifier",
-    backbone=dict(type="nat_mini", num_classes=3, **{backbone}),
-    data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-)
-_data = dict(type="ImageClassificationDataset", root="{root}")
-train_dataloader = dict(
-    batch_size=6,
-    num_workers=0,
-    collate_fn=dict(type="classification_collate"),
-    sampler=dict(type="EpochSampler"),
-    dataset=dict(split="train", transform=dict(type="SmallImageTrain", size=16, padding=2), **_data),
-)
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    collate_fn=dict(type="classification_collate"),
-    sampler=dict(type="EvaluationSampler"),
-    dataset=dict(split="val", transform=dict(type="Evaluation", size=16, crop_pct=1.0), **_data),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="Accuracy", topk=(1, 2))
-test_evaluator = val_evaluator
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05))
-param_scheduler = dict(type="WarmupCosine")
-train_cfg = dict(type="EpochTrainLoop", max_epochs=2)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+_base_ = ["tiny.py"]
 default_hooks = dict(logger=dict(interval=2))
 custom_hooks = [dict(type="EMAHook", decay=0.5)]
 """
@@ -60,18 +31,8 @@ custom_hooks = [dict(type="EMAHook", decay=0.5)]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config, beside a folder of 18 training and 9 validation images in three colours."""
-    folder = tmp_path_factory.mktemp("line")
-    noise = np.random.default_rng(0)
-    for split, count in (("train", 6), ("val", 3)):
-        for name, colour in COLOURS.items():
-            (folder / "images" / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = np.clip(np.array(colour) + noise.integers(-40, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / "images" / split / name / f"{index}.png")
-    bases = Path(train_tool.__file__).parents[1] / "configs" / "_base_"
-    path = folder / "tiny.py"
-    text = CONFIG.replace("{bases}", str(bases)).replace("{root}", str(folder / "images"))
-    path.write_text(text.replace("{backbone}", str(BACKBONE)))
+    path = write_config(tmp_path_factory.mktemp("line"), train=6).with_name("line.py")
+    path.write_text(CONFIG)
     return path
 
 

@@ -42,7 +42,7 @@ def images(trained: Trained) -> Path:
 
 def tiny_model(**options: Any) -> Any:
     torch.manual_seed(0)
-    return attnzoo.create_model("nat_mini", **{**BACKBONE, **options}).eval()
+    return attnzoo.create_model("nat_mini", **{**BACKBONE, "num_classes": 3, **options}).eval()
 
 
 # -- The same as the evaluation ----------------------------------------------------------------------------------------
@@ -112,7 +112,9 @@ def test_names_come_from_the_config_where_it_tells(trained: Trained):
 def test_a_models_name_prepares_images_as_its_weights_want_it(tmp_path: Path):
     model = tiny_model()
     torch.save(model.state_dict(), tmp_path / "weights.pth")
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "nat_mini", "model_args": BACKBONE}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architecture": "nat_mini", "model_args": {**BACKBONE, "num_classes": 3}})
+    )
     predictor = Predictor(f"local-dir:{tmp_path}")
     assert predictor.weights == "published"
     cfg = model.pretrained_cfg

@@ -7,11 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from PIL import Image
 from torch import nn
 
 from attnzoo import create_model
@@ -20,17 +18,10 @@ from attnzoo.tools import test as test_tool
 from attnzoo.tools import train as train_tool
 from attnzoo.zoo.config import ConfigError, check_config, load_config
 from attnzoo.zoo.registry import MODELS
+from support.tiny_classifier import BACKBONE, write_config
 
-BODY: dict[str, Any] = {
-    "type": "nat_mini",
-    "depths": (1, 1),
-    "embed_dims": (32, 64),
-    "num_heads": (1, 2),
-    "kernel_size": 3,
-    "stem_stride": 2,
-}
+BODY: dict[str, Any] = {"type": "nat_mini", **BACKBONE}
 PROBES = ({"type": "LinearProbe"}, {"type": "EfficientProbe", "num_queries": 8, "d_out": 2})
-COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 
 
 def build(probe: dict[str, Any] | nn.Module = PROBES[0], **options: Any) -> Any:
@@ -153,55 +144,24 @@ def test_a_module_with_its_channels_is_taken_as_it_is():
 
 
 CONFIG = """
-_base_ = ["{bases}/default_runtime.py"]
+_base_ = ["tiny.py"]
 model = dict(
     type="Probe",
-    backbone=dict(type="nat_mini", **{body}),
+    backbone=dict(num_classes=0),
     probe=dict(type="EfficientProbe", num_classes={classes}, num_queries=8),
-    data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
 )
-_data = dict(type="ImageClassificationDataset", root="{root}")
-train_dataloader = dict(
-    batch_size=6,
-    num_workers=0,
-    collate_fn=dict(type="classification_collate"),
-    sampler=dict(type="EpochSampler"),
-    dataset=dict(split="train", transform=dict(type="Evaluation", size=16, crop_pct=1.0), **_data),
-)
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    collate_fn=dict(type="classification_collate"),
-    sampler=dict(type="EvaluationSampler"),
-    dataset=dict(split="val", transform=dict(type="Evaluation", size=16, crop_pct=1.0), **_data),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="Accuracy", topk=(1,))
-test_evaluator = val_evaluator
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=1.0, momentum=0.9))
-param_scheduler = dict(type="WarmupCosine")
-train_cfg = dict(type="EpochTrainLoop", max_epochs=12, val_interval=12)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="SGD", lr=1.0, momentum=0.9))
+train_cfg = dict(max_epochs=12, val_interval=12)
 """
 
 
 @pytest.fixture
 def config(tmp_path: Path):
-    noise = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for name, colour in COLOURS.items():
-            (tmp_path / "images" / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = np.clip(np.array(colour) + noise.integers(-40, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{index}.png")
-    body = {key: value for key, value in BODY.items() if key != "type"}
-    bases = Path(train_tool.__file__).parents[1] / "configs" / "_base_"
+    tiny = write_config(tmp_path, train=8)
 
     def write(classes: int = 3) -> Path:
-        text = CONFIG.replace("{bases}", str(bases)).replace("{root}", str(tmp_path / "images"))
-        path = tmp_path / f"probe_{classes}.py"
-        path.write_text(text.replace("{body}", str(body)).replace("{classes}", str(classes)))
+        path = tiny.with_name(f"probe_{classes}.py")
+        path.write_text(CONFIG.replace("{classes}", str(classes)))
         return path
 
     return write
