@@ -25,7 +25,7 @@ from ..training.checkpoint import find_best
 from ..training.runner import CONFIG
 from ..weights import LoadReport, load_weights
 from ..weights.tasks import weights_target
-from .class_names import config_classes, published_classes, work_dir_classes
+from .class_names import config_classes, published_classes, spoken, work_dir_classes
 from .drawing import Colour
 
 Kind = Literal["classification", "detection", "segmentation"]
@@ -126,7 +126,8 @@ def _from_name(given: str, weights: Weights, transform: Any, use_ema: bool | Non
     built.weights = "published" if published else _said(weights)
     cfg: Mapping[str, Any] = getattr(model, "pretrained_cfg", {})
     tag = str(cfg.get("tag") or "")
-    built.classes = published_classes(built.task.num_classes, published and ("in1k" in tag or "in2" in tag))
+    if not built.classes:
+        built.classes = published_classes(built.task.num_classes, published and ("in1k" in tag or "in2" in tag))
     return built
 
 
@@ -166,7 +167,10 @@ def _classifier(model: Any, transform: Any, name: str) -> Built:
         task.num_classes = 0
     else:
         task = Classifier(model, data_preprocessor=preprocessor)
-    return Built(task, "classification", transform or evaluation_transform(cfg), name, "in memory")
+    built = Built(task, "classification", transform or evaluation_transform(cfg), name, "in memory")
+    # What `save_pretrained` was given stays with the model.
+    built.classes = _matching(spoken(tuple(cfg.get("label_names") or ())), task.num_classes)
+    return built
 
 
 def evaluation_transform(cfg: Mapping[str, Any]) -> Callable[..., Any]:

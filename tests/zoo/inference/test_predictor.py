@@ -127,6 +127,17 @@ def test_a_models_name_prepares_images_as_its_weights_want_it(tmp_path: Path):
     torch.testing.assert_close(predictor(NOISE).scores, expected, atol=1e-6, rtol=0)
 
 
+def test_a_saved_model_brings_its_classes_names(tmp_path: Path):
+    model = tiny_model()
+    attnzoo.save_pretrained(model, tmp_path / "named", class_names=list(COLOURS))
+    attnzoo.save_pretrained(model, tmp_path / "unnamed")
+    predictor = Predictor(f"local-dir:{tmp_path / 'named'}")
+    assert predictor.classes == tuple(COLOURS)
+    assert predictor(NOISE).name in COLOURS
+    assert Predictor(attnzoo.create_model(f"local-dir:{tmp_path / 'named'}")).classes == tuple(COLOURS)
+    assert Predictor(f"local-dir:{tmp_path / 'unnamed'}").classes == ()
+
+
 def test_a_larger_test_size_is_taken():
     cfg = {"input_size": (3, 160, 160), "test_input_size": (3, 192, 192), "crop_pct": 0.9, "test_crop_pct": 1.0}
     cfg |= {"interpolation": "bicubic", "mean": (0.5,) * 3}
