@@ -45,10 +45,10 @@ class DenseTask(HeadedTask):
         self,
         backbone: dict | nn.Module,
         neck: dict | nn.Module | None,
-        data_preprocessor: DenseNormalisation | dict | nn.Module | None,
-        frozen_stages: int,
-        norm_eval: bool,
-        init_weights: str | None,
+        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_weights: str | None = None,
     ) -> None:
         super().__init__(backbone, data_preprocessor, "DensePreprocessor", frozen_stages, norm_eval, init_weights)
         if isinstance(neck, dict) and "in_channels" not in neck:

@@ -12,7 +12,7 @@ from ...heads.structures import Detections, ImageInfo, Instances
 from ...heads.views import merge_views
 from ..registry import MODELS
 from .base import build_part
-from .dense import DenseNormalisation, DenseTask
+from .dense import DenseTask
 
 
 class ViewMerging(TypedDict, total=False):
@@ -28,13 +28,9 @@ class DetectionTask(DenseTask):
     Args:
         backbone: a config of MODELS that builds feature maps, such as dict(type="nat_mini", features_only=True,
             dense="coco"), or a module.
-        neck: a config of MODELS, such as dict(type="FPN"), whose `in_channels` are the backbone's where it has none; a
-            module; None for none.
-        data_preprocessor: mean, std and `size_divisor` of `DensePreprocessor`, or a config of another type.
-        frozen_stages: see `Task`.
-        norm_eval: see `Task`.
-        init_weights: see `Task`.
+        neck: see `DenseTask`.
         view_merging: how detections in several views are merged, where the data give views.
+        settings: `data_preprocessor`, `frozen_stages` and what else `DenseTask` takes.
 
     Attributes:
         num_classes: how many classes there are, without background.
@@ -49,13 +45,10 @@ class DetectionTask(DenseTask):
         self,
         backbone: dict | nn.Module,
         neck: dict | nn.Module | None,
-        data_preprocessor: DenseNormalisation | dict | nn.Module | None,
-        frozen_stages: int,
-        norm_eval: bool,
-        init_weights: str | None,
-        view_merging: ViewMerging | None,
+        view_merging: ViewMerging | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights)
+        super().__init__(backbone, neck, **settings)
         self.view_merging: dict[str, Any] = dict(view_merging or {})
 
     def _build_head(self, name: str, head: dict | nn.Module) -> Any:
@@ -164,14 +157,10 @@ class TwoStageDetector(DetectionTask):
 
     Args:
         backbone: see `DetectionTask`.
-        neck: see `DetectionTask`.
+        neck: see `DenseTask`.
         rpn_head: a config of MODELS, such as dict(type="RPNHead"), or a module.
         roi_head: a config of MODELS, such as dict(type="StandardRoIHead", num_classes=80), or a module.
-        data_preprocessor: see `DetectionTask`.
-        frozen_stages: see `Task`.
-        norm_eval: see `Task`.
-        init_weights: see `Task`.
-        view_merging: see `DetectionTask`.
+        settings: `data_preprocessor`, `frozen_stages` and what else `DetectionTask` takes.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -185,13 +174,9 @@ class TwoStageDetector(DetectionTask):
         neck: dict | nn.Module | None,
         rpn_head: dict | nn.Module,
         roi_head: dict | nn.Module,
-        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        init_weights: str | None = None,
-        view_merging: ViewMerging | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights, view_merging)
+        super().__init__(backbone, neck, **settings)
         self.rpn_head: Any = self._build_head("rpn_head", rpn_head)
         self.roi_head: Any = self._build_head("roi_head", roi_head)
         self.num_classes = self.roi_head.num_classes
@@ -220,13 +205,9 @@ class SingleStageDetector(DetectionTask):
 
     Args:
         backbone: see `DetectionTask`.
-        neck: see `DetectionTask`.
+        neck: see `DenseTask`.
         bbox_head: a config of MODELS, such as dict(type="RetinaHead", num_classes=80), or a module.
-        data_preprocessor: see `DetectionTask`.
-        frozen_stages: see `Task`.
-        norm_eval: see `Task`.
-        init_weights: see `Task`.
-        view_merging: see `DetectionTask`.
+        settings: `data_preprocessor`, `frozen_stages` and what else `DetectionTask` takes.
 
     Raises:
         ValueError: arguments contradict each other or are out of range.
@@ -239,13 +220,9 @@ class SingleStageDetector(DetectionTask):
         backbone: dict | nn.Module,
         neck: dict | nn.Module | None,
         bbox_head: dict | nn.Module,
-        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        init_weights: str | None = None,
-        view_merging: ViewMerging | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights, view_merging)
+        super().__init__(backbone, neck, **settings)
         self.bbox_head: Any = self._build_head("bbox_head", bbox_head)
         self.num_classes = self.bbox_head.num_classes
 

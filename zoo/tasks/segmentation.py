@@ -16,7 +16,7 @@ from ...heads.structures import ImageInfo
 from ...names import unknown_name
 from ..registry import MODELS
 from .base import build_part, map_channels
-from .dense import DenseNormalisation, DenseTask
+from .dense import DenseTask
 from .dense_preprocessing import IGNORED, DensePreprocessor
 
 
@@ -42,11 +42,8 @@ class Segmentor(DenseTask):
         neck: a config of MODELS, such as dict(type="FPN", num_outs=4), or a module; None for none.
         auxiliary_head: a config of MODELS, such as dict(type="FCNHead", in_index=2, num_convs=1, concat_input=False,
             loss_weight=0.4, num_classes=150), or a module; None for none. It has no part in predictions.
-        data_preprocessor: mean, std and `size_divisor` of `DensePreprocessor`, or a config of another type.
         inference: dict(mode="whole"), or dict(mode="slide", crop_size=(512, 512), stride=(341, 341)).
-        frozen_stages: see `Task`.
-        norm_eval: see `Task`.
-        init_weights: see `Task`.
+        settings: `data_preprocessor`, `frozen_stages` and what else `DenseTask` takes.
 
     Attributes:
         num_classes: how many classes there are.
@@ -63,13 +60,10 @@ class Segmentor(DenseTask):
         decode_head: dict | nn.Module,
         neck: dict | nn.Module | None = None,
         auxiliary_head: dict | nn.Module | None = None,
-        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
         inference: Inference | None = None,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        init_weights: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(backbone, neck, data_preprocessor, frozen_stages, norm_eval, init_weights)
+        super().__init__(backbone, neck, **settings)
         self.decode_head: Any = self._build_head(decode_head)
         self.auxiliary_head: Any = None if auxiliary_head is None else self._build_head(auxiliary_head)
         self.num_classes: int = self.decode_head.num_classes
