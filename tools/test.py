@@ -163,10 +163,9 @@ def load(model: Any, checkpoint: str | None, raw: bool) -> LoadReport:
         report = model.backbone.load_report
     if report.head_classes is not None:
         theirs, ours = report.head_classes
-        key = getattr(model, "classes_key", "model.backbone.num_classes")
         raise UserError(
             f"The weights' head has {theirs} outputs, that of the config's model {ours}, so they tell other classes "
-            f"apart ({key}): with an untrained head there is nothing to evaluate."
+            f"apart ({model.classes_key}): with an untrained head there is nothing to evaluate."
         )
     return report
 
@@ -220,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         runner.logger.info(str(report))
         loop: Any = runner.test_loop
         dataset = loop.dataloader.dataset
-        check_num_classes(model.num_classes, dataset, getattr(model, "classes_key", "model.backbone.num_classes"))
+        check_num_classes(model.num_classes, dataset, model.classes_key)
         running, begin = True, time.perf_counter()
         try:
             figures = runner.test()

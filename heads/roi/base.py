@@ -61,12 +61,11 @@ class RoIHead(nn.Module):
     Args:
         num_classes: without background.
         in_channels: of the maps.
-        strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
         mask_size: height and width of a predicted mask; regions are read at half of it. None without a mask head.
-        sampling_ratio: see `extraction.extract_rois`.
-        finest_scale: see `extraction.roi_levels`.
-        sampler: arguments of `RandomSampler` that differ from 512 regions an image, a quarter of them objects, the true
-            boxes among them.
+        strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
+        sampling_ratio: samples to an axis of a bin of RoIAlign; 0: as many as the bin has steps of the map.
+        finest_scale: regions with a side below twice this many pixels read the finest map.
+        sampler: arguments of `RandomSampler` that differ from num=512, pos_fraction=0.25; the true boxes take part.
         test: see `RoITestSettings`.
 
     Raises:
@@ -76,13 +75,14 @@ class RoIHead(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        in_channels: int,
-        strides: Sequence[int],
+        in_channels: int = 256,
+        *,
         mask_size: int | None,
-        sampling_ratio: int,
-        finest_scale: float,
-        sampler: SamplerSettings | None,
-        test: RoITestSettings | None,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        sampling_ratio: int = 0,
+        finest_scale: float = 56.0,
+        sampler: SamplerSettings | None = None,
+        test: RoITestSettings | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:

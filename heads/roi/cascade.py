@@ -11,10 +11,10 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
-from ..assignment import MaxIoUAssigner, Sample, SamplerSettings
+from ..assignment import MaxIoUAssigner, Sample
 from ..settings import filled
 from ..structures import Detections, ImageInfo, Instances
-from .base import RoIHead, RoITestSettings, ScoredBoxes
+from .base import RoIHead, ScoredBoxes
 from .bbox_head import BBoxHead, BBoxHeadSettings
 from .mask_head import FCNMaskHead, MaskHeadSettings
 
@@ -52,16 +52,12 @@ class CascadeRoIHead(RoIHead):
     Args:
         num_classes: without background.
         in_channels: of the maps.
-        strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
         stages: what differs between the stages; a key that is left out is that of the published stage of that number.
         bbox_head: arguments of every stage's `BBoxHead` that differ from class_agnostic=True, bbox_loss="smooth_l1".
         mask_head: arguments of every stage's `FCNMaskHead` that differ from its defaults, dict() for all of them; None
             for no masks.
         mask_size: height and width of a predicted mask.
-        sampling_ratio: samples to an axis of a bin of RoIAlign; 0: as many as the bin has steps of the map.
-        finest_scale: regions with a side below twice this many pixels read the finest map.
-        sampler: arguments of `RandomSampler` that differ from num=512, pos_fraction=0.25.
-        test: see `RoITestSettings`.
+        settings: `strides`, `test` and what else `RoIHead` takes.
 
     Raises:
         ValueError: a number outside its range, or an unknown key.
@@ -71,18 +67,15 @@ class CascadeRoIHead(RoIHead):
         self,
         num_classes: int,
         in_channels: int = 256,
-        strides: Sequence[int] = (4, 8, 16, 32),
+        *,
         stages: Sequence[StageSettings] = STAGES,
         bbox_head: BBoxHeadSettings | None = None,
         mask_head: MaskHeadSettings | None = None,
         mask_size: int = 28,
-        sampling_ratio: int = 0,
-        finest_scale: float = 56.0,
-        sampler: SamplerSettings | None = None,
-        test: RoITestSettings | None = None,
+        **settings: Any,
     ) -> None:
         size = None if mask_head is None else mask_size
-        super().__init__(num_classes, in_channels, strides, size, sampling_ratio, finest_scale, sampler, test)
+        super().__init__(num_classes, in_channels, mask_size=size, **settings)
         if not stages:
             raise ValueError("A cascade has at least one stage.")
         shared = filled("box head", bbox_head, BBoxHeadSettings, class_agnostic=True, bbox_loss="smooth_l1")

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ..assignment import AssignerSettings, MaxIoUAssigner, SamplerSettings
+from ..assignment import AssignerSettings, MaxIoUAssigner
 from ..settings import filled
 from ..structures import Detections, ImageInfo, Instances
-from .base import RoIHead, RoITestSettings, ScoredBoxes
+from .base import RoIHead, ScoredBoxes
 from .bbox_head import BBoxHead, BBoxHeadSettings
 from .mask_head import FCNMaskHead, MaskHeadSettings
 
@@ -29,16 +29,12 @@ class StandardRoIHead(RoIHead):
     Args:
         num_classes: without background.
         in_channels: of the maps.
-        strides: pixels to a step of each map that regions are read from, finest first. Further maps are not read.
         bbox_head: arguments of `BBoxHead` that differ from its defaults.
         mask_head: arguments of `FCNMaskHead` that differ from its defaults, dict() for all of them; None for no masks.
         mask_size: height and width of a predicted mask.
-        sampling_ratio: samples to an axis of a bin of RoIAlign; 0: as many as the bin has steps of the map.
-        finest_scale: regions with a side below twice this many pixels read the finest map.
         assigner: arguments of `MaxIoUAssigner` that differ from thresholds of 0.5, and `match_low_quality` with a mask
             head only, as mmdet's Faster R-CNN and Mask R-CNN differ.
-        sampler: arguments of `RandomSampler` that differ from num=512, pos_fraction=0.25.
-        test: see `RoITestSettings`.
+        settings: `strides`, `test` and what else `RoIHead` takes.
 
     Raises:
         ValueError: a number outside its range, or an unknown key.
@@ -48,18 +44,15 @@ class StandardRoIHead(RoIHead):
         self,
         num_classes: int,
         in_channels: int = 256,
-        strides: Sequence[int] = (4, 8, 16, 32),
+        *,
         bbox_head: BBoxHeadSettings | None = None,
         mask_head: MaskHeadSettings | None = None,
         mask_size: int = 28,
-        sampling_ratio: int = 0,
-        finest_scale: float = 56.0,
         assigner: AssignerSettings | None = None,
-        sampler: SamplerSettings | None = None,
-        test: RoITestSettings | None = None,
+        **settings: Any,
     ) -> None:
         size = None if mask_head is None else mask_size
-        super().__init__(num_classes, in_channels, strides, size, sampling_ratio, finest_scale, sampler, test)
+        super().__init__(num_classes, in_channels, mask_size=size, **settings)
         own: dict[str, Any] = {**THRESHOLDS, "match_low_quality": mask_head is not None}
         self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings, **own))
         self.bbox_head = BBoxHead(num_classes, in_channels, **filled("box head", bbox_head, BBoxHeadSettings))

@@ -50,10 +50,11 @@ def check_built(runner: Any) -> None:
     model: Any = bare(runner.model)
     loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
     data = [loop.dataloader.dataset for loop in loops]
-    if not hasattr(model, "num_classes") or not all(hasattr(dataset, "classes") for dataset in data):
+    has_classes = hasattr(model, "num_classes") and hasattr(model, "classes_key")
+    if not has_classes or not all(hasattr(dataset, "classes") for dataset in data):
         return
     for dataset in data:
-        check_num_classes(model.num_classes, dataset, getattr(model, "classes_key", "model.backbone.num_classes"))
+        check_num_classes(model.num_classes, dataset, model.classes_key)
     for dataset in data[1:]:
         check_same_classes(data[0], dataset)
     if runner.rank == 0:

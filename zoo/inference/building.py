@@ -249,7 +249,7 @@ def _check_head(report: LoadReport, task: Any, title: str) -> None:
         raise ValueError(
             f"The weights' head has {theirs} outputs, that of {title} {ours}, so they tell other classes apart: with "
             "an untrained head there is nothing to predict. With cfg_options=, set "
-            f"{getattr(task, 'classes_key', 'its num_classes')}."
+            f"{task.classes_key}."
         )
 
 

@@ -47,9 +47,14 @@ class Task(BaseModel):
             before training starts, not where a finished checkpoint is only evaluated. A head for other classes is left
             as it is.
 
+    Attributes:
+        classes_key: of the number of classes in a config.
+
     Raises:
         ValueError: arguments are out of range.
     """
+
+    classes_key = "model.backbone.num_classes"
 
     def __init__(
         self,

@@ -34,11 +34,9 @@ class DetectionTask(DenseTask):
 
     Attributes:
         num_classes: how many classes there are, without background.
-        classes_key: of that number in a config.
     """
 
     num_classes: int
-    classes_key: str
     info_modes = ("loss", "predict")
 
     def __init__(
