@@ -4,6 +4,7 @@
 - Randomness is given anew for every sample. Its own `set_random_seed` would start every transform of a pipeline from
   one seed, so that two flips of probability 1/2 always happen together; here all share one stream.
 - What a transform shows beyond an image's border, which it labels 0, a class, gets the label that the caller names.
+- Where it resizes, masks would be read half a pixel beside the image, by OpenCV's INTER_NEAREST; see `resize_labels`.
 - It looks for updates over the network when it is imported; not here.
 """
 
@@ -18,9 +19,24 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ...names import unknown_name
+
+# Those that call OpenCV's resize; its warps know no INTER_NEAREST_EXACT, and need none.
+RESIZING = frozenset(
+    {
+        "CropAndPad",
+        "LongestMaxSize",
+        "RandomResizedCrop",
+        "RandomScale",
+        "RandomSizedBBoxSafeCrop",
+        "RandomSizedCrop",
+        "Resize",
+        "SmallestMaxSize",
+    }
+)
 
 
 @functools.cache
@@ -86,6 +102,8 @@ def _build(config: Mapping[str, Any], fill_mask: int | None) -> Any:
         arguments["transforms"] = build_transforms(arguments["transforms"], fill_mask)
     if fill_mask is not None and "fill_mask" in parameters and parameters["fill_mask"].default == 0:
         arguments.setdefault("fill_mask", fill_mask)
+    if name in RESIZING:
+        arguments.setdefault("mask_interpolation", cv2.INTER_NEAREST_EXACT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

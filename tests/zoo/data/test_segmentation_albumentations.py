@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attnzoo.zoo.data import AlbumentationsSegmentation, SegmentationFolders
+from attnzoo.zoo.data.albumentations_pipeline import RESIZING, build_transforms
 from attnzoo.zoo.registry import TRANSFORMS
 from attnzoo.zoo.seeding import isolated_randomness
 from support import painted
@@ -36,6 +37,31 @@ def test_images_and_labels_move_together():
         assert sample["image"].dtype == sample["label_map"].dtype == torch.uint8
         assert painted.agreement(sample["image"].permute(1, 2, 0).numpy(), labels) > 0.85
         assert sample["info"].original_size == (30, 40)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        {"type": "CropAndPad", "percent": 0.07, "sample_independently": False},
+        {"type": "LongestMaxSize", "max_size": 140},
+        {"type": "RandomResizedCrop", "size": (100, 110), "scale": (0.5, 0.5)},
+        {"type": "RandomScale", "scale_limit": (0.1, 0.1), "p": 1.0},
+        {"type": "RandomSizedBBoxSafeCrop", "height": 140, "width": 140},
+        {"type": "RandomSizedCrop", "min_max_height": (100, 110), "size": (128, 128)},
+        {"type": "Resize", "height": 115, "width": 140},
+        {"type": "SmallestMaxSize", "max_size": 140},
+    ],
+    ids=lambda transform: transform["type"],
+)
+def test_resized_labels_lie_where_the_image_does(transform):
+    down, right = np.mgrid[:128, :128]
+    disc = ((down - 60) ** 2 + (right - 64) ** 2 < 30**2).astype(np.uint8)
+    made = build_transforms([transform])[0]
+    resized = made(image=np.repeat(disc[..., None] * 255, 3, 2), mask=disc, bboxes=np.zeros((0, 4)))
+    shown, labelled = resized["image"][..., 0] > 127, resized["mask"] > 0
+    assert shown.shape != disc.shape or not np.array_equal(shown, disc > 0)
+    assert (shown & labelled).sum() / (shown | labelled).sum() > 0.99
+    assert transform["type"] in RESIZING
 
 
 def test_transforms_of_a_pipeline_draw_independently():

@@ -223,6 +223,13 @@ def test_labels_are_never_mixed():
         assert set(np.unique(resize_labels(labels, size))) <= set(np.unique(labels))
 
 
+@pytest.mark.parametrize("size", [(13, 17), (33, 44), (61, 97), (60, 80)])
+def test_a_resized_label_is_that_of_the_pixel_in_which_its_centre_lies(size: tuple[int, int]):
+    labels = np.arange(31 * 41, dtype=np.uint32).astype(np.uint8).reshape(31, 41)  # odd: no centre lies on a border
+    rows, columns = (((2 * np.arange(new) + 1) * old) // (2 * new) for new, old in zip(size, labels.shape, strict=True))
+    np.testing.assert_array_equal(resize_labels(labels, size), labels[np.ix_(rows, columns)])
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
