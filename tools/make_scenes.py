@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", default="data/scenes", help="folder to write (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels, 64 or more (default: 128)")
-    parser.add_argument("--train", type=int, default=1600, help="training scenes (default: 1600)")
+    parser.add_argument("--train", type=int, default=3200, help="training scenes (default: 3200)")
     parser.add_argument("--val", type=int, default=100, help="validation scenes (default: 100)")
     parser.add_argument("--most", type=int, default=4, help="most digits in a scene (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
@@ -171,7 +171,7 @@ def _encoded(pixels: np.ndarray, form: str, **options: Any) -> bytes:
 def make_scenes(
     out: str | os.PathLike[str],
     size: int = 128,
-    train: int = 1600,
+    train: int = 3200,
     val: int = 100,
     most: int = 4,
     seed: int = 0,

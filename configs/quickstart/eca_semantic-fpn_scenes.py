@@ -19,17 +19,16 @@ _classes = ("ground", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 model = dict(
     type="Segmentor",
     backbone=dict(
-        type="eca_resnet18", features_only=True, planes=(32, 64, 128), depths=(2, 2, 2), k_size=3, stem="deep"
+        type="eca_resnet18", features_only=True, planes=(48, 96, 160), depths=(2, 2, 2), k_size=3, stem="deep"
     ),
     # Strokes are 3 to 10 pixels wide, so the stem's map of stride 2 takes part.
-    neck=dict(type="FPN", out_channels=48, num_outs=4),
+    neck=dict(type="FPN", out_channels=64, num_outs=4),
     decode_head=dict(
         type="FPNHead",
         num_classes=11,
-        channels=48,
+        channels=64,
         feature_strides=(2, 4, 8, 16),
-        # 15 of 16 pixels are ground.
-        class_weight=(0.3, *(1.0,) * 10),
+        dropout_ratio=0.0,
         init_std=0.1,
     ),
     data_preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
@@ -78,11 +77,11 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=6, val_interval=2)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=5)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
