@@ -59,7 +59,7 @@ quickstart-detect: install
 	$(BIN)/python tools/make_scenes.py
 	$(BIN)/python tools/train.py nat_mask-rcnn_scenes --work-dir work_dirs/quickstart_detect
 	$(BIN)/python tools/test.py nat_mask-rcnn_scenes work_dirs/quickstart_detect --work-dir work_dirs/quickstart_detect
-	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_detect --out work_dirs/quickstart_detect/pictures
+	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_detect --out work_dirs/quickstart_detect
 
 # make quickstart-segment: train and test a small Semantic FPN on these scenes, and draw its label maps
 quickstart-segment: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
@@ -67,7 +67,7 @@ quickstart-segment: install
 	$(BIN)/python tools/make_scenes.py
 	$(BIN)/python tools/train.py eca_semantic-fpn_scenes --work-dir work_dirs/quickstart_segment
 	$(BIN)/python tools/test.py eca_semantic-fpn_scenes work_dirs/quickstart_segment --work-dir work_dirs/quickstart_segment
-	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_segment --out work_dirs/quickstart_segment/pictures
+	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_segment --out work_dirs/quickstart_segment
 
 # make models: measure every model and write MODELS.md and its picture
 models: install

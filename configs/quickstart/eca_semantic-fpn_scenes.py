@@ -14,7 +14,24 @@ minutes on one core of an AMD EPYC, beside another training.
 
 _base_ = ["../_base_/default_runtime.py"]
 
-_classes = ("ground", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+_data = dict(
+    type="SegmentationFolders",
+    root="data/scenes",
+    classes=("ground", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+    palette=(
+        (0, 0, 0),
+        (230, 60, 60),
+        (250, 150, 50),
+        (255, 225, 25),
+        (150, 230, 60),
+        (40, 170, 70),
+        (70, 230, 230),
+        (60, 110, 240),
+        (150, 60, 220),
+        (240, 80, 220),
+        (250, 190, 200),
+    ),
+)
 
 model = dict(
     type="Segmentor",
@@ -41,11 +58,8 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type="EpochSampler", shuffle=True),
     dataset=dict(
-        type="SegmentationFolders",
-        root="data/scenes",
         images="train",
         labels="labels/train",
-        classes=_classes,
         # A mirrored digit is another one, or none.
         transform=dict(
             type="SegmentationTrain",
@@ -55,6 +69,7 @@ train_dataloader = dict(
             flip=0.0,
             photometric=False,
         ),
+        **_data,
     ),
 )
 val_dataloader = dict(
@@ -63,12 +78,10 @@ val_dataloader = dict(
     collate_fn=dict(type="dense_collate"),
     sampler=dict(type="EvaluationSampler"),
     dataset=dict(
-        type="SegmentationFolders",
-        root="data/scenes",
         images="val",
         labels="labels/val",
-        classes=_classes,
         transform=dict(type="SegmentationTest", scale=(128, 128)),
+        **_data,
     ),
 )
 test_dataloader = val_dataloader

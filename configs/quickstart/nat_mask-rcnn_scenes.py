@@ -82,7 +82,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=4)
+train_cfg = dict(type="EpochTrainLoop", max_epochs=3)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 

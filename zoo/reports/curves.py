@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 from ..files import write_bytes
 from ..training.logs import SCALARS, read_scalars
+
+MAIN_FIGURES = ("top1", "bbox_mAP", "segm_mAP", "mIoU")
+"""The validation figures by which trainings are judged, in percent."""
+
+_DRAWN = re.compile(r"top\d+|(bbox|segm)_mAP(_50)?|mIoU|mAcc|aAcc")
 
 
 @dataclass
@@ -67,7 +73,9 @@ def read_learning_curve(work_dir: str | os.PathLike[str]) -> LearningCurve:
 def draw_learning_curve(
     work_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, title: str | None = None
 ) -> Path:
-    """Draws loss, validation accuracy and learning rate over the epochs.
+    """Draws loss, learning rate and validation figures over the epochs.
+
+    Of the figures that attnzoo's evaluators give it draws a few, of others' all.
 
     Args:
         work_dir: a training's work dir.
@@ -109,16 +117,16 @@ def draw_learning_curve(
         handles, labels = handles + more_handles, labels + more_labels
     loss_axes.legend(handles, labels, loc="upper right")
 
-    accuracies = {name: points for name, points in curve.metrics.items() if "top" in name.rsplit("/", 1)[-1]}
-    for name, points in sorted(accuracies.items()):
+    known = {name: points for name, points in curve.metrics.items() if _DRAWN.fullmatch(_own_name(name))}
+    for name, points in sorted((known or curve.metrics).items()):
         epochs, values = [x for x, _ in points], [y for _, y in points]
         (line,) = metric_axes.plot(epochs, values, marker="o", markersize=3, label=name)
-        if name.rsplit("/", 1)[-1].endswith("top1"):
+        if _own_name(name) in MAIN_FIGURES:
             best = max(range(len(values)), key=values.__getitem__)
             metric_axes.plot(epochs[best], values[best], marker="*", markersize=13, color=line.get_color())
             line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:.4g})")
-    metric_axes.set(xlabel="epoch", ylabel="accuracy, %", title="Validation")
-    if accuracies:
+    metric_axes.set(xlabel="epoch", ylabel="%" if known else "", title="Validation")
+    if curve.metrics:
         metric_axes.legend(loc="lower right")
     else:
         metric_axes.text(
@@ -131,6 +139,11 @@ def draw_learning_curve(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return write_bytes(out or Path(work_dir) / "learning_curve.png", buffer.getvalue())
+
+
+def _own_name(metric: str) -> str:
+    """Gives a metric's name without its evaluator's prefix."""
+    return metric.rpartition("/")[2]
 
 
 def _number(value: object) -> float:

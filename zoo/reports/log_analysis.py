@@ -17,10 +17,7 @@ from matplotlib.figure import Figure
 
 from ...names import unknown_name
 from ..training.logs import SCALARS, read_scalars
-from .curves import smoothed
-
-MAIN_FIGURES = ("top1", "bbox_mAP", "segm_mAP", "mIoU")
-"""Of the validation figures that are drawn where none are named."""
+from .curves import MAIN_FIGURES, smoothed
 
 _NEITHER_GOOD_NOR_BAD = ("lr", "time", "memory", "grad_norm", "loss_scale")
 _LEFT_OUT = ("mode", "epoch", "iter")

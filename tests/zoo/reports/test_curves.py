@@ -74,6 +74,24 @@ def test_the_picture_shows_the_curves(work_dir: Path, tmp_path: Path):
     assert sorted(p.name for p in work_dir.iterdir() if p.is_file()) == ["learning_curve.png", SCALARS]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("mIoU", "mAcc"), ("coco/bbox_mAP_50", "coco/segm_mAP"), ("F1", "recall")],
+    ids=["segmentation", "detection", "unknown"],
+)
+def test_figures_of_every_task_are_drawn(names: tuple[str, str], tmp_path: Path):
+    records: list[dict] = [training_record(i, 1 / i) for i in (10, 20)]
+    for epoch in (1, 2):
+        values = {name: 30.0 * epoch + place for place, name in enumerate(names)}
+        records.append({"mode": "val", "epoch": epoch, "iter": 10 * epoch, **values, "mAP_s": -1.0})
+    write_log(tmp_path, records)
+    with Image.open(draw_learning_curve(tmp_path)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    right = pixels[:, pixels.shape[1] // 2 :]
+    for colour in ((31, 119, 180), (255, 127, 14)):
+        assert (np.abs(right - np.array(colour)).sum(-1) < 30).sum() > 300
+
+
 def test_without_a_validation_the_loss_is_drawn_alone(tmp_path: Path):
     write_log(tmp_path, [training_record(i, 1 / i) for i in range(1, 200)])
     assert draw_learning_curve(tmp_path, tmp_path / "elsewhere.png", title="a title").stat().st_size > 10_000
