@@ -127,7 +127,7 @@ def draw_learning_curve(
             line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:.4g})")
     metric_axes.set(xlabel="epoch", ylabel="%" if known else "", title="Validation")
     if curve.metrics:
-        metric_axes.legend(loc="lower right")
+        metric_axes.legend(loc="best")
     else:
         metric_axes.text(
             0.5, 0.5, "no validation was logged", ha="center", va="center", transform=metric_axes.transAxes
