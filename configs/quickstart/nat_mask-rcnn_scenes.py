@@ -55,9 +55,7 @@ train_dataloader = dict(
         root="data/scenes",
         split="train",
         # A mirrored digit is another one, or none.
-        transform=dict(
-            type="DetectionTrain", mode="multi-scale", scales=((112, 112), (128, 128), (144, 144)), flip=0.0
-        ),
+        transform=dict(type="DetectionTrain", scales=((128, 128),), flip=0.0),
     ),
 )
 val_dataloader = dict(
@@ -78,7 +76,7 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
