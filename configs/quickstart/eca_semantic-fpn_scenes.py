@@ -1,11 +1,11 @@
-"""A small ECA-ResNet with Semantic FPN on scenes of handwritten digits: a class for each pixel, minutes on a CPU.
+"""A small ECA-ResNet with Semantic FPN on scenes of handwritten digits: a class for each pixel, minutes on two CPU cores.
 
 Paper: Panoptic Feature Pyramid Networks (Kirillov et al., CVPR 2019, https://arxiv.org/abs/1901.02446) on an ECA-ResNet
 (Wang et al., ECA-Net, CVPR 2020, https://arxiv.org/abs/1910.03151), both with fewer and narrower layers; nobody
 published it.
 Published: nothing.
-Measured here: 77.7 % mIoU (91.0 % mAcc, 98.5 % aAcc) on the 100 validation scenes after the last of 6 epochs, six
-minutes on one core of an AMD EPYC, beside another training.
+Measured here: 89.6 % mIoU (95.1 % mAcc, 99.5 % aAcc) on the 100 validation scenes after the last of 5 epochs; scenes,
+training, test and pictures took 8 minutes on two cores of an AMD EPYC.
 
     python tools/make_scenes.py
     python tools/train.py configs/quickstart/eca_semantic-fpn_scenes.py --work-dir work_dirs/quickstart_segment
