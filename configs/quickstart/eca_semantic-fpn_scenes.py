@@ -1,4 +1,4 @@
-"""A small ECA-ResNet with Semantic FPN on scenes of handwritten digits: a class for each pixel, minutes on two CPU cores.
+"""A small ECA-ResNet with Semantic FPN on scenes of handwritten digits: a class for each pixel, minutes on two cores.
 
 Paper: Panoptic Feature Pyramid Networks (Kirillov et al., CVPR 2019, https://arxiv.org/abs/1901.02446) on an ECA-ResNet
 (Wang et al., ECA-Net, CVPR 2020, https://arxiv.org/abs/1910.03151), both with fewer and narrower layers; nobody
