@@ -12,7 +12,7 @@ training, test and pictures took 8 minutes on two cores of an AMD EPYC.
     python tools/test.py eca_semantic-fpn_scenes work_dirs/quickstart_segment --work-dir work_dirs/quickstart_segment
 """
 
-_base_ = ["../_base_/default_runtime.py"]
+_base_ = ["../_base_/scenes.py"]
 
 _data = dict(
     type="SegmentationFolders",
@@ -52,11 +52,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    collate_fn=dict(type="dense_collate"),
     drop_last=True,
-    sampler=dict(type="EpochSampler", shuffle=True),
     dataset=dict(
         images="train",
         labels="labels/train",
@@ -73,10 +69,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    collate_fn=dict(type="dense_collate"),
-    sampler=dict(type="EvaluationSampler"),
     dataset=dict(
         images="val",
         labels="labels/val",
@@ -88,14 +80,5 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="MeanIoU")
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-)
-param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=5)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(save_best="mIoU"))
+train_cfg = dict(max_epochs=5)
+default_hooks = dict(checkpoint=dict(save_best="mIoU"))

@@ -11,7 +11,7 @@ after the last of 3 epochs; scenes, training, test and pictures took 7.5 minutes
     python tools/test.py nat_mask-rcnn_scenes work_dirs/quickstart_detect --work-dir work_dirs/quickstart_detect
 """
 
-_base_ = ["../_base_/default_runtime.py"]
+_base_ = ["../_base_/scenes.py"]
 
 model = dict(
     type="TwoStageDetector",
@@ -46,10 +46,6 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    collate_fn=dict(type="dense_collate"),
-    sampler=dict(type="EpochSampler", shuffle=True),
     dataset=dict(
         type="CocoDetection",
         root="data/scenes",
@@ -59,10 +55,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    collate_fn=dict(type="dense_collate"),
-    sampler=dict(type="EvaluationSampler"),
     dataset=dict(
         type="CocoDetection",
         root="data/scenes",
@@ -74,14 +66,5 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", iou_types=("bbox", "segm"))
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-)
-param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
-train_cfg = dict(type="EpochTrainLoop", max_epochs=3)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(save_best="segm_mAP"))
+train_cfg = dict(max_epochs=3)
+default_hooks = dict(checkpoint=dict(save_best="segm_mAP"))

@@ -5,18 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from attnzoo import load_weights
 from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter
 from support.agents import BODIES, classifier, official, official_weights, tiny
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    assert model.state_dict().keys() == other.state_dict().keys()
-    for (name, own), value in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(own, value), name
+from support.weights import assert_same_weights
 
 
 class TestCheckpoints:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from attnzoo import load_weights
 from attnzoo.backbones import model_entrypoint
@@ -18,6 +17,7 @@ from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
 from support.biformers import gathered_attention, official_names, tiny, tiny_stl
+from support.weights import assert_same_weights
 
 
 def official_state_dict(model: BiFormer, nchw: bool = False) -> dict[str, torch.Tensor]:
@@ -30,12 +30,6 @@ def official_state_dict(model: BiFormer, nchw: bool = False) -> dict[str, torch.
             shape += [1, 1]
         out[name] = parity.fill(name, shape)
     return out
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    assert model.state_dict().keys() == other.state_dict().keys()
-    for (name, own), value in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(own, value), name
 
 
 class TestCheckpoints:

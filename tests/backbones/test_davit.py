@@ -23,6 +23,7 @@ from attnzoo.backbones.davit import model as davit_model
 from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter, get_tags
 from support import parity
+from support.weights import assert_same_weights
 
 PACKS = ("davit_tiny", "davit_tiny_timm")
 CASES = [(name, case["name"]) for name in PACKS for case in parity.load_pack("davit", name)[0]["cases"]]
@@ -125,12 +126,6 @@ def as_florence2(name: str, transformers: bool) -> str:
     name = re.sub(r"\.cpe([12])\.proj\.", r".conv\1.fn.dw.", name)
     name = name.replace(".norm1.", f".{kind}.norm.").replace(".attn.", f".{kind}.fn.")
     return "vision_tower." + name.replace(".norm2.", ".ffn.norm.").replace(".mlp.", ".ffn.fn.net.")
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    assert model.state_dict().keys() == other.state_dict().keys()
-    for (name, own), value in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(own, value), name
 
 
 class TestParity:

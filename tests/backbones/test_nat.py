@@ -21,6 +21,7 @@ from attnzoo.backbones.nat import NAT, GlobalAttention, NeighborhoodAttention
 from attnzoo.backbones.nat import model as nat_model
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
+from support.weights import assert_same_weights
 
 PACKS = ("nat_mini", "dinat_mini", "dinat_s_tiny", "dinat_isotropic_small")
 CASES = [(name, case["name"]) for name in PACKS for case in parity.load_pack("nat", name)[0]["cases"]]
@@ -128,12 +129,6 @@ def as_transformers(official: dict[str, torch.Tensor], prefix: str) -> dict[str,
                 rest = rest.replace(ours, theirs)
             out[layer + rest] = tensor
     return out
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    assert model.state_dict().keys() == other.state_dict().keys()
-    for (name, own), value in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(own, value), name
 
 
 class TestParity:

@@ -19,6 +19,7 @@ from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, checkpoint_filter
 from attnzoo.backbones.van import VAN, LargeKernelAttention, dilated_depthwise
 from support import parity
+from support.weights import assert_same_weights
 
 FAMILY = {one["variant"]: one for one in json.loads((parity.ROOT / "van" / "family.json").read_text())}
 PACK, GOLDEN = parity.load_pack("van", "van_b0")
@@ -97,12 +98,6 @@ def as_transformers(name: str) -> str:
     ):
         rest = rest.replace(ours, theirs)
     return f"{stage}layers.{rest}"
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    assert model.state_dict().keys() == other.state_dict().keys()
-    for (name, own), value in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(own, value), name
 
 
 class TestParity:

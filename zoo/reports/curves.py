@@ -117,11 +117,11 @@ def draw_learning_curve(
         handles, labels = handles + more_handles, labels + more_labels
     loss_axes.legend(handles, labels, loc="upper right")
 
-    known = {name: points for name, points in curve.metrics.items() if _DRAWN.fullmatch(_own_name(name))}
+    known = {name: points for name, points in curve.metrics.items() if _DRAWN.fullmatch(own_name(name))}
     for name, points in sorted((known or curve.metrics).items()):
         epochs, values = [x for x, _ in points], [y for _, y in points]
         (line,) = metric_axes.plot(epochs, values, marker="o", markersize=3, label=name)
-        if _own_name(name) in MAIN_FIGURES:
+        if own_name(name) in MAIN_FIGURES:
             best = max(range(len(values)), key=values.__getitem__)
             metric_axes.plot(epochs[best], values[best], marker="*", markersize=13, color=line.get_color())
             line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:.4g})")
@@ -141,7 +141,7 @@ def draw_learning_curve(
     return write_bytes(out or Path(work_dir) / "learning_curve.png", buffer.getvalue())
 
 
-def _own_name(metric: str) -> str:
+def own_name(metric: str) -> str:
     """Gives a metric's name without its evaluator's prefix."""
     return metric.rpartition("/")[2]
 

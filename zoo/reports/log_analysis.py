@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ...names import unknown_name
 from ..training.logs import SCALARS, read_scalars
-from .curves import MAIN_FIGURES, smoothed
+from .curves import MAIN_FIGURES, own_name, smoothed
 
 _NEITHER_GOOD_NOR_BAD = ("lr", "time", "memory", "grad_norm", "loss_scale")
 _LEFT_OUT = ("mode", "epoch", "iter")
@@ -120,7 +120,7 @@ def choose_keys(runs: Sequence[Run], wanted: Sequence[str] = ()) -> list[str]:
     known = list(dict.fromkeys(key for run in runs for key in run.series))
     if not wanted:
         validated = [key for key in known if any(key in run.series and run.series[key].validation for run in runs)]
-        main = [key for key in validated if key.rsplit("/", 1)[-1] in MAIN_FIGURES]
+        main = [key for key in validated if own_name(key) in MAIN_FIGURES]
         return [key for key in known if key == "loss"] + (main or validated[:3]) or known[:1]
     chosen: list[str] = []
     for pattern in wanted:
