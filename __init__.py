@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import deprecated_paths as _deprecated_paths  # noqa: F401 - installs the finder of old import paths
+
 if TYPE_CHECKING:
     from . import backbones, kernels, zoo
     from .backbones.registry import (

@@ -50,11 +50,8 @@ from torch import nn
 from ..names import unknown_name
 from .agent import AgentAttention
 from .biformer import BiLevelRoutingAttention, FullAttention
-from .blocks import Block
-from .davit import ChannelAttention, WindowAttention
-from .eca import EfficientChannelAttentionMixer
-from .halonet import HaloAttention
-from .layers import (
+from .common.blocks import Block
+from .common.layers import (
     Backbone,
     PooledHead,
     Stage,
@@ -63,6 +60,9 @@ from .layers import (
     drop_path_rates,
     strip_prefixes,
 )
+from .davit import ChannelAttention, WindowAttention
+from .eca import EfficientChannelAttentionMixer
+from .halonet import HaloAttention
 from .nat import NeighborhoodAttention
 from .registry import PretrainedCfg, register_model
 from .van import LargeKernelAttention

@@ -32,7 +32,7 @@ UNTRAINED = "untrained"
 """Tag of a model for which no weights were published."""
 
 _PACKAGE = __name__.rpartition(".")[0]
-_SHARED_MODULES = {"blocks", "channel_attention", "convolution", "layers", "linear", "registry"}
+_SHARED_MODULES = {"common", "registry"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..kernels.backends import plain_operators_requested
-from .layers import (
+from .common.layers import (
     Backbone,
     DropPath,
     LayerScale,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.reports.log_analysis import choose_keys, draw_runs, format_runs, read_runs
+from attnzoo.zoo.plots.log_analysis import choose_keys, draw_runs, format_runs, read_runs
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

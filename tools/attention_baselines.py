@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from attnzoo.kernels.neighborhood.tables import AxisTables, Neighborhood, axis_tables
+from attnzoo.kernels.neighborhood.geometry import AxisTables, Neighborhood, axis_tables
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "torch.Tensor | None"], torch.Tensor]
 

@@ -23,8 +23,8 @@ from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import user_errors
 from attnzoo.tools.measuring import DTYPES, TOLERANCE, Elapsed, device_name, peak_memory, take_turns
 from attnzoo.tools.model_baselines import AGAINST, randomize_statistics
+from attnzoo.zoo.analysis.summary import count_parameters, library_versions
 from attnzoo.zoo.files import write_json
-from attnzoo.zoo.reports.summary import count_parameters, library_versions
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

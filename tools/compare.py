@@ -33,15 +33,15 @@ from attnzoo.backbones.registry import model_arguments
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
 from attnzoo.tools.measuring import device_name, peak_memory, take_turns
+from attnzoo.zoo.analysis.summary import count_macs, count_parameters, library_versions
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.consistency import check_built
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.files import write_bytes, write_json
+from attnzoo.zoo.plots.comparison import Contender, comparison_table, draw_comparison
+from attnzoo.zoo.plots.curves import draw_learning_curve
 from attnzoo.zoo.registry import MODELS
-from attnzoo.zoo.reports.comparison import Contender, comparison_table, draw_comparison
-from attnzoo.zoo.reports.curves import draw_learning_curve
-from attnzoo.zoo.reports.summary import count_macs, count_parameters, library_versions
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, build_runner
 
 OUTCOME = "outcome.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.reports.confusion import Confusion, draw_confusion, format_pairs, read_confusion, worst_pairs
+from attnzoo.zoo.plots.confusion import Confusion, draw_confusion, format_pairs, read_confusion, worst_pairs
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,7 +48,7 @@ def load(args: argparse.Namespace) -> Confusion:
     """
     if args.annotations is None:
         return read_confusion(args.source)
-    from attnzoo.zoo.reports.detection_confusion import detection_confusion
+    from attnzoo.zoo.plots.detection_confusion import detection_confusion
 
     return detection_confusion(args.source, args.annotations, args.iou, args.score)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.reports.predictions import Prediction, choose_predictions, draw_predictions, read_predictions
+from attnzoo.zoo.plots.predictions import Prediction, choose_predictions, draw_predictions, read_predictions
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

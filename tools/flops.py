@@ -10,9 +10,9 @@ from typing import Any
 
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model, size_from_arguments
+from attnzoo.zoo.analysis.flops import ModelCost, cost_table, count_cost, short
+from attnzoo.zoo.analysis.summary import library_versions
 from attnzoo.zoo.files import write_json
-from attnzoo.zoo.reports.flops import ModelCost, cost_table, count_cost, short
-from attnzoo.zoo.reports.summary import library_versions
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

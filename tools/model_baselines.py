@@ -14,9 +14,9 @@ from attnzoo import list_models, load_weights
 from attnzoo.backbones import list_families, van
 from attnzoo.backbones.agent.attention import AgentAttention, ClassTokenAgentAttention
 from attnzoo.backbones.biformer import BiLevelRoutingAttention
-from attnzoo.backbones.convolution import ConvNormAct
-from attnzoo.backbones.layers import pad_bottom_right
-from attnzoo.backbones.linear import Linear, Mlp
+from attnzoo.backbones.common.conv import ConvNormAct
+from attnzoo.backbones.common.layers import pad_bottom_right
+from attnzoo.backbones.common.linear import Linear, Mlp
 from attnzoo.backbones.nat import NeighborhoodAttention
 from attnzoo.kernels import route_regions
 from attnzoo.tools.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention

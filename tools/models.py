@@ -21,7 +21,7 @@ from tqdm import tqdm
 from attnzoo import create_model, get_pretrained_cfg, list_models
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.reports.catalogue import Measured, catalogue_page, draw_catalogue
+from attnzoo.zoo.plots.catalog import Measured, catalogue_page, draw_catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "MODELS.md"

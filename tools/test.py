@@ -12,14 +12,14 @@ from typing import Any
 from mmengine.config import Config
 
 from attnzoo.tools.arguments import UserError, add_config_arguments, is_first_process, load_from_arguments, user_errors
+from attnzoo.zoo.analysis.summary import count_parameters, describe_device, library_versions
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.config.parts import backbone_of, is_headed
-from attnzoo.zoo.data.classification import check_num_classes
-from attnzoo.zoo.data.decoding import BrokenImageError
+from attnzoo.zoo.data.classification.dataset import check_num_classes
+from attnzoo.zoo.data.common.decoding import BrokenImageError
 from attnzoo.zoo.evaluation import WRITERS
 from attnzoo.zoo.files import write_json
-from attnzoo.zoo.reports.summary import count_parameters, describe_device, library_versions
 from attnzoo.zoo.training import build_runner, find_best
 from attnzoo.zoo.training.placement import bare
 from attnzoo.zoo.weights import LoadReport, load_weights, weights_target

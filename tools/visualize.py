@@ -14,7 +14,7 @@ from PIL import Image
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.reports.looking_inside import (
+from attnzoo.zoo.plots.attention import (
     Look,
     draw_attention,
     draw_features,

@@ -184,7 +184,7 @@ class AlbumentationsRegistry(Registry):
         return found
 
     def _classes(self) -> dict[str, type]:
-        from .data.albumentations_pipeline import transform_types
+        from .data.common.albumentations import transform_types
 
         return transform_types()
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..convolution import is_plain_inference
-from ..layers import check_heads, check_positive, init_linear, trunc_normal_
-from ..linear import Linear
+from ..common.conv import is_plain_inference
+from ..common.layers import check_heads, check_positive, init_linear, trunc_normal_
+from ..common.linear import Linear
 
 COARSE_SIZE = 7
 """Side of the coarse maps of biases, which are stretched over any map."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..layers import DropPath, Mlp, check_positive, init_linear
-from ..linear import add_in_pieces_, takes_shortcuts
+from ..common.layers import DropPath, Mlp, check_positive, init_linear
+from ..common.linear import add_in_pieces_, takes_shortcuts
 from .attention import as_pair
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import window_attention_2d
-from ..layers import (
+from ..common.layers import (
     Backbone,
     PooledHead,
     Stage,
@@ -20,7 +20,7 @@ from ..layers import (
     init_linear,
     pad_bottom_right,
 )
-from ..linear import Linear
+from ..common.linear import Linear
 from .attention import AgentAttention
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 

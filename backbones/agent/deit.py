@@ -11,7 +11,7 @@ from timm.models import checkpoint
 from torch import nn
 
 from ...names import unknown_name
-from ..layers import (
+from ..common.layers import (
     Backbone,
     PooledHead,
     Stage,
@@ -24,7 +24,7 @@ from ..layers import (
     take_indices,
     trunc_normal_,
 )
-from ..linear import Linear
+from ..common.linear import Linear
 from .attention import ClassTokenAgentAttention
 from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..layers import (
+from ..common.layers import (
     Backbone,
     PooledHead,
     Stage,

@@ -11,8 +11,8 @@ from torch import nn
 
 from ...kernels import route_regions, routed_attention_2d
 from ...names import unknown_name
-from ..layers import check_heads, check_positive, init_linear, pad_bottom_right
-from ..linear import Linear
+from ..common.layers import check_heads, check_positive, init_linear, pad_bottom_right
+from ..common.linear import Linear
 
 Lepe = Literal["input", "value"] | None
 """What the locally enhancing position encoding of full attention is computed of; None for none."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...names import unknown_name
-from ..layers import (
+from ..common.layers import (
     Backbone,
     DropPath,
     Mlp,
@@ -23,7 +23,7 @@ from ..layers import (
     drop_path_rates,
     init_linear,
 )
-from ..linear import add_in_pieces_, takes_shortcuts
+from ..common.linear import add_in_pieces_, takes_shortcuts
 from .attention import BiLevelRoutingAttention, FullAttention, check_topk, convolve, regions_per_axis
 
 Regions = int | Sequence[int | Sequence[int]]

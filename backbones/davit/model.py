@@ -11,7 +11,7 @@ from torch import nn
 
 from ...kernels import window_attention_2d
 from ...names import unknown_name
-from ..layers import (
+from ..common.layers import (
     Backbone,
     DropPath,
     Mlp,
@@ -25,7 +25,7 @@ from ..layers import (
     init_linear,
     pad_bottom_right,
 )
-from ..linear import Linear, add_by_images_, add_in_pieces_, takes_shortcuts
+from ..common.linear import Linear, add_by_images_, add_in_pieces_, takes_shortcuts
 
 
 class WindowAttention(nn.Module):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...names import unknown_name
-from ..channel_attention import EfficientChannelAttention
-from ..layers import check_positive, trunc_normal_
+from ..common.channel_attention import EfficientChannelAttention
+from ..common.layers import check_positive, trunc_normal_
 
 __all__ = ["EfficientChannelAttentionMixer"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..channel_attention import EfficientChannelAttention
-from ..convolution import ConvNormAct
-from ..layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
+from ..common.channel_attention import EfficientChannelAttention
+from ..common.conv import ConvNormAct
+from ..common.layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
 from .resnet import KernelSizes, channels_last_on_cpu, kernel_sizes
 
 __all__ = ["ECAMobileNetV2", "InvertedResidual"]

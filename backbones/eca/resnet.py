@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...names import unknown_name
-from ..channel_attention import EfficientChannelAttention
-from ..convolution import ConvNormAct
-from ..layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
+from ..common.channel_attention import EfficientChannelAttention
+from ..common.conv import ConvNormAct
+from ..common.layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
 
 __all__ = ["BasicBlock", "Bottleneck", "ECAResNet"]
 

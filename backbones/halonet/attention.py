@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import halo_attention_2d
-from ..layers import check_heads, check_positive, trunc_normal_
-from ..linear import Linear
+from ..common.layers import check_heads, check_positive, trunc_normal_
+from ..common.linear import Linear
 
 __all__ = ["GlobalRelativeAttention", "HaloAttention", "LambdaLayer"]
 

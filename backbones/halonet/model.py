@@ -11,9 +11,9 @@ from timm import layers as timm_layers
 from torch import nn
 
 from ...names import unknown_name
-from ..channel_attention import EfficientChannelAttention, SqueezeExcite
-from ..convolution import ConvNormAct
-from ..layers import (
+from ..common.channel_attention import EfficientChannelAttention, SqueezeExcite
+from ..common.conv import ConvNormAct
+from ..common.layers import (
     Backbone,
     DropPath,
     PooledHead,
@@ -22,7 +22,7 @@ from ..layers import (
     check_rate,
     drop_path_rates,
 )
-from ..linear import takes_shortcuts
+from ..common.linear import takes_shortcuts
 from .attention import GlobalRelativeAttention, HaloAttention, LambdaLayer
 
 # timm.layers is where timm documents it, but it does not mark it as exported, so pyright takes it for private.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..layers import strip_prefixes
+from ..common.layers import strip_prefixes
 from .model import resize_rpb
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from torch import nn
 
 from ...kernels import neighborhood_attention_2d
 from ...names import unknown_name
-from ..blocks import Block
-from ..layers import (
+from ..common.blocks import Block
+from ..common.layers import (
     Backbone,
     PatchMerging,
     PatchStem,

@@ -10,10 +10,10 @@ import torch
 from ..backends import plain_operators_requested, requested_backend
 from ..dispatch import autocast_dtype, cast_for_autocast, without_autocast
 from . import flops as _flops  # noqa: F401 - registers formulas
+from .exportable import ranged_attention_2d_plain
+from .geometry import AxisRule, Blocks, Neighborhood, check_rule
 from .operator import ranged_attention_2d_operator
-from .plain import ranged_attention_2d_plain
 from .reference import ranged_attention_2d_reference
-from .tables import AxisRule, Blocks, Neighborhood, check_rule
 
 _T = TypeVar("_T", int, bool)
 Pair = Union[_T, tuple[_T, _T], list[_T]]  # noqa: UP007 - generic alias, evaluated at import

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from . import operator as _operator  # noqa: F401 - defines the operators
-from .tables import axis_ranges, decode_rule
+from .geometry import axis_ranges, decode_rule
 
 
 @register_flop_formula(torch.ops.attnzoo.ranged_attention_2d)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ..dispatch import compute_dtype, implementation, without_autocast
-from . import portable
-from .tables import AxisRule, decode_rule, encode_rule
+from .cpu import attention as portable
+from .geometry import AxisRule, decode_rule, encode_rule
 
 _OPERANDS = (
     "Tensor query, Tensor key, Tensor value, Tensor? rpb, Tensor? row_terms, Tensor? col_terms, "

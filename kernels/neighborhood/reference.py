@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .tables import AxisRule, AxisTables, build_axis_tables
+from .geometry import AxisRule, AxisTables, build_axis_tables
 
 
 def ranged_attention_2d_reference(

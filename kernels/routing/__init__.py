@@ -9,10 +9,10 @@ import torch
 from ..backends import plain_operators_requested, requested_backend
 from ..dispatch import autocast_dtype, cast_for_autocast, compute_dtype, without_autocast
 from . import flops as _flops  # noqa: F401 - registers formulas
+from .exportable import routed_attention_2d_plain
+from .geometry import Grid, check_routes, region_means
 from .operator import routed_attention_2d_operator
-from .plain import routed_attention_2d_plain
 from .reference import routed_attention_2d_reference
-from .regions import Grid, check_routes, region_means
 
 Pair = Union[int, tuple[int, int], list[int]]  # noqa: UP007 - evaluated at import
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from ..dispatch import compute_dtype, implementation, without_autocast
-from . import portable
-from .regions import Grid, check_routes
+from .cpu import attention as portable
+from .geometry import Grid, check_routes
 
 _SETTINGS = "int[] grid, float scale, str backend"
 _OPERANDS = "Tensor query, Tensor key, Tensor value, Tensor routes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .regions import Grid, times_seen
+from .geometry import Grid, times_seen
 
 
 def routed_attention_2d_reference(

@@ -13,7 +13,7 @@ from torch import nn
 
 from attnzoo import load_weights
 from attnzoo.backbones import model_entrypoint
-from attnzoo.backbones.layers import FeatureMaps
+from attnzoo.backbones.common.layers import FeatureMaps
 from support.agents import BODIES, blocks_of, official, tiny
 
 

@@ -18,7 +18,7 @@ from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
 from attnzoo.backbones.biformer import BiFormer, BiLevelRoutingAttention, FullAttention
 from attnzoo.backbones.biformer.model import PatchMerging
-from attnzoo.backbones.layers import FeatureMaps
+from attnzoo.backbones.common.layers import FeatureMaps
 from support import parity
 from support.biformers import blocks_of, official_names, tiny, tiny_stl
 

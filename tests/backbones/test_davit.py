@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import create_model, load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
+from attnzoo.backbones.common.layers import FeatureMaps
 from attnzoo.backbones.davit import ChannelAttention, DaViT, WindowAttention
 from attnzoo.backbones.davit import model as davit_model
-from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter, get_tags
 from support import parity
 from support.weights import assert_same_weights

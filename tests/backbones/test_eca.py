@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.convolution import ConvNormAct
+from attnzoo.backbones.common.conv import ConvNormAct
+from attnzoo.backbones.common.layers import FeatureMaps
 from attnzoo.backbones.eca import ECAMobileNetV2, ECAResNet, EfficientChannelAttentionMixer
-from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
 

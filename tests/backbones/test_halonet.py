@@ -16,12 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.channel_attention import EfficientChannelAttention, SqueezeExcite
-from attnzoo.backbones.convolution import ConvNormAct
+from attnzoo.backbones.common.channel_attention import EfficientChannelAttention, SqueezeExcite
+from attnzoo.backbones.common.conv import ConvNormAct
+from attnzoo.backbones.common.layers import FeatureMaps
 from attnzoo.backbones.halonet import GlobalRelativeAttention, HaloAttention, HaloNet, LambdaLayer
 from attnzoo.backbones.halonet import attention as halonet_attention
 from attnzoo.backbones.halonet.model import AttentionBottleneck, Bottleneck, ConvBottleneck
-from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
 

@@ -15,14 +15,14 @@ from attnzoo import create_model, get_pretrained_cfg
 from attnzoo.backbones import model_entrypoint
 from attnzoo.backbones.agent import AgentAttention
 from attnzoo.backbones.biformer import BiLevelRoutingAttention, FullAttention
+from attnzoo.backbones.common.layers import FeatureMaps
 from attnzoo.backbones.davit import ChannelAttention, WindowAttention
 from attnzoo.backbones.eca import EfficientChannelAttentionMixer
 from attnzoo.backbones.halonet import HaloAttention
-from attnzoo.backbones.layers import FeatureMaps
 from attnzoo.backbones.metaformer import MIXERS, IdentityMixer, MetaFormer, Place, PoolMixer
 from attnzoo.backbones.nat import NeighborhoodAttention
 from attnzoo.backbones.van import LargeKernelAttention
-from attnzoo.zoo.reports.summary import count_macs
+from attnzoo.zoo.analysis.summary import count_macs
 
 MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "pool": (PoolMixer,),

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.layers import FeatureMaps, PooledHead
+from attnzoo.backbones.common.layers import FeatureMaps, PooledHead
 from attnzoo.backbones.nat import NAT, GlobalAttention, NeighborhoodAttention
 from attnzoo.backbones.nat import model as nat_model
 from attnzoo.backbones.registry import checkpoint_filter

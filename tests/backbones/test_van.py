@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.layers import FeatureMaps
+from attnzoo.backbones.common.layers import FeatureMaps
 from attnzoo.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, checkpoint_filter
 from attnzoo.backbones.van import VAN, LargeKernelAttention, dilated_depthwise
 from support import parity

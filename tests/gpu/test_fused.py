@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 
 from attnzoo.kernels import neighborhood_attention_2d
-from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood
+from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
 from support.kernel_cases import PACK_CASES, check_pack_case
 

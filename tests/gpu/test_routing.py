@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnzoo.kernels import route_regions, routed_attention_2d
-from attnzoo.kernels.routing import fused, portable
+from attnzoo.kernels.routing import fused
+from attnzoo.kernels.routing.cpu import attention as portable
 from attnzoo.kernels.routing.fused import plan
 from attnzoo.tools.attention_baselines import GatherAttention
 from attnzoo.tools.measuring import peak_memory

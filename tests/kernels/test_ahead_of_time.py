@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from attnzoo.kernels.neighborhood.fused import launch
-from attnzoo.kernels.neighborhood.fused.forward_pass import forward_kernel
-from attnzoo.kernels.neighborhood.tables import Blocks
+from attnzoo.kernels.neighborhood.fused.forward import forward_kernel
+from attnzoo.kernels.neighborhood.geometry import Blocks
+from attnzoo.kernels.triton_common import launch
 from support.ahead_of_time import compile_kernels
 
 pytestmark = pytest.mark.skipif(

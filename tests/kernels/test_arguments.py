@@ -11,7 +11,7 @@ import torch
 from attnzoo.kernels import neighborhood_attention_2d, use_backend
 from attnzoo.kernels.backends import requested_backend
 from attnzoo.kernels.neighborhood import ranged_attention_2d
-from attnzoo.kernels.neighborhood.tables import Blocks
+from attnzoo.kernels.neighborhood.geometry import Blocks
 
 _MAP = torch.randn(2, 9, 8, 4, 6)
 

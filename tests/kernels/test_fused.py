@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from attnzoo.kernels.neighborhood import fused
-from attnzoo.kernels.neighborhood.tables import Neighborhood
+from attnzoo.kernels.neighborhood.geometry import Neighborhood
 
 _FILES = sorted((Path(__file__).parent / "interpreted").glob("test_*.py"))
 

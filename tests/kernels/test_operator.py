@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.kernels import dispatch, neighborhood_attention_2d, plain_operators, use_backend
 from attnzoo.kernels.neighborhood import fused, operator, ranged_attention_2d
-from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood, encode_rule
+from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, encode_rule
 from support.attention_cases import AttentionCase, Axis
 
 _AXIS = Axis(Neighborhood(3), 8, 8)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnzoo.kernels import neighborhood_attention_2d
-from attnzoo.kernels.neighborhood import portable, ranged_attention_2d
-from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood
+from attnzoo.kernels.neighborhood import ranged_attention_2d
+from attnzoo.kernels.neighborhood.cpu import attention as portable
+from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood
 from attnzoo.tools.benchmark_kernels import peak_memory
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
 from support.kernel_cases import PACK_CASES, check_pack_case, relative_error

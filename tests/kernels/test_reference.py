@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attnzoo.kernels.neighborhood.tables import Neighborhood, axis_tables
+from attnzoo.kernels.neighborhood.geometry import Neighborhood, axis_tables
 from support.kernel_cases import AXIS_WINDOWS, PACK_CASES, check_pack_case
 
 

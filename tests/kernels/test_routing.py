@@ -14,7 +14,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.kernels import plain_operators, route_regions, routed_attention_2d, use_backend
-from attnzoo.kernels.routing import operator, regions
+from attnzoo.kernels.routing import geometry as regions
+from attnzoo.kernels.routing import operator
 from support.routing_cases import RoutingCase
 
 _CASE = RoutingCase((2, 3), (3, 2), topk=2, batch=2, heads=2, dim=4, dim_v=3, repeats=True)

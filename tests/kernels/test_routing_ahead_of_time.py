@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from attnzoo.kernels.neighborhood.fused import launch
-from attnzoo.kernels.routing.fused.forward_pass import forward_kernel
+from attnzoo.kernels.routing.fused.forward import forward_kernel
+from attnzoo.kernels.triton_common import launch
 from support.routing_ahead_of_time import KERNELS, STAGES, compile_kernels
 
 pytestmark = pytest.mark.skipif(

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnzoo.kernels.neighborhood.tables import Neighborhood, axis_ranges
-from attnzoo.kernels.neighborhood.tiling import Run, tile_runs
+from attnzoo.kernels.neighborhood.cpu.tiling import Run, tile_runs
+from attnzoo.kernels.neighborhood.geometry import Neighborhood, axis_ranges
 from support.attention_cases import Axis, axes
 
 

@@ -20,10 +20,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from attnzoo.kernels.neighborhood.fused import launch
-from attnzoo.kernels.neighborhood.fused.backward_pass import differentiate
-from attnzoo.kernels.neighborhood.fused.forward_pass import attend
-from attnzoo.kernels.neighborhood.tables import AxisRule, Neighborhood
+from attnzoo.kernels.neighborhood.fused.backward import differentiate
+from attnzoo.kernels.neighborhood.fused.forward import attend
+from attnzoo.kernels.neighborhood.geometry import AxisRule, Neighborhood
+from attnzoo.kernels.triton_common import launch
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from attnzoo.kernels.neighborhood import ranged_attention_2d
-from attnzoo.kernels.neighborhood.tables import AxisRule, Blocks, Neighborhood
+from attnzoo.kernels.neighborhood.geometry import AxisRule, Blocks, Neighborhood
 from support.kernel_cases import relative_error
 
 

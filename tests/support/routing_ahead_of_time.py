@@ -9,8 +9,8 @@ import itertools
 
 import torch
 
-from attnzoo.kernels.routing.fused.backward_pass import differentiate
-from attnzoo.kernels.routing.fused.forward_pass import attend
+from attnzoo.kernels.routing.fused.backward import differentiate
+from attnzoo.kernels.routing.fused.forward import attend
 from support.ahead_of_time import Resources, recorded
 
 KERNELS = ("forward_kernel", "queries_kernel", "keys_kernel")

@@ -20,7 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from attnzoo.zoo.data.samplers import SampleKey
+from attnzoo.zoo.data.common.samplers import SampleKey
 from attnzoo.zoo.registry import DATASETS, HOOKS, METRICS, MODELS
 from attnzoo.zoo.seeding import derive_seed, isolated_randomness
 from attnzoo.zoo.training import build_runner

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from attnzoo.tools import browse_dataset
-from attnzoo.zoo.data.coco import CocoDetection
-from attnzoo.zoo.data.segmentation_sets import SegmentationFolders
-from attnzoo.zoo.inference.drawing import class_colour
-from attnzoo.zoo.reports.browsing import choose_samples, draw_original, draw_sample, draw_samples, get_sample
+from attnzoo.zoo.data.detection.coco import CocoDetection
+from attnzoo.zoo.data.segmentation.folders import SegmentationFolders
+from attnzoo.zoo.plots.browsing import choose_samples, draw_original, draw_sample, draw_samples, get_sample
+from attnzoo.zoo.plots.drawing import class_colour
 from support import painted, painted_coco, tiny_classifier
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from attnzoo import create_model, get_pretrained_cfg
 from attnzoo.tools import flops
+from attnzoo.zoo.analysis.flops import ModelCost, cost_table, count_cost, short
+from attnzoo.zoo.analysis.summary import count_macs
 from attnzoo.zoo.registry import MODELS
-from attnzoo.zoo.reports.flops import ModelCost, cost_table, count_cost, short
-from attnzoo.zoo.reports.summary import count_macs
 
 NAT = {"depths": (1, 1, 1), "embed_dims": (16, 32, 64), "num_heads": (1, 1, 2), "kernel_size": 3}
 MASK_RCNN = {

@@ -11,7 +11,7 @@ import pytest
 from attnzoo import get_pretrained_cfg, list_models
 from attnzoo.backbones import registry
 from attnzoo.tools import models
-from attnzoo.zoo.reports.catalogue import Measured, catalogue_page, draw_catalogue
+from attnzoo.zoo.plots.catalog import Measured, catalogue_page, draw_catalogue
 from support import parity
 
 NAMES = list_models()
@@ -76,7 +76,7 @@ def test_cells_show_what_is_known(monkeypatch: pytest.MonkeyPatch):
         cfg = real(name)
         return replace(cfg, **odd) if name == "nat_mini.in1k" else cfg
 
-    monkeypatch.setattr("attnzoo.zoo.reports.catalogue.get_pretrained_cfg", changed)
+    monkeypatch.setattr("attnzoo.zoo.plots.catalog.get_pretrained_cfg", changed)
     page = catalogue_page({**UNMEASURED, "nat_mini": Measured(2e-6, ("neighborhood", "routing"))}, "picture.png")
     cells = row(page, "nat_mini.in1k")
     assert cells[1:6] == ["19.98", "2.69", "224 → 288x320", "", "none stated"]

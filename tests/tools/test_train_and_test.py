@@ -16,7 +16,7 @@ from attnzoo import create_model
 from attnzoo.tools import test as test_tool
 from attnzoo.tools import train as train_tool
 from attnzoo.zoo.config import load_config
-from attnzoo.zoo.reports.predictions import read_predictions
+from attnzoo.zoo.plots.predictions import read_predictions
 from attnzoo.zoo.tasks import Classifier
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_checkpoint, read_scalars
 from support.tiny_classifier import BACKBONE, COLOURS, write_config

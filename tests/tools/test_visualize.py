@@ -14,10 +14,10 @@ from torch import nn
 
 from attnzoo import create_model
 from attnzoo.tools import visualize
-from attnzoo.zoo.reports import looking_inside
-from attnzoo.zoo.reports.activation_maps import grad_cam, principal_colors, receptive_field, strongest_channels
-from attnzoo.zoo.reports.attention_maps import AgentCall, RoutedCall, find_block, record_attention
-from attnzoo.zoo.reports.overlays import Panel, draw_panels, heat_colors
+from attnzoo.zoo.analysis.activation_maps import grad_cam, principal_colors, receptive_field, strongest_channels
+from attnzoo.zoo.analysis.attention_maps import AgentCall, RoutedCall, find_block, record_attention
+from attnzoo.zoo.plots import attention as looking_inside
+from attnzoo.zoo.plots.overlays import Panel, draw_panels, heat_colors
 
 NAT = {"depths": (1, 2), "embed_dims": (16, 32), "num_heads": (1, 2), "kernel_size": 3}
 HALO = {"blocks": ("ch", "hh"), "embed_dims": (32, 64), "hidden_dims": (8, 16), "num_heads": (2, 2), "block_size": 4,

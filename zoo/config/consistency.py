@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...names import unknown_name
-from ..data.classification import check_num_classes, check_same_classes
+from ..data.classification.dataset import check_num_classes, check_same_classes
 from ..evaluation import WRITERS
 from ..evaluation.coco import FIGURES, IOU_TYPES
 from ..registry import MODELS

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...backbones.registry import get_pretrained_cfg
 from ...names import nearest_names
-from ..data.sources import load_class_map
+from ..data.classification.sources import load_class_map
 from .parts import backbone_of, datasets, heads_of, image_sizes, is_headed, leaves, probe_of
 
 _MADE = {"data/digits": "make_digits", "data/scenes": "make_scenes"}

@@ -1,29 +1,29 @@
 """Image data: which images, in which order, read and augmented how. The README beside this file tells the layouts."""
 
-from .batch_samplers import AspectRatioBatchSampler
-from .broken_images import BrokenImagesHook
-from .checks import check_coco
-from .classification import ImageClassificationDataset, check_num_classes, check_same_classes
-from .coco import CocoDetection
-from .collate import classification_collate, dense_collate
-from .decoding import BrokenImageError
-from .detection_albumentations import AlbumentationsDetection
-from .detection_transforms import (
+from .classification.dataset import ImageClassificationDataset, check_num_classes, check_same_classes
+from .classification.sources import load_class_map
+from .classification.transforms import Evaluation, ImageNetTrain, SmallImageTrain
+from .common.batch_samplers import AspectRatioBatchSampler
+from .common.broken_images import BrokenImagesHook
+from .common.collate import classification_collate, dense_collate
+from .common.decoding import BrokenImageError
+from .common.samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
+from .detection.albumentations import AlbumentationsDetection
+from .detection.checks import check_coco
+from .detection.coco import CocoDetection
+from .detection.transforms import (
     DetectionSteps,
     DetectionTest,
     DetectionTrain,
     LargeScaleJitter,
     PhotometricDistortion,
 )
-from .detection_views import DetectionViews
-from .panoptic import CocoPanopticSemantic
-from .samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
-from .segmentation import SegmentationDataset
-from .segmentation_albumentations import AlbumentationsSegmentation
-from .segmentation_sets import ADE20K, PascalVOC, SegmentationFolders
-from .segmentation_transforms import SegmentationTest, SegmentationTrain, SegmentationViews
-from .sources import load_class_map
-from .transforms import Evaluation, ImageNetTrain, SmallImageTrain
+from .detection.views import DetectionViews
+from .panoptic.coco import CocoPanopticSemantic
+from .segmentation.albumentations import AlbumentationsSegmentation
+from .segmentation.dataset import SegmentationDataset
+from .segmentation.folders import ADE20K, PascalVOC, SegmentationFolders
+from .segmentation.transforms import SegmentationTest, SegmentationTrain, SegmentationViews
 
 __all__ = [
     "ADE20K",

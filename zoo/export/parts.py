@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...backbones.layers import FeatureMaps
+from ...backbones.common.layers import FeatureMaps
 from ...names import unknown_name
 from .checking import ExportError
 

@@ -18,6 +18,7 @@ from ..config.checking import check_config
 from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of, is_headed
 from ..factory import create_model
+from ..plots.drawing import Colour
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.classification import ClassificationTask, Classifier
 from ..tasks.preprocessing import ImagePreprocessor
@@ -26,7 +27,6 @@ from ..training.runner import CONFIG
 from ..weights import LoadReport, load_weights
 from ..weights.tasks import weights_target
 from .class_names import config_classes, published_classes, spoken, work_dir_classes
-from .drawing import Colour
 
 Kind = Literal["classification", "detection", "segmentation"]
 Weights = str | os.PathLike[str] | Mapping[str, Any] | bool | None

@@ -12,9 +12,9 @@ from typing import Any
 
 from timm.data.imagenet_info import ImageNetInfo
 
-from ..data.sources import class_names, load_class_map
+from ..data.classification.sources import class_names, load_class_map
+from ..plots.drawing import Colour
 from ..training.runner import CLASSES
-from .drawing import Colour
 
 COCO_CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -91,12 +91,12 @@ def config_classes(dataset: Mapping[str, Any], num_classes: int) -> tuple[tuple[
         except ValueError:  # a file that only the training machine has
             names = ()
     elif kind == "ADE20K":
-        from ..data import ade20k
+        from ..data.segmentation import ade20k
 
         names, palette = ade20k.CLASSES, ade20k.PALETTE
     elif kind == "PascalVOC":
-        from ..data.label_maps import voc_palette
-        from ..data.segmentation_sets import VOC_CLASSES
+        from ..data.segmentation.folders import VOC_CLASSES
+        from ..data.segmentation.label_maps import voc_palette
 
         names, palette = VOC_CLASSES, voc_palette(len(VOC_CLASSES))
     elif kind == "CocoDetection":

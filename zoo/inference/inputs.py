@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from timm.utils.misc import natural_key
 
-from ..data.decoding import UNREADABLE, BrokenImageError, decode_rgb, to_rgb
+from ..data.common.decoding import UNREADABLE, BrokenImageError, decode_rgb, to_rgb
 from ..weights.download import is_offline
 from .arrays import image_from_array, image_from_tensor
 

@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ...names import unknown_name
-from ..data.decoding import BrokenImageError
+from ..data.common.decoding import BrokenImageError
 from .building import Weights, build
 from .class_names import given_classes
 from .inputs import AddressSource, FileSource, Inputs, Limits, Source, count_inputs, find_sources, is_single
@@ -269,7 +269,7 @@ class Predictor:
         if self.kind == "segmentation":
             sample = self.transform(array, None)
         else:
-            from ..data.annotated_image import AnnotatedImage
+            from ..data.detection.annotated_image import AnnotatedImage
 
             sample = self.transform(AnnotatedImage(array, (array.shape[0], array.shape[1])))
         return {key: value for key, value in sample.items() if key in ("image", "info", "views")}

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..evaluation.masks import encode_mask
-from .drawing import Canvas, Colour, class_colour
+from ..plots.drawing import Canvas, Colour, class_colour
 from .inputs import Source
 
 _FEW = 12  # objects in an image whose texts have room

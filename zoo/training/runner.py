@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...names import unknown_name
-from ..data.broken_images import BrokenImagesHook
+from ..data.common.broken_images import BrokenImagesHook
 from ..files import remove_leftovers, write_json, write_text
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
 from .auto_scale import lr_factor, scale_schedule

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...backbones.layers import FeatureMaps
+from ...backbones.common.layers import FeatureMaps
 from ...names import unknown_name
 from ..files import sync_folder, temporary_name, write_json, write_text
 from .card import model_card

@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import torch
 
-from ..tables import AxisRule
-from . import launch, tuning
-from .backward_pass import differentiate
-from .forward_pass import attend, forward_kernel
+from ...triton_common import launch
+from ..geometry import AxisRule
+from . import tile_sizes as tuning
+from .backward import differentiate
+from .forward import attend, forward_kernel
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

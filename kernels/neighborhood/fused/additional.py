@@ -9,9 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
-from . import launch
-from .lanes import head_base, load_vectors, offsets, score_gradients, store_vectors
-from .tiles import Grid
+from ...triton_common import launch
+from ...triton_common.addressing import head_base, load_vectors, offsets, score_gradients, store_vectors
+from .plan import Grid
 
 
 @triton.jit(do_not_specialize=["query_map", "tokens"])

@@ -11,10 +11,10 @@ import torch
 import triton
 import triton.language as tl
 
-from . import launch
-from .lanes import head_base, inside, load_terms, load_vectors, offsets, read_tile, score_gradients
-from .tiles import Grid, LaunchPlan
-from .tuning import Tuning
+from ...triton_common import launch
+from ...triton_common.addressing import head_base, inside, load_terms, load_vectors, offsets, read_tile, score_gradients
+from .plan import Grid, LaunchPlan
+from .tile_sizes import Tuning
 
 
 @triton.jit

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .lanes import (
+from ...triton_common.addressing import (
     first_of_step,
     head_base,
     inside,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ...neighborhood.fused import launch
-from ..regions import Grid
-from . import tuning
-from .backward_pass import differentiate
-from .forward_pass import attend, forward_kernel
+from ...triton_common import launch
+from ..geometry import Grid
+from . import tile_sizes as tuning
+from .backward import differentiate
+from .forward import attend, forward_kernel
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 import triton
 
-from ...neighborhood.fused import launch
-from ..regions import Grid, times_seen
-from . import tuning
+from ...triton_common import launch
+from ..geometry import Grid, times_seen
+from . import tile_sizes as tuning
 
 
 @dataclass(frozen=True)

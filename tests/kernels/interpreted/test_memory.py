@@ -9,8 +9,8 @@ from unittest import mock
 import torch
 
 from attnzoo.kernels.neighborhood import fused
-from attnzoo.kernels.neighborhood.fused import launch
-from attnzoo.kernels.neighborhood.tables import Blocks, Neighborhood
+from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood
+from attnzoo.kernels.triton_common import launch
 from support.attention_cases import AttentionCase, Axis
 from support.kernel_cases import relative_error
 

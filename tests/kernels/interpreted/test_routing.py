@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnzoo.kernels import routed_attention_2d
-from attnzoo.kernels.neighborhood.fused import launch
 from attnzoo.kernels.routing import fused
 from attnzoo.kernels.routing.fused import plan
+from attnzoo.kernels.triton_common import launch
 from support.routing_cases import RoutingCase, check_case, routing_cases, strided_views
 
 _NAN = float("nan")

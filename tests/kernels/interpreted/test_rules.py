@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from attnzoo.kernels.neighborhood.tables import AxisRule, Blocks, Neighborhood
+from attnzoo.kernels.neighborhood.geometry import AxisRule, Blocks, Neighborhood
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
 
 

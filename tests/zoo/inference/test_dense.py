@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from attnzoo import Predictor
-from attnzoo.zoo.data.coco import CocoDetection
-from attnzoo.zoo.data.collate import dense_collate
+from attnzoo.zoo.data.common.collate import dense_collate
+from attnzoo.zoo.data.detection.coco import CocoDetection
 from attnzoo.zoo.inference import DetectionResult, SegmentationResult
 from attnzoo.zoo.inference.class_names import COCO_CLASSES
 from attnzoo.zoo.registry import DATASETS, MODELS

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attnzoo.zoo.data.decoding import BrokenImageError, decode_rgb
+from attnzoo.zoo.data.common.decoding import BrokenImageError, decode_rgb
 from attnzoo.zoo.inference import inputs
 from attnzoo.zoo.inference.arrays import image_from_array, image_from_tensor
 from attnzoo.zoo.inference.inputs import Limits, count_inputs, find_sources, is_single

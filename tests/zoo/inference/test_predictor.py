@@ -18,7 +18,7 @@ import attnzoo
 from attnzoo import Predictor
 from attnzoo.tools import test as test_tool
 from attnzoo.zoo.config import load_config
-from attnzoo.zoo.data.decoding import BrokenImageError
+from attnzoo.zoo.data.common.decoding import BrokenImageError
 from attnzoo.zoo.inference import ClassificationResult
 from attnzoo.zoo.inference.arrays import image_from_array
 from attnzoo.zoo.inference.building import evaluation_transform

@@ -13,8 +13,8 @@ from PIL import Image
 
 from attnzoo.zoo.evaluation.masks import decode_mask
 from attnzoo.zoo.inference import ClassificationResult, DetectionResult, SegmentationResult
-from attnzoo.zoo.inference.drawing import Canvas, class_colour
 from attnzoo.zoo.inference.inputs import FileSource
+from attnzoo.zoo.plots.drawing import Canvas, class_colour
 
 GRAY = (120, 120, 120)
 SIZES = [(640, 480), (60, 40), (1, 1), (900, 5), (4, 700), (1600, 1200)]  # width and height in pixels

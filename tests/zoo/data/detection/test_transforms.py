@@ -1,0 +1,477 @@
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.config import Config
+
+from attnzoo.zoo.config import ConfigError, check_config
+from attnzoo.zoo.data import (
+    AlbumentationsDetection,
+    CocoDetection,
+    DetectionSteps,
+    DetectionTest,
+    DetectionTrain,
+    LargeScaleJitter,
+    PhotometricDistortion,
+    SampleKey,
+)
+from attnzoo.zoo.data.common.resizing import fitted_size
+from attnzoo.zoo.data.detection.annotated_image import AnnotatedImage, Placement
+from attnzoo.zoo.data.detection.transforms import MULTI_SCALE
+from attnzoo.zoo.registry import TRANSFORMS
+from attnzoo.zoo.seeding import isolated_randomness
+from support import painted_coco
+from support.parity import load_pack, relative_error
+
+SMALL: Any = [(200, short) for short in range(72, 161, 8)]
+TRANSFORMS_OF_TRAINING: dict[str, dict[str, Any]] = {
+    "single": {"type": "DetectionTrain", "scales": [(200, 140)]},
+    "shrinking": {"type": "DetectionTrain", "scales": [(110, 70)]},
+    "multi-scale": {"type": "DetectionTrain", "mode": "multi-scale", "scales": SMALL},
+    "range": {"type": "DetectionTrain", "mode": "range", "scales": [(200, 90), (200, 150)]},
+    "detr": {"type": "DetectionTrain", "mode": "detr", "scales": SMALL},
+    "jitter": {"type": "LargeScaleJitter", "size": 150, "scale": (0.5, 2.0)},
+    "jitter of boxes": {"type": "LargeScaleJitter", "size": 150, "scale": (0.5, 2.0), "boxes_from_masks": False},
+    "steps": {
+        "type": "DetectionSteps",
+        "steps": [
+            {"type": "LargeScaleJitter", "size": 150, "scale": (1.0, 2.0)},
+            {"type": "DetectionTrain", "scales": [(170, 130)]},
+        ],
+    },
+    "albumentations": {
+        "type": "AlbumentationsDetection",
+        "transforms": [
+            {"type": "OneOf", "transforms": [{"type": "HorizontalFlip", "p": 1}, {"type": "VerticalFlip", "p": 1}]},
+            {"type": "RandomCrop", "height": 60, "width": 60, "p": 0.5},
+            {"type": "Resize", "height": 140, "width": 120, "p": 0.5},
+        ],
+    },
+    "rotation": {
+        "type": "AlbumentationsDetection",
+        "transforms": [{"type": "Affine", "rotate": (-40, 40), "fill": 128, "p": 1}],
+        "boxes_from_masks": True,
+    },
+    "both": {
+        "type": "DetectionSteps",
+        "steps": [
+            {"type": "DetectionTrain", "scales": [(170, 130)]},
+            {"type": "AlbumentationsDetection", "transforms": [{"type": "HorizontalFlip"}]},
+            {"type": "LargeScaleJitter", "size": 150, "scale": (1.0, 2.0)},
+        ],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return painted_coco.save(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture(scope="module")
+def pack():
+    return load_pack("heads", "preprocess")
+
+
+def dataset(root, transform, **options):
+    return CocoDetection(str(root), "train2017", transform=transform, **options)
+
+
+def picture(seed, shape, block):
+    """The image of a pack, (height, width, 3) uint8."""
+    state = np.random.RandomState
+    coarse = state(seed).randint(0, 256, (-(-shape[0] // block), -(-shape[1] // block), 3))
+    image = np.kron(coarse, np.ones((block, block, 1), np.int64))[: shape[0], : shape[1]]
+    return np.clip(image + state(seed + 1).randint(-20, 21, shape), 0, 255).astype(np.uint8)
+
+
+def unlike(pixels, colour):
+    return np.abs(pixels.astype(int) - colour).max(axis=-1)
+
+
+def check_against_pixels(sample, made, rim=3, tight=False):
+    """Holds masks, boxes and labels against the colours that the image shows."""
+    pixels = sample["image"].permute(1, 2, 0).numpy()
+    target = sample["target"]
+    every = painted_coco.instances(made, sample["image_id"])
+    kernel = np.ones((2 * rim - 1, 2 * rim - 1), np.uint8)
+    left = list(range(len(target)))
+    labels = {3: 0, 7: 1, 42: 2}
+    assert target.masks.shape == (len(target), *pixels.shape[:2])
+    assert (pixels.shape[0], pixels.shape[1]) == sample["info"].image_size
+    for number, one in enumerate(every):
+        seen = (unlike(pixels, painted_coco.COLOURS[number]) < 40).astype(np.uint8)
+        inner = cv2.erode(seen, np.ones((3, 3), np.uint8))
+        if one["iscrowd"]:
+            if inner.any():
+                assert any(_covers(box, inner) for box in target.ignored_boxes.numpy())
+            continue
+        found = [place for place in left if (target.masks[place].numpy() & inner).any()]
+        if not found:
+            assert seen.sum() < 20
+            continue
+        (place,) = found
+        left.remove(place)
+        assert target.labels[place] == labels[one["category_id"]]
+        mask = target.masks[place].numpy()
+        # Inside of the mask, but for its rim, all is of that colour; and all of that colour is in the mask or its rim.
+        inside = np.asarray(cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        assert not (inside > seen).any()
+        assert not (seen > np.asarray(cv2.dilate(mask, kernel))).any()
+        x1, y1, x2, y2 = target.boxes[place].tolist()
+        assert 0 <= x1 < x2 <= pixels.shape[1]
+        assert 0 <= y1 < y2 <= pixels.shape[0]
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        around = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        box = np.array([x1, y1, x2, y2])
+        if tight:
+            assert np.abs(around - box).max() <= 2
+        else:  # a box cut by a crop may be larger than what is left of the instance
+            assert (box[:2] <= around[:2] + 2).all()
+            assert (box[2:] >= around[2:] - 2).all()
+    for place in left:  # the few pixels of an instance that a crop has left
+        assert target.masks[place].sum() < 60
+
+
+def _covers(box, seen):
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    return box[0] <= columns[0] + 2 and box[1] <= rows[0] + 2 and box[2] >= columns[-1] - 2 and box[3] >= rows[-1] - 2
+
+
+@pytest.mark.parametrize("name", TRANSFORMS_OF_TRAINING)
+def test_image_masks_boxes_and_labels_move_together(root, name):
+    made = painted_coco.content()
+    data = dataset(root, TRANSFORMS_OF_TRAINING[name])
+    tight = name in ("single", "shrinking", "multi-scale", "range", "jitter", "rotation")
+    for epoch in range(12):
+        for index in range(3):
+            check_against_pixels(data[SampleKey(epoch, index)], made, tight=tight)
+
+
+def test_mirroring_and_cropping_is_exact(root):
+    made = painted_coco.content()
+    data = dataset(root, DetectionTest(), filter_empty=True)
+    generator = np.random.default_rng(1)
+    for index in (0, 1, 2) * 10:
+        sample = data.load(index)
+        crowd = np.array([one["iscrowd"] for one in painted_coco.instances(made, int(data.image_ids[index]))])
+        colours = np.array(painted_coco.COLOURS)[: len(crowd)][crowd == 0]
+        colour_of = dict(enumerate(colours))
+        assert sample.labels is not None
+        sample.labels = np.arange(len(colours))
+        for _ in range(3):
+            height, width = sample.size
+            crop_height, crop_width = generator.integers(height // 2, height + 1), generator.integers(20, width + 1)
+            top, left = generator.integers(0, height - crop_height + 1), generator.integers(0, width - crop_width + 1)
+            sample.crop(int(top), int(left), int(crop_height), int(crop_width))
+            if generator.random() < 0.5:
+                sample.mirror()
+        packed = sample.pack()
+        pixels = packed["image"].permute(1, 2, 0).numpy()
+        target = packed["target"]
+        for label, mask in zip(target.labels.tolist(), target.masks.numpy(), strict=True):
+            painted = (pixels == colour_of[label]).all(-1)
+            if sample.placement.scale_x > 0 or data.image_ids[index] != 11:
+                np.testing.assert_array_equal(mask, painted)
+            else:  # COCO's rasteriser is not the same from right to left
+                assert (mask != painted).sum() <= 2 * (mask.shape[0] + mask.shape[1])
+        shown = {tuple(colour) for colour in pixels.reshape(-1, 3)} & {tuple(colour) for colour in colours}
+        assert shown <= {tuple(colour_of[label]) for label in target.labels.tolist()}
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.floats(0, 30)), min_size=3, max_size=6),
+    st.integers(0, 25),
+    st.integers(0, 15),
+)
+def test_a_cut_polygon_is_the_cut_bitmap(points, left, top):
+    polygon = np.round(np.array(points), 2)
+    segmentation = [polygon.ravel().tolist()]
+    whole = painted_coco.bitmap(segmentation, 30, 40)
+    shape = [polygon]
+    sample = AnnotatedImage(np.zeros((30, 40, 3), np.uint8), (30, 40), shapes=[shape])
+    np.testing.assert_array_equal(sample.masks()[0], whole)
+    sample.crop(top, left, 30 - top, 40 - left)
+    np.testing.assert_array_equal(sample.masks()[0], whole[top:, left:])
+
+
+def test_placements_join():
+    placement = Placement().then(2.0, 3.0, 1.0, -1.0).then(-1.0, 1.0, 10.0, 0.0)
+    assert (placement.scale_x * 4 + placement.shift_x, placement.scale_y * 5 + placement.shift_y) == (1.0, 14.0)
+
+
+def test_a_bitmap_is_resampled_by_the_nearest_pixel():
+    bitmap = np.random.default_rng(0).integers(0, 2, (7, 9)).astype(np.uint8)
+    sample = AnnotatedImage(np.zeros((7, 9, 3), np.uint8), (7, 9), shapes=[bitmap])
+    sample.resize(21, 27)
+    np.testing.assert_array_equal(sample.masks()[0], np.kron(bitmap, np.ones((3, 3))))
+    sample.resize(7, 9)
+    np.testing.assert_array_equal(sample.masks()[0], bitmap)
+
+
+def test_sizes_are_openmmlabs(pack):
+    facts, _ = pack
+    (case,) = [case for case in facts["cases"] if case["call"] == "det_sizes"]
+    transform = DetectionTest(case["inputs"]["scale"])
+    for (height, width), (new_height, new_width, scale_x, scale_y) in zip(
+        case["inputs"]["ori_shapes"], case["rows"], strict=True
+    ):
+        info = transform(AnnotatedImage(np.zeros((height, width, 3), np.uint8), (height, width)))["info"]
+        assert info.image_size == (new_height, new_width)
+        assert info.original_size == (height, width)
+        assert info.scale_factor == pytest.approx((scale_x, scale_y), abs=1e-12)
+        assert not info.flip
+
+
+@pytest.mark.parametrize("name", ["resize_up", "resize_down"])
+def test_pixels_are_openmmlabs(pack, name):
+    facts, golden = pack
+    (case,) = [case for case in facts["cases"] if case["name"] == name]
+    for number, image in enumerate(case["inputs"]["images"]):
+        pixels = picture(image["seed"], image["shape"], image["block"])
+        sample = DetectionTest(case["inputs"]["scale"])(AnnotatedImage(pixels, (pixels.shape[0], pixels.shape[1])))
+        resized = sample["image"].permute(1, 2, 0)
+        assert list(resized.shape) == case["outputs"][f"resized_{number}"]
+        assert relative_error(resized, golden[f"{name}/resized_{number}"]) == 0.0
+
+
+def test_views_without_annotations_have_no_target():
+    sample = DetectionTest((40, 30))(AnnotatedImage(np.zeros((50, 60, 3), np.uint8), (50, 60)))
+    assert sample["target"] is None
+    assert sample["image"].shape == (3, 30, 36)
+
+
+def sizes_of(transform, height, width, count=400):
+    found = []
+    for seed in range(count):
+        with isolated_randomness(seed):
+            sample = AnnotatedImage(np.zeros((height, width, 3), np.uint8), (height, width))
+            transform.apply(sample)
+        found.append((sample.size, sample.flip, sample.placement))
+    return found
+
+
+def test_the_scales_that_are_drawn():
+    drawn = sizes_of(DetectionTrain(mode="multi-scale"), 48, 64, 200)
+    assert {size for size, _, _ in drawn} == {fitted_size(48, 64, scale) for scale in MULTI_SCALE}
+    assert 60 < sum(flip for _, flip, _ in drawn) < 140
+    assert {size for size, _, _ in sizes_of(DetectionTrain(), 48, 64, 5)} == {(800, 1067)}
+    short = {min(size) for size, _, _ in sizes_of(DetectionTrain(mode="range", flip=0.0), 48, 64, 200)}
+    assert min(short) >= 640
+    assert max(short) <= 800
+    assert len(short) > 60
+    assert not any(flip for _, flip, _ in sizes_of(DetectionTrain(flip=0.0), 48, 64, 20))
+
+
+def test_the_crops_of_detr():
+    drawn = sizes_of(DetectionTrain(mode="detr", flip=0.0), 48, 64, 200)
+    shorts = {short for _, short in MULTI_SCALE}
+    assert {min(size) for size, _, _ in drawn} <= shorts | set(range(300, 800))
+    cropped = [place for size, _, place in drawn if size != tuple(round(side * place.scale_y) for side in (48, 64))]
+    assert 60 < len(cropped) < 140
+    # Over the resizing, a crop has sides of 384 to 600.
+    for size, _, place in drawn:
+        shown_height, shown_width = size[0] / place.scale_y, size[1] / place.scale_x
+        assert shown_height <= 48.01
+        assert shown_width <= 64.01
+        assert shown_width / 64 * 600 / 48 * 64 >= 384 - 1
+
+
+def test_the_sizes_of_large_scale_jitter():
+    drawn = sizes_of(LargeScaleJitter(64, flip=0.0), 48, 64, 300)
+    factors = np.array([place.scale_x for _, _, place in drawn])
+    assert factors.min() < 0.2
+    assert factors.max() > 1.9
+    assert abs(factors.mean() - 1.05) < 0.1
+    for size, _, place in drawn:
+        assert max(size) <= 64
+        if place.scale_x > 1.4:
+            assert size == (64, 64)
+        # What is cut is whole pixels: half a pixel of proportions.
+        assert abs(place.scale_x / place.scale_y - 1) < 0.5 / (64 / place.scale_x - 0.5) + 0.5 / 5
+        assert -place.shift_x / place.scale_x + size[1] / place.scale_x <= 64 + 1e-6
+
+
+def test_what_is_left_of_an_instance_decides_its_box(root):
+    # A ring cut so that its box, cut alone, would hold ground only at the right.
+    data = dataset(root, LargeScaleJitter(100, (2.0, 2.0), flip=0.0))
+    boxes = dataset(root, LargeScaleJitter(100, (2.0, 2.0), flip=0.0, boxes_from_masks=False))
+    differing = 0
+    for epoch in range(10):
+        tight, cut = data[SampleKey(epoch, 0)]["target"], boxes[SampleKey(epoch, 0)]["target"]
+        assert len(tight) == len(cut)
+        assert (tight.boxes[:, :2] >= cut.boxes[:, :2] - 2).all()
+        assert (tight.boxes[:, 2:] <= cut.boxes[:, 2:] + 2).all()
+        differing += int(((tight.boxes - cut.boxes).abs() > 3).any())
+    assert differing
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_slivers_go_with_their_labels_and_masks(with_masks):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:, :20] = 1
+    masks = [mask, 1 - mask, mask]
+    sample = AnnotatedImage(
+        np.zeros((40, 40, 3), np.uint8),
+        (40, 40),
+        boxes=np.array([[0, 0, 20, 40], [20, 0, 40, 40], [0, 0, 20, 40]], dtype=float),
+        labels=np.array([4, 5, 6]),
+        shapes=list(masks) if with_masks else None,
+        ignored_boxes=np.array([[0, 0, 5, 5], [30, 30, 40, 40]], dtype=float),
+    )
+    sample.resize(20, 20)
+    sample.crop(0, 9, 20, 11)
+    sample.resize(10, 5)  # under half a pixel of the first and the third is left
+    target = sample.pack()["target"]
+    assert target.labels.tolist() == [5]
+    assert len(target.boxes) == 1
+    if with_masks:
+        assert target.masks.shape == (1, 10, 5)
+    assert len(target.ignored_boxes) == 1
+
+
+def test_an_instance_whose_mask_is_gone_goes():
+    ring = painted_coco.disc(60, 60, 30, 30, 25, 20)
+    sample = AnnotatedImage(
+        np.zeros((60, 60, 3), np.uint8),
+        (60, 60),
+        boxes=np.array([[5.0, 5, 55, 55], [20, 20, 40, 40]]),
+        labels=np.array([0, 1]),
+        shapes=[ring, painted_coco.disc(60, 60, 30, 30, 8)],
+    )
+    sample.crop(20, 20, 20, 20)  # inside of the ring
+    target = sample.pack()["target"]
+    assert target.labels.tolist() == [1]
+    assert len(target.masks) == len(target.boxes) == 1
+
+
+def test_crops_without_instances_are_empty(root):
+    for transform in (LargeScaleJitter(20, (8.0, 8.0)), DetectionTrain(scales=[(80, 60)])):
+        data = dataset(root, transform, filter_empty=False)
+        target = data[3]["target"]
+        assert len(target) == 0
+        assert target.masks.shape[1:] == data[3]["image"].shape[1:]
+    counts = [
+        len(dataset(root, LargeScaleJitter(20, (8.0, 8.0)))[SampleKey(epoch, 2)]["target"]) for epoch in range(20)
+    ]
+    assert 0 in counts
+    assert 1 in counts
+
+
+def test_photometric_distortion_leaves_the_annotations(root):
+    plain = dataset(root, DetectionTrain(flip=0.0, scales=[(160, 120)]))
+    steps = {"type": "DetectionSteps", "steps": [{"type": "DetectionTrain", "flip": 0.0, "scales": [(160, 120)]}]}
+    steps["steps"].append({"type": "PhotometricDistortion"})
+    distorted = dataset(root, steps)
+    changed = 0
+    for epoch in range(8):
+        first, second = plain[SampleKey(epoch, 0)], distorted[SampleKey(epoch, 0)]
+        torch.testing.assert_close(first["target"].boxes, second["target"].boxes)
+        assert torch.equal(first["target"].masks, second["target"].masks)
+        changed += int(not torch.equal(first["image"], second["image"]))
+    assert changed >= 5
+    assert PhotometricDistortion().training
+
+
+def test_albumentations_draw_anew_for_every_sample(root):
+    data = dataset(root, TRANSFORMS_OF_TRAINING["rotation"])
+    first = data[SampleKey(0, 0)]["image"]
+    assert torch.equal(first, data[SampleKey(0, 0)]["image"])
+    assert not torch.equal(first, data[SampleKey(1, 0)]["image"])
+    assert not torch.equal(first, data[SampleKey(0, 0, 1)]["image"])
+
+
+def test_albumentations_of_pixels_alone_make_no_bitmaps(root, monkeypatch):
+    transform = {"type": "AlbumentationsDetection", "transforms": [{"type": "HueSaturationValue", "p": 1.0}]}
+    transform["transforms"].append({"type": "OneOf", "transforms": [{"type": "GaussianBlur"}]})
+    data = dataset(root, transform)
+    sample = data.load(0)
+    before = sample.image.copy()
+    monkeypatch.setattr(AnnotatedImage, "masks", lambda self: pytest.fail("bitmaps"))
+    AlbumentationsDetection(transform["transforms"]).apply(sample)
+    assert not np.array_equal(sample.image, before)
+
+
+def test_albumentations_without_masks_or_instances(root):
+    flip = [{"type": "HorizontalFlip", "p": 1.0}]
+    sample = dataset(root, AlbumentationsDetection(flip), with_masks=False)[0]
+    plain = dataset(root, DetectionTest(), filter_empty=True).load(0)
+    assert plain.boxes is not None
+    mirrored = 160 - plain.boxes[:, [2, 0]]
+    np.testing.assert_allclose(sample["target"].boxes[:, [0, 2]].numpy(), mirrored, atol=1e-3)
+    assert sample["target"].masks is None
+    empty = dataset(root, AlbumentationsDetection(flip), filter_empty=False)[3]["target"]
+    assert empty.masks.shape == (0, 64, 64)
+    picture_alone = AlbumentationsDetection(flip)(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))
+    assert picture_alone["target"] is None
+
+
+def test_albumentations_tell_the_scale(root):
+    resize = [{"type": "Resize", "height": 240, "width": 80}]
+    steps = DetectionSteps([DetectionTrain(scales=[(80, 60)], flip=0.0), AlbumentationsDetection(resize)])
+    info = dataset(root, steps)[0]["info"]
+    assert info.image_size == (240, 80)
+    assert info.scale_factor == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: DetectionTest((800,)), "pair .* of whole numbers"),
+        (lambda: DetectionTrain(scales=[]), "scales must not be empty"),
+        (lambda: DetectionTrain(scales=[(1333, 800), (1333, 640)]), "mode='multi-scale'"),
+        (lambda: TRANSFORMS.build({"type": "DetectionTrain", "mode": "multiscale"}), "Did you mean 'multi-scale'"),
+        (lambda: DetectionTrain(flip=1.5), "flip is a probability"),
+        (lambda: LargeScaleJitter(0), "size is a whole number"),
+        (lambda: LargeScaleJitter(scale=(2.0, 0.1)), "least and most factor"),
+        (lambda: DetectionSteps([]), "needs steps"),
+        (lambda: DetectionSteps([{"type": "Evaluation"}]), "transform of detection, not Evaluation"),
+        (lambda: AlbumentationsDetection([]), "needs transforms"),
+        (lambda: AlbumentationsDetection([{"type": "HueSaturation"}]), "Did you mean 'HueSaturationValue'"),
+        (lambda: AlbumentationsDetection([{"type": "HueSaturationValue", "hue": 3}]), "'hue'.*'hue_shift_limit'"),
+        (lambda: AlbumentationsDetection([{"type": "OneOf", "transforms": [{"type": "Blur", "pp": 1}]}]), "'pp'"),
+    ],
+)
+def test_wrong_arguments_are_told(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_what_the_model_does_itself_is_refused():
+    transform = AlbumentationsDetection([{"type": "Normalize"}])
+    with pytest.raises(ValueError, match="leave out Normalize"):
+        transform(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))
+
+
+def check(transform):
+    dataset = {"type": "CocoDetection", "root": "coco", "split": "train2017", "transform": transform}
+    loader = {"batch_size": 2, "sampler": {"type": "EpochSampler"}, "dataset": dataset}
+    check_config(Config({"model": {"type": "nat_mini", "num_classes": 3}, "train_dataloader": loader}), paths=False)
+
+
+def test_configs_are_checked_down_to_albumentations():
+    for name, transform in TRANSFORMS_OF_TRAINING.items():
+        check(transform)
+        assert TRANSFORMS.build(transform).training, name
+    assert not TRANSFORMS.build({"type": "DetectionTest"}).training
+    wrong: Any = {
+        "type": "DetectionSteps",
+        "steps": [
+            {"type": "DetectionTrian"},
+            {"type": "AlbumentationsDetection", "transforms": [{"type": "OneOf", "transforms": [{"type": "Blurr"}]}]},
+            {"type": "AlbumentationsDetection", "transforms": [{"type": "Blur", "blur_limits": 3}]},
+        ],
+    }
+    with pytest.raises(ConfigError) as caught:
+        check(wrong)
+    first, second, third = str(caught.value).splitlines()
+    assert "steps.0.type: " in first
+    assert "'DetectionTrain'" in first
+    assert "steps.1.transforms.0.transforms.0.type: " in second
+    assert "'Blur'" in second
+    assert "steps.2.transforms.0.blur_limits: " in third
+    assert "'blur_limit'" in third

@@ -1,0 +1,296 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from attnzoo.heads.structures import ImageInfo
+from attnzoo.zoo.data import (
+    ADE20K,
+    BrokenImageError,
+    EpochSampler,
+    PascalVOC,
+    SampleKey,
+    SegmentationFolders,
+    dense_collate,
+)
+from attnzoo.zoo.data.segmentation.checks import choose
+from attnzoo.zoo.registry import DATASETS
+from support import painted
+
+CLASSES = ("red", "green", "blue", "yellow")
+TRAIN = {"type": "SegmentationTrain", "scale": (60, 30), "crop_size": (24, 24)}
+TEST = {"type": "SegmentationTest", "scale": (60, 30)}
+
+
+def folders(root, **arguments):
+    return SegmentationFolders(str(root), **{"classes": CLASSES, "transform": TEST, **arguments})
+
+
+@pytest.fixture
+def root(tmp_path):
+    return painted.save(tmp_path)
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one.values(), other.values(), strict=True)
+    )
+
+
+def test_a_pair_of_folders_from_a_config(root):
+    dataset = DATASETS.build(
+        {"type": "SegmentationFolders", "root": str(root), "classes": list(CLASSES), "transform": TEST}
+    )
+    assert (len(dataset), dataset.classes, str(dataset)) == (4, CLASSES, f"The data set {root} (images)")
+    assert dataset.metainfo["classes"] == CLASSES
+    assert dataset.metainfo["palette"][:2] == [[0, 0, 0], [128, 0, 0]]
+    sample = dataset[SampleKey(3, 2, 1)]
+    np.testing.assert_array_equal(sample["label_map"], painted.labels(2))
+    assert sample["image"].dtype == torch.uint8
+    assert painted.agreement(sample["image"].permute(1, 2, 0).numpy(), painted.labels(2)) > 0.99
+    facts = ImageInfo((30, 40), (30, 40), (1.0, 1.0))
+    others = {"index": 2, "epoch": 3, "repeat": 1, "path": str(root / "images/02.jpg"), "broken": [], "info": facts}
+    assert {key: value for key, value in sample.items() if key not in ("image", "label_map")} == others
+    with pytest.raises(IndexError, match="no sample 4"):
+        dataset[4]
+
+
+def test_images_of_any_suffix_find_their_labels(tmp_path):
+    for number, suffix in enumerate((".png", ".JPG", ".webp", ".tif", ".bmp")):
+        Image.fromarray(painted.paint(painted.labels(number))).save(
+            _folder(tmp_path / "images/x") / f"{number}{suffix}"
+        )
+        Image.fromarray(painted.labels(number)).save(_folder(tmp_path / "labels/x") / f"{number}.png")
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    dataset = folders(tmp_path)
+    assert [pair.image.rsplit("/", 1)[1] for pair in dataset.pairs] == ["0.png", "1.JPG", "2.webp", "3.tif", "4.bmp"]
+    for number in range(5):
+        np.testing.assert_array_equal(dataset[number]["label_map"], painted.labels(number))
+
+
+def _folder(path):
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_endings_of_names(tmp_path):
+    for number in range(2):
+        Image.fromarray(painted.paint(painted.labels(number))).save(_folder(tmp_path / "i/a") / f"{number}_photo.png")
+        Image.fromarray(painted.labels(number)).save(_folder(tmp_path / "l/a") / f"{number}_ids.png")
+        Image.fromarray(painted.labels(number)).convert("RGB").save(tmp_path / "l/a" / f"{number}_colour.png")
+    dataset = folders(tmp_path, images="i", labels="l", image_ending="_photo", label_ending="_ids")
+    assert [pair.labels for pair in dataset.pairs] == [str(tmp_path / f"l/a/{number}_ids.png") for number in range(2)]
+
+
+def test_a_split_lists_samples_in_its_order(root):
+    (root / "train.txt").write_text("03\n\n01.jpg\n")
+    dataset = folders(root, split="train.txt")
+    assert [pair.image for pair in dataset.pairs] == [str(root / "images/03.jpg"), str(root / "images/01.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("00\n07\n", "names '07' in line 2, which is no image in"),
+        ("00\n01\n00\n", "names '00' in line 3 and in line 1"),
+        ("\n", "is empty"),
+        (None, r"There is no split file .*train\.txt. Beside it: other\.txt"),
+    ],
+)
+def test_impossible_splits_raise(root, content, message):
+    (root / "other.txt").write_text("00\n")
+    if content is not None:
+        (root / "train.txt").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        folders(root, split="train.txt")
+
+
+def test_images_without_labels_raise_or_are_left_out(root):
+    (root / "labels/01.png").unlink()
+    with pytest.raises(ValueError, match=r"1 of 4 images .* such as .*01\.jpg \(its labels would be .*01\.png\)"):
+        folders(root)
+    dataset = folders(root, skip_unlabelled=True)
+    assert [pair.image[-6:] for pair in dataset.pairs] == ["00.jpg", "02.jpg", "03.jpg"]
+    assert "1 images without labels were left out" in dataset.check()[0]
+
+
+def test_a_test_set_has_no_labels(root):
+    dataset = folders(root, labels=None)
+    assert dataset[1]["label_map"] is None
+    assert dataset.check() == []
+    with pytest.raises(ValueError, match="SegmentationTrain needs labels"):
+        folders(root, labels=None, transform=TRAIN)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": "imags"}, r"There is no folder .*imags: correct root or images\. .* has images, labels"),
+        ({"labels": "masks"}, "There is no folder .*masks: correct root or labels"),
+        ({"label_ending": "_ids"}, "has no files of names ending with '_ids'"),
+        ({"num_classes": 5}, "has 4 classes, not num_classes=5"),
+        ({"classes": None}, "needs classes"),
+        ({"classes": "names.txt"}, "The class map 'names.txt' is no file"),
+        ({"transform": None}, "needs a transform"),
+    ],
+)
+def test_impossible_sets_raise(root, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        folders(root, **arguments)
+
+
+def test_two_images_of_one_name_raise(root):
+    Image.new("RGB", (4, 4)).save(root / "images/00.png")
+    with pytest.raises(ValueError, match=r"00\.jpg and .*00\.png have one name"):
+        folders(root)
+
+
+def test_class_names_from_files(root):
+    (root / "names.txt").write_text("\n".join(CLASSES))
+    (root / "names.json").write_text(json.dumps(dict(zip(CLASSES, range(4), strict=True))))
+    for given in ("names.txt", "names.json", str(root / "names.txt")):
+        assert folders(root, classes=given).classes == CLASSES
+
+
+def test_values_of_the_files_get_labels(root):
+    dataset = folders(root, classes=("warm", "cold"), label_values={0: 0, 1: 1, 2: 1, 3: 0, 255: 255})
+    original = painted.labels(0)
+    expected = np.select([np.isin(original, (0, 3)), original == 255], [0, 255], 1)
+    np.testing.assert_array_equal(dataset[0]["label_map"], expected)
+
+
+def test_labels_out_of_range_name_the_file(root):
+    with pytest.raises(ValueError, match=r"labels/00\.png has the value 3: with 3 classes, values are 0 to 2"):
+        folders(root, classes=CLASSES[:3])[0]
+
+
+def test_images_and_labels_of_different_size_raise(root):
+    Image.fromarray(painted.labels(1, 30, 41)).save(root / "labels/01.png")
+    message = r"images/01\.jpg is 40x30 pixels, its label image .*labels/01\.png is 41x30"
+    with pytest.raises(ValueError, match=message):
+        folders(root)[1]
+    with pytest.raises(ValueError, match=f"errors in 1 of all 4 samples:\n.*{message}"):
+        folders(root).check()
+
+
+def batches(root, workers, epoch=0):
+    dataset = folders(root, transform=TRAIN)
+    sampler = EpochSampler(dataset)
+    sampler.set_epoch(epoch)
+    return list(DataLoader(dataset, 2, sampler=sampler, num_workers=workers, collate_fn=dense_collate))
+
+
+def test_samples_depend_on_seed_epoch_and_index_alone(root):
+    dataset, other = folders(root, transform=TRAIN), folders(root, transform=TRAIN, seed=1)
+    keys = [SampleKey(0, 1), SampleKey(1, 1), SampleKey(0, 1, 1), SampleKey(0, 2)]
+    first = [dataset[key] for key in keys]
+    torch.manual_seed(5)
+    assert same(first, [folders(root, transform=TRAIN)[key] for key in keys])
+    images = {sample["image"].numpy().tobytes() for sample in [*first, other[1]]}
+    assert len(images) == 5
+
+
+def test_batches_do_not_depend_on_the_workers(root):
+    expected = batches(root, workers=0, epoch=2)
+    got = batches(root, workers=2, epoch=2)
+    for one, other in zip(expected, got, strict=True):
+        assert one["path"] == other["path"]
+        for key in ("image", "label_map"):
+            assert all(torch.equal(a, b) for a, b in zip(one[key], other[key], strict=True))
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_broken_files_are_replaced_in_training_and_raise_in_evaluation(root, folder):
+    (path,) = (root / folder).glob("01.*")
+    path.write_bytes(path.read_bytes()[:60])
+    dataset = folders(root, transform=TRAIN)
+    sample = dataset[SampleKey(0, 1)]
+    assert set(sample["broken"]) == {str(path)}
+    assert sample["index"] == 1
+    assert sample["path"] != str(root / "images/01.jpg")
+    assert same([sample], [folders(root, transform=TRAIN)[1]])
+    with pytest.raises(BrokenImageError, match=path.name):
+        folders(root)[1]
+    for one in (root / folder).iterdir():
+        one.write_bytes(b"nothing")
+    with pytest.raises(BrokenImageError, match="nor can 2 others"):
+        folders(root, transform=TRAIN, max_retries=2)[0]
+
+
+def test_checks_find_what_is_odd(root):
+    Image.fromarray(painted.paint(painted.labels(8))).save(root / "labels" / "alone.png")
+    Image.fromarray(np.full((30, 40), 255, np.uint8)).save(root / "labels/00.png")
+    (root / "labels/03.png").write_bytes(b"nothing")
+    findings = "\n".join(folders(root, classes=(*CLASSES, "never")).check())
+    assert "1 label images have no image, such as" in findings
+    assert "1 of all 4 samples cannot be read:\nThe image" in findings
+    assert f"In 1 of all 4 label images no pixel counts: {root / 'labels/00.png'}." in findings
+    assert "1 of 5 classes do not occur in the labels of all 4 samples: never." in findings
+
+
+def test_checks_name_the_first_errors_and_count_the_others(tmp_path):
+    root = painted.save(tmp_path, 8)
+    for path in (root / "labels").iterdir():
+        Image.fromarray(np.full((30, 40), 9, np.uint8)).save(path)
+    with pytest.raises(
+        ValueError, match=r"errors in 8 of all 8 samples:\n.*00\.png has the value 9.*\n(.*\n){4}and 3 more"
+    ):
+        folders(root).check()
+
+
+def test_large_sets_are_sampled(root):
+    (root / "labels/02.png").unlink()
+    Image.fromarray(np.full((30, 40), 9, np.uint8)).save(root / "labels/02.png")
+    dataset = folders(root)
+    outcomes = []
+    for seed in range(8):
+        try:
+            outcomes.append(dataset.check(most=2, seed=seed))
+        except ValueError as error:
+            outcomes.append(str(error).splitlines()[0].rsplit("in ", 1)[1])
+    assert "1 of 2 out of 4 samples:" in outcomes
+    assert any(isinstance(outcome, list) for outcome in outcomes)
+    assert choose(1000, 5, 0) == choose(1000, 5, 0) != choose(1000, 5, 1)
+    assert choose(1000, 5, 0) == sorted(set(choose(1000, 5, 0)))
+    assert choose(4, 5, 0) == [0, 1, 2, 3]
+
+
+def test_ade20k(tmp_path):
+    for split in ("training", "validation"):
+        for number in range(2):
+            values = np.array([[0, 1, 150], [2, 13, 149]], np.uint8)
+            name = f"ADE_{split[:5]}_{number:08}"
+            Image.fromarray(values).save(_folder(tmp_path / "annotations" / split) / f"{name}.png")
+            Image.new("RGB", (3, 2)).save(_folder(tmp_path / "images" / split) / f"{name}.jpg")
+    dataset = ADE20K(str(tmp_path), "validation", TEST)
+    assert len(dataset) == 2
+    assert dataset.pairs[1].labels == str(tmp_path / "annotations/validation/ADE_valid_00000001.png")
+    np.testing.assert_array_equal(dataset[0]["label_map"], [[255, 0, 149], [1, 12, 148]])
+    names = dataset.classes
+    assert (len(names), len(set(names))) == (150, 150)
+    assert (names[0], names[12], names[136], names[149]) == ("wall", "person", "traffic light", "flag")
+    colours = dataset.metainfo["palette"]
+    assert len(colours) == 150
+    assert (colours[0], colours[12], colours[149]) == ([120, 120, 120], [150, 5, 61], [92, 0, 255])
+
+
+def test_pascal_voc(tmp_path):
+    for number in range(3):
+        image = Image.fromarray(np.array([[0, 20], [255, 15]], np.uint8))
+        image.putpalette([part for colour in np.random.default_rng(0).integers(0, 256, (256, 3)) for part in colour])
+        image.save(_folder(tmp_path / "SegmentationClass") / f"2007_{number}.png")
+    for number in range(5):
+        Image.new("RGB", (2, 2)).save(_folder(tmp_path / "JPEGImages") / f"2007_{number}.jpg")
+    (_folder(tmp_path / "ImageSets/Segmentation") / "val.txt").write_text("2007_2\n2007_0\n")
+    dataset = PascalVOC(str(tmp_path), "val", transform=TEST)
+    assert [pair.image[-6:] for pair in dataset.pairs] == ["_2.jpg", "_0.jpg"]
+    np.testing.assert_array_equal(dataset[0]["label_map"], [[0, 20], [255, 15]])
+    assert (len(dataset.classes), dataset.classes[15], dataset.classes[20]) == (21, "person", "tvmonitor")
+    assert dataset.metainfo["palette"][15] == [192, 128, 128]
+    with pytest.raises(ValueError, match=r"no split file .*test\.txt. Beside it: val\.txt"):
+        PascalVOC(str(tmp_path), "test", transform=TEST)

@@ -1,0 +1,1 @@
+"""Attention maps, activation maps, FLOPs and summaries of a model."""

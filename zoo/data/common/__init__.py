@@ -1,0 +1,1 @@
+"""Reading, resizing, sampling and batching images, for every task."""

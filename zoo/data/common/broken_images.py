@@ -1,0 +1,59 @@
+"""Counting the images that training could not read."""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+
+from ...files import write_json
+from ...registry import HOOKS
+
+
+@HOOKS.register_module()
+class BrokenImagesHook(Hook):
+    """Sums the broken images of an epoch over all processes, logs them, and writes them to the work directory.
+
+    The file holds one entry an epoch with any: `[{"epoch": 1, "count": 2, "paths": {"a.jpg": 2}}, ...]`, epochs from
+    1. An epoch that was interrupted is counted from where it was resumed.
+
+    Args:
+        filename: in the work directory.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, filename: str = "broken_images.json") -> None:
+        self.filename = filename
+        self._paths: list[str] = []
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Starts counting."""
+        self._paths = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Takes note of a batch's broken images."""
+        if data_batch is not None:
+            self._paths += data_batch.get("broken", ())
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Sums over the processes and reports."""
+        gathered = all_gather_object(self._paths)
+        counts = collections.Counter(path for paths in gathered for path in paths)
+        if not counts or not is_main_process():
+            return
+        epoch = runner.epoch + 1
+        total = sum(counts.values())
+        file = Path(runner.work_dir) / self.filename
+        some = ", ".join(path for path, _ in counts.most_common(3))
+        message = f"Epoch {epoch}: {total} broken images were replaced by others ({len(counts)} files: {some}"
+        runner.logger.log(logging.WARNING, f"{message}{', ...' if len(counts) > 3 else ''}). All are listed in {file}.")
+        entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        entries = [entry for entry in entries if entry["epoch"] < epoch]
+        entries.append({"epoch": epoch, "count": total, "paths": dict(sorted(counts.items()))})
+        write_json(file, entries, indent=1)

@@ -1,0 +1,1 @@
+"""Images with boxes and instance masks, for object detection and instance segmentation."""

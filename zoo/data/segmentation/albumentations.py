@@ -1,0 +1,67 @@
+"""Albumentations' transforms for segmentation, from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ....heads.structures import ImageInfo
+from ...registry import TRANSFORMS
+from ..common.albumentations import build_transforms, library, reseed
+from .label_maps import IGNORED
+
+
+@TRANSFORMS.register_module()
+class AlbumentationsSegmentation:
+    """Runs a list of albumentations' transforms on images and labels, for what the zoo's own do not offer.
+
+    Labels are moved with the image, by the nearest pixel; what comes from beyond the image's border gets 255.
+
+    Args:
+        transforms: a dict each: `dict(type="RandomResizedCrop", size=(512, 512))`; `OneOf` and other compositions have
+            `transforms` in turn.
+        training: whether the labels are transformed, too, as for training; False is for evaluation, where they stay as
+            large as the file.
+
+    Raises:
+        ValueError: see `build_transforms`.
+    """
+
+    def __init__(self, transforms: Sequence[Mapping[str, Any]], training: bool = True) -> None:
+        self.training = training
+        self._compose: Any = library().Compose(build_transforms(transforms, IGNORED))
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
+        """Transforms an image, and in training its labels.
+
+        Args:
+            image: (h, w, 3) uint8, RGB.
+            labels: (h, w) uint8; None only in evaluation.
+
+        Returns:
+            `image` (3, height, width) uint8; `info`, whose `flip` is not known and False; `label_map` (h, w) uint8.
+
+        Raises:
+            ValueError: there are no labels in training, or the transforms give no image of 8 bits.
+        """
+        if labels is None and self.training:
+            raise ValueError("Transforms for training need labels; for a set without any set training=False.")
+        reseed(self._compose)
+        given = {"image": image} | ({"mask": labels} if self.training else {})
+        result = self._compose(**given)
+        changed, moved = result["image"], result["mask"] if self.training else labels
+        if not isinstance(changed, np.ndarray) or changed.dtype != np.uint8 or changed.shape[2:] != (3,):
+            kind = f"{changed.dtype} of shape {tuple(changed.shape)}"
+            raise ValueError(
+                f"The albumentations transforms give {kind}, not an image (h, w, 3) of 8 bits: leave out Normalize, "
+                "ToFloat and ToTensorV2, which the task's data_preprocessor stands for."
+            )
+        size, original = (changed.shape[0], changed.shape[1]), (image.shape[0], image.shape[1])
+        return {
+            "image": torch.from_numpy(np.array(changed.transpose(2, 0, 1), order="C")),
+            "info": ImageInfo(size, original, (size[1] / original[1], size[0] / original[0])),
+            "label_map": None if moved is None else torch.from_numpy(np.array(moved, order="C")),
+        }

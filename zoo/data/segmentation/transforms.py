@@ -1,0 +1,251 @@
+"""From an image and its label map to tensors: augmentation for training, sizes of evaluation, views of one image.
+
+Every transform takes an RGB image (h, w, 3) and a label map (h, w) or None, both uint8 arrays, and returns a dict with
+uint8 tensors. `training` says which kind it is. What is random draws from Python's global generator, which the data
+set seeds anew for every sample.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ....heads.structures import ImageInfo
+from ...registry import TRANSFORMS
+from ..common.photometric import distort
+from ..common.resizing import check_scale, fitted_size, next_multiple, resize_image, resize_labels
+from .label_maps import IGNORED
+
+CROP_TRIES = 10
+
+
+@TRANSFORMS.register_module()
+class SegmentationTrain:
+    """mmsegmentation's augmentation for ADE20K and Pascal VOC.
+
+    The image is resized by a random factor, keeping its proportions; cropped at random, anew (up to 10 times) where one
+    class has too much of the crop; mirrored; and its colours are changed. An image that is smaller than the crop stays
+    so: padding comes after normalising, in `DensePreprocessor`, whose `train_size=(512, 512)` pads as published.
+
+    Args:
+        scale: longer and shorter side in pixels, between which the image is fitted at factor 1.
+        ratio_range: least and most factor of `scale`.
+        crop_size: height and width of the crop in pixels.
+        cat_max_ratio: most that one class may have of the crop's pixels that count; 1 takes the first crop.
+        flip: probability of mirroring left and right.
+        photometric: change brightness, contrast, saturation and hue (see `photometric.distort`).
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    training = True
+
+    def __init__(
+        self,
+        scale: Sequence[int] = (2048, 512),
+        ratio_range: Sequence[float] = (0.5, 2.0),
+        crop_size: Sequence[int] = (512, 512),
+        cat_max_ratio: float = 0.75,
+        flip: float = 0.5,
+        photometric: bool = True,
+    ) -> None:
+        self.scale = check_scale(scale)
+        if len(ratio_range) != 2 or not 0 < ratio_range[0] <= ratio_range[1]:
+            raise ValueError(
+                f"ratio_range is the least and most factor, over 0, such as (0.5, 2.0), not {ratio_range!r}."
+            )
+        self.ratio_range = (float(ratio_range[0]), float(ratio_range[1]))
+        try:
+            self.crop_size = check_scale(crop_size)
+        except ValueError:
+            raise ValueError(f"crop_size is height and width in whole pixels, not {crop_size!r}.") from None
+        if not 0 < cat_max_ratio <= 1:
+            raise ValueError(f"cat_max_ratio is a part of the crop, over 0 and up to 1, not {cat_max_ratio!r}.")
+        self.cat_max_ratio = cat_max_ratio
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip is a probability from 0 to 1, not {flip!r}.")
+        self.flip = flip
+        self.photometric = photometric
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
+        """Augments an image.
+
+        Args:
+            image: (h, w, 3) uint8, RGB.
+            labels: (h, w) uint8.
+
+        Returns:
+            `image` (3, h, w) and `label_map` (h, w), uint8 tensors of one size, at most `crop_size`; `info`.
+
+        Raises:
+            ValueError: there are no labels.
+        """
+        if labels is None:
+            raise ValueError("SegmentationTrain needs labels; for a set without any take SegmentationTest.")
+        original = (image.shape[0], image.shape[1])
+        factor = random.uniform(*self.ratio_range)
+        size = fitted_size(*original, (max(1, int(self.scale[0] * factor)), max(1, int(self.scale[1] * factor))))
+        labels = resize_labels(labels, size)
+        rows, columns = self._crop(labels)
+        image, labels = resize_image(image, size)[rows, columns], labels[rows, columns]
+        flip = random.random() < self.flip
+        if flip:
+            image, labels = cv2.flip(image, 1), cv2.flip(labels, 1)
+        if self.photometric:
+            image = distort(image)
+        return {
+            "image": _to_tensor(image),
+            "info": _info(image, original, size, flip),
+            "label_map": torch.from_numpy(np.ascontiguousarray(labels)),
+        }
+
+    def _crop(self, labels: np.ndarray) -> tuple[slice, slice]:
+        place = self._place(labels.shape)
+        if self.cat_max_ratio >= 1:
+            return place
+        for _ in range(CROP_TRIES):
+            counts = cv2.calcHist([np.ascontiguousarray(labels[place])], [0], None, [256], [0, 256]).ravel()[:IGNORED]
+            if counts.max() < self.cat_max_ratio * float(counts.sum()):  # never where no pixel counts
+                break
+            place = self._place(labels.shape)
+        return place
+
+    def _place(self, size: Sequence[int]) -> tuple[slice, slice]:
+        height, width = self.crop_size
+        top = random.randrange(max(size[0] - height, 0) + 1)
+        left = random.randrange(max(size[1] - width, 0) + 1)
+        return slice(top, top + height), slice(left, left + width)
+
+
+class _Resizing:
+    """Resizes as evaluations of published models do."""
+
+    def __init__(self, scale: Sequence[int], keep_ratio: bool, resize_to_multiple: int | None) -> None:
+        self.scale = check_scale(scale)
+        self.keep_ratio = keep_ratio
+        if resize_to_multiple is not None and (not isinstance(resize_to_multiple, int) or resize_to_multiple < 1):
+            raise ValueError(f"resize_to_multiple is None or a whole number from 1 on, not {resize_to_multiple!r}.")
+        self.multiple = resize_to_multiple
+
+    def _resized(self, image: np.ndarray, factor: float = 1.0) -> np.ndarray:
+        longer, shorter = (max(1, int(side * factor)) for side in self.scale)
+        size = fitted_size(image.shape[0], image.shape[1], (longer, shorter)) if self.keep_ratio else (shorter, longer)
+        image = resize_image(image, size)
+        return image if self.multiple is None else resize_image(image, next_multiple(*size, self.multiple))
+
+
+@TRANSFORMS.register_module()
+class SegmentationTest(_Resizing):
+    """Resizes the image for evaluation; the labels stay as large as the file, because that is where figures count.
+
+    Args:
+        scale: longer and shorter side in pixels, between which the image is fitted; without `keep_ratio`, width and
+            height.
+        keep_ratio: keep the image's proportions.
+        resize_to_multiple: then resize once more, up to a multiple of this in both directions: 32 as VAN (there called
+            ResizeToMultiple), BiFormer's Semantic FPN and PoolFormer (AlignResize) were measured.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    training = False
+
+    def __init__(
+        self, scale: Sequence[int] = (2048, 512), keep_ratio: bool = True, resize_to_multiple: int | None = None
+    ) -> None:
+        super().__init__(scale, keep_ratio, resize_to_multiple)
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
+        """Resizes an image.
+
+        Args:
+            image: (h, w, 3) uint8, RGB.
+            labels: (h, w) uint8 or None.
+
+        Returns:
+            `image` (3, height, width) uint8; `info`; `label_map` (h, w) uint8, or None.
+        """
+        resized = self._resized(image)
+        return {
+            "image": _to_tensor(resized),
+            "info": _info(resized, image.shape, resized.shape, False),
+            "label_map": _labels_or_none(labels),
+        }
+
+
+@TRANSFORMS.register_module()
+class SegmentationViews(_Resizing):
+    """Several sizes of an image, each mirrored, too: test-time augmentation. The task averages over them.
+
+    As in mmsegmentation 0.x, with which published multi-scale figures were measured, a ratio multiplies `scale`.
+
+    Args:
+        ratios: factors of `scale`, one size each.
+        flip: give each size mirrored left and right, too, right after it.
+        scale: see `SegmentationTest`.
+        keep_ratio: see `SegmentationTest`.
+        resize_to_multiple: see `SegmentationTest`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    training = False
+
+    def __init__(
+        self,
+        ratios: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        flip: bool = True,
+        scale: Sequence[int] = (2048, 512),
+        keep_ratio: bool = True,
+        resize_to_multiple: int | None = None,
+    ) -> None:
+        super().__init__(scale, keep_ratio, resize_to_multiple)
+        if not ratios or not all(ratio > 0 for ratio in ratios):
+            raise ValueError(f"ratios are one or more factors over 0, not {ratios!r}.")
+        self.ratios = tuple(ratios)
+        self.flip = flip
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
+        """Makes the views.
+
+        Args:
+            image: (h, w, 3) uint8, RGB.
+            labels: (h, w) uint8 or None.
+
+        Returns:
+            `views`: a list of dicts with `image` (3, height, width) uint8 and `info`, in whose `flip` it says whether
+            the image is mirrored; `label_map` (h, w) uint8, or None.
+        """
+        views: list[dict[str, Any]] = []
+        for ratio in self.ratios:
+            resized = self._resized(image, ratio)
+            for mirrored in (False, True) if self.flip else (False,):
+                shown = cv2.flip(resized, 1) if mirrored else resized
+                views.append({"image": _to_tensor(shown), "info": _info(shown, image.shape, shown.shape, mirrored)})
+        return {"views": views, "label_map": _labels_or_none(labels)}
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
+
+
+def _labels_or_none(labels: np.ndarray | None) -> torch.Tensor | None:
+    return None if labels is None else torch.from_numpy(labels)
+
+
+def _info(image: np.ndarray, original: Sequence[int], resized: Sequence[int], flip: bool) -> ImageInfo:
+    """The facts of an image: of what is given, of the file's, and of the whole image after resizing, before a crop."""
+    return ImageInfo(
+        image_size=(image.shape[0], image.shape[1]),
+        original_size=(original[0], original[1]),
+        scale_factor=(resized[1] / original[1], resized[0] / original[0]),
+        flip=flip,
+    )

@@ -1,0 +1,1 @@
+"""Everything that renders an image or a plot."""
