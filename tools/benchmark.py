@@ -21,9 +21,9 @@ from tqdm import tqdm
 from attnzoo import create_model, get_pretrained_cfg, list_models
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import user_errors
-from attnzoo.tools.measuring import DTYPES, TOLERANCE, Elapsed, device_name, peak_memory, take_turns
-from attnzoo.tools.model_baselines import AGAINST, randomize_statistics
+from attnzoo.tools.benchmarking.model_baselines import AGAINST, randomize_statistics
 from attnzoo.zoo.analysis.summary import count_parameters, library_versions
+from attnzoo.zoo.analysis.timing import DTYPES, TOLERANCE, Elapsed, device_name, peak_memory, take_turns
 from attnzoo.zoo.files import write_json
 
 

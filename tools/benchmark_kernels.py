@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from attnzoo.tools.arguments import user_errors
-from attnzoo.tools.attention_problems import (
+from attnzoo.tools.benchmarking.operations import (
     BIFORMER_STAGES,
     HALO_STAGES,
     NAT_STAGES,
@@ -28,7 +28,7 @@ from attnzoo.tools.attention_problems import (
     routing_problem,
     window_problem,
 )
-from attnzoo.tools.measuring import DTYPES, TOLERANCE, device_name, medians, peak_memory
+from attnzoo.zoo.analysis.timing import DTYPES, TOLERANCE, device_name, medians, peak_memory
 from attnzoo.zoo.files import write_json
 
 _STAGES: dict[str, list[Map]] = {

@@ -32,8 +32,8 @@ from attnzoo.backbones.metaformer import MIXERS
 from attnzoo.backbones.registry import model_arguments
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
-from attnzoo.tools.measuring import device_name, peak_memory, take_turns
 from attnzoo.zoo.analysis.summary import count_macs, count_parameters, library_versions
+from attnzoo.zoo.analysis.timing import device_name, peak_memory, take_turns
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.consistency import check_built
 from attnzoo.zoo.config.loading import config_name

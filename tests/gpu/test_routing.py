@@ -13,8 +13,8 @@ from attnzoo.kernels import route_regions, routed_attention_2d
 from attnzoo.kernels.routing import fused
 from attnzoo.kernels.routing.cpu import attention as portable
 from attnzoo.kernels.routing.fused import plan
-from attnzoo.tools.attention_baselines import GatherAttention
-from attnzoo.tools.measuring import peak_memory
+from attnzoo.tools.benchmarking.attention_baselines import GatherAttention
+from attnzoo.zoo.analysis.timing import peak_memory
 from support.routing_cases import RoutingCase, check_case, routing_cases
 
 pytestmark = pytest.mark.gpu

@@ -13,7 +13,7 @@ from attnzoo.kernels import neighborhood_attention_2d
 from attnzoo.kernels.neighborhood import ranged_attention_2d
 from attnzoo.kernels.neighborhood.cpu import attention as portable
 from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood
-from attnzoo.tools.benchmark_kernels import peak_memory
+from attnzoo.zoo.analysis.timing import peak_memory
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
 from support.kernel_cases import PACK_CASES, check_pack_case, relative_error
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attnzoo.kernels import route_regions, routed_attention_2d
 from attnzoo.kernels.routing.cpu import attention as portable
-from attnzoo.tools.measuring import peak_memory
+from attnzoo.zoo.analysis.timing import peak_memory
 from support.routing_cases import RoutingCase, check_case, routing_cases, strided_views
 
 _WAYS = ["routed", "masked"]

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from attnzoo import create_model
-from attnzoo.tools import benchmark, model_baselines
+from attnzoo.tools import benchmark
 from attnzoo.tools.benchmark import find_models, main
-from attnzoo.tools.model_baselines import flex_model, plain_model, randomize_statistics, timm_model
+from attnzoo.tools.benchmarking import model_baselines
+from attnzoo.tools.benchmarking.model_baselines import flex_model, plain_model, randomize_statistics, timm_model
 
 SMALL = ["--device", "cpu", "--batch-size", "1", "--repeats", "2", "--img-size", "32"]
 

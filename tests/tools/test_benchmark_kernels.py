@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from attnzoo.kernels import neighborhood_attention_2d, route_regions, routed_attention_2d
-from attnzoo.tools import attention_problems
-from attnzoo.tools.attention_baselines import DenseAttention, GatherAttention, SelectAttention, UnfoldAttention
 from attnzoo.tools.benchmark_kernels import main
-from attnzoo.tools.measuring import peak_memory
+from attnzoo.tools.benchmarking import operations
+from attnzoo.tools.benchmarking.attention_baselines import (
+    DenseAttention,
+    GatherAttention,
+    SelectAttention,
+    UnfoldAttention,
+)
+from attnzoo.zoo.analysis.timing import peak_memory
 
 
 def test_report_holds_every_way(tmp_path, capsys):
@@ -35,7 +40,7 @@ def test_a_way_that_computes_something_else_is_not_timed(monkeypatch, capsys):
         def __call__(self, query, key, value, rpb):
             return super().__call__(query, key, value, rpb) * 1.01
 
-    monkeypatch.setattr(attention_problems, "UnfoldAttention", Wrong)
+    monkeypatch.setattr(operations, "UnfoldAttention", Wrong)
     assert main(["--device", "cpu", "--sizes", "9", "--batch-size", "1", "--repeats", "1", "--dim", "4"]) == 1
     shown = capsys.readouterr()
     line = next(line for line in shown.out.splitlines() if line.startswith("unfold + einsum"))

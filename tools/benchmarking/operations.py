@@ -15,7 +15,7 @@ from attnzoo.kernels import (
     routed_attention_2d,
     window_attention_2d,
 )
-from attnzoo.tools.attention_baselines import (
+from attnzoo.tools.benchmarking.attention_baselines import (
     DenseAttention,
     FlexAttention,
     GatherAttention,

@@ -19,7 +19,7 @@ from attnzoo.backbones.common.layers import pad_bottom_right
 from attnzoo.backbones.common.linear import Linear, Mlp
 from attnzoo.backbones.nat import NeighborhoodAttention
 from attnzoo.kernels import route_regions
-from attnzoo.tools.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
+from attnzoo.tools.benchmarking.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
 
 _TIMM_NAMES = {"halonet_h1_timm": "halonet_h1", "halonet_h1": ""}
 """timm's names of models that have another name here; none for one that is another model there."""

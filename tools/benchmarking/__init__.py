@@ -1,0 +1,1 @@
+"""Problems, baselines and measurements of the benchmarks of attention kernels and complete models."""
