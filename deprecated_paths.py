@@ -68,7 +68,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "zoo.data.segmentation_transforms": ("zoo.data.segmentation.transforms",),
     "zoo.data.sources": ("zoo.data.classification.sources",),
     "zoo.data.transforms": ("zoo.data.classification.transforms",),
-    "zoo.inference.drawing": ("zoo.plots.drawing",),
+    "zoo.inference.drawing": ("zoo.plots.drawing", "zoo.plots.canvas", "zoo.plots.colors", "zoo.plots.fonts"),
     "zoo.reports.activation_maps": ("zoo.analysis.activation_maps",),
     "zoo.reports.attention_maps": ("zoo.analysis.attention_maps",),
     "zoo.reports.browsing": ("zoo.plots.browsing",),

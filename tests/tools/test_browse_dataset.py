@@ -15,7 +15,7 @@ from attnzoo.tools import browse_dataset
 from attnzoo.zoo.data.detection.coco import CocoDetection
 from attnzoo.zoo.data.segmentation.folders import SegmentationFolders
 from attnzoo.zoo.plots.browsing import choose_samples, draw_original, draw_sample, draw_samples, get_sample
-from attnzoo.zoo.plots.drawing import class_colour
+from attnzoo.zoo.plots.colors import class_color
 from support import painted, painted_coco, tiny_classifier
 
 
@@ -104,11 +104,11 @@ def test_objects_are_drawn_where_the_transform_put_them(coco: Path):
     target = sample["target"]
     factor = -(-320 // max(sample["image"].shape[1:]))
     x1, y1, _, y2 = (int(side * factor) for side in target.boxes[-1].clamp(min=0).tolist())
-    colour = np.array(class_colour(int(target.labels[-1])))
+    colour = np.array(class_color(int(target.labels[-1])))
     middle = (y1 + y2) // 2
     on_the_line = np.abs(drawn[middle, max(0, x1) : x1 + 3] - colour).max(-1) <= 2
     assert on_the_line.any()
-    assert has_colour(Image.fromarray(drawn.astype(np.uint8)), class_colour(int(target.labels[0])))
+    assert has_colour(Image.fromarray(drawn.astype(np.uint8)), class_color(int(target.labels[0])))
 
 
 def test_an_evaluations_samples_show_their_objects_too(coco: Path):
@@ -117,8 +117,8 @@ def test_an_evaluations_samples_show_their_objects_too(coco: Path):
     shown = [get_sample(dataset, index) for index in range(len(dataset))]
     index = next(index for index, sample in enumerate(shown) if len(sample["target"]))
     label = int(shown[index]["target"].labels[0])
-    assert has_colour(draw_sample(dataset, shown[index], 4000), class_colour(label))
-    assert has_colour(draw_original(dataset, index, 4000), class_colour(label))
+    assert has_colour(draw_sample(dataset, shown[index], 4000), class_color(label))
+    assert has_colour(draw_original(dataset, index, 4000), class_color(label))
 
 
 def test_regions_that_do_not_count_are_dashed(coco: Path):
@@ -147,7 +147,7 @@ def test_label_maps_are_drawn_over_their_images(kind: str, tmp_path: Path):
     drawn = draw_sample(dataset, sample, 4000)
     for label in torch.unique(sample["label_map"]).tolist():
         if label != 255:
-            tint = 0.4 * painted.COLOURS[label] + 0.6 * np.array(class_colour(label))
+            tint = 0.4 * painted.COLOURS[label] + 0.6 * np.array(class_color(label))
             assert has_colour(drawn, tuple(tint.round().astype(int).tolist()))
     assert draw_original(dataset, 0).width <= 400
     own = SegmentationFolders(

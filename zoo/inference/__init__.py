@@ -1,15 +1,18 @@
 """Inference: one call from images to typed, drawable results."""
 
+from ...deprecated_paths import renamed_names
 from .predictor import Predictor, Skipped
-from .results import ClassificationResult, DetectionResult, Found, Guess, Result, SegmentationResult
+from .results import ClassificationResult, ClassPrediction, Detection, DetectionResult, Result, SegmentationResult
 
 __all__ = [
+    "ClassPrediction",
     "ClassificationResult",
+    "Detection",
     "DetectionResult",
-    "Found",
-    "Guess",
     "Predictor",
     "Result",
     "SegmentationResult",
     "Skipped",
 ]
+
+__getattr__ = renamed_names(__name__, {"Found": "Detection", "Guess": "ClassPrediction"})

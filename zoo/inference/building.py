@@ -18,7 +18,7 @@ from ..config.checking import check_config
 from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of, is_headed
 from ..factory import create_model
-from ..plots.drawing import Colour
+from ..plots.colors import Color
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.classification import ClassificationTask, Classifier
 from ..tasks.preprocessing import ImagePreprocessor
@@ -52,7 +52,7 @@ class Built:
     name: str
     weights: str
     classes: tuple[str, ...] = ()
-    palette: tuple[Colour, ...] | None = None
+    palette: tuple[Color, ...] | None = None
 
 
 def build(

@@ -13,7 +13,7 @@ from typing import Any
 from timm.data.imagenet_info import ImageNetInfo
 
 from ..data.classification.sources import class_names, load_class_map
-from ..plots.drawing import Colour
+from ..plots.colors import Color
 from ..training.runner import CLASSES
 
 COCO_CLASSES = (
@@ -69,7 +69,7 @@ def work_dir_classes(folder: Path) -> tuple[str, ...]:
     return spoken(tuple(names))
 
 
-def config_classes(dataset: Mapping[str, Any], num_classes: int) -> tuple[tuple[str, ...], tuple[Colour, ...] | None]:
+def config_classes(dataset: Mapping[str, Any], num_classes: int) -> tuple[tuple[str, ...], tuple[Color, ...] | None]:
     """Finds the classes that a data set's config names, without opening the data set.
 
     Args:

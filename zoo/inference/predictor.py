@@ -297,7 +297,7 @@ class Predictor:
             "size": (one.image.height, one.image.width),
             "classes": self.classes,
             "source": one.source,
-            "kept": one.image if keep else None,
+            "kept_image": one.image if keep else None,
         }
         # Clones, because what inference mode has made cannot be changed in place outside of it.
         if self.kind == "classification":

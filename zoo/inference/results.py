@@ -1,9 +1,10 @@
-"""What a predictor returns: one typed result an image, which draws itself and turns into JSON."""
+"""Results of a predictor: one typed object per image, which can be drawn and converted to JSON."""
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,29 +12,36 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...deprecated_paths import renamed_names
 from ..evaluation.masks import encode_mask
-from ..plots.drawing import Canvas, Colour, class_colour
+from ..plots.canvas import Canvas
+from ..plots.colors import Color, class_color
+from ..plots.drawing import class_name, draw_detections, draw_label_map
 from .inputs import Source
 
-_FEW = 12  # objects in an image whose texts have room
-
-
-def name_of(label: int, classes: Sequence[str]) -> str:
-    """A class's name; its number where there are no names."""
-    return classes[label] if 0 <= label < len(classes) else str(label)
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "Found": "Detection",
+        "Guess": "ClassPrediction",
+        "draw_labels": "draw_label_map",
+        "draw_objects": "draw_detections",
+        "name_of": "class_name",
+    },
+)
 
 
 @dataclass(kw_only=True)
 class Result(ABC):
-    """What was predicted for one image.
+    """The prediction for one image.
 
     Attributes:
-        path: the file or address of the image; None for one that was given in memory.
-        index: position of the image among those given, from 0; those that were skipped count.
+        path: File name or URL of the image; None for an image in memory.
+        index: Position of the image among the inputs, starting at 0. Skipped inputs are counted.
         size: (height, width) of the image in pixels.
-        classes: names by label; empty where they are not known.
-        source: where the image comes from.
-        kept: the image itself, where it is kept.
+        classes: Class names by label; empty if they are unknown.
+        source: Where the image comes from.
+        kept_image: The image itself, if it was kept in memory.
     """
 
     path: str | None = None
@@ -41,41 +49,47 @@ class Result(ABC):
     size: tuple[int, int] = (0, 0)
     classes: tuple[str, ...] = field(default=(), repr=False)
     source: Source | None = field(default=None, repr=False, compare=False)
-    kept: Image.Image | None = field(default=None, repr=False, compare=False)
+    kept_image: Image.Image | None = field(default=None, repr=False, compare=False)
 
     @property
     def image(self) -> Image.Image:
-        """The RGB image: kept in memory, or read again from its file.
+        """The RGB image: the one kept in memory, or read again from its source.
 
         Raises:
-            ValueError: the result has none, or the file cannot be read any more.
+            ValueError: The result has no image, or the source cannot be read any more.
         """
-        if self.kept is not None:
-            return self.kept
+        if self.kept_image is not None:
+            return self.kept_image
         if self.source is None:
-            raise ValueError("This result does not know its image: set `kept`.")
+            raise ValueError("This result has no image: set `kept_image` or `source`.")
         return self.source.read()
 
+    @property
+    def kept(self) -> Image.Image | None:
+        """Deprecated name of `kept_image`."""
+        warnings.warn("Result.kept is now called kept_image.", DeprecationWarning, stacklevel=2)
+        return self.kept_image
+
     def to_dict(self) -> dict[str, Any]:
-        """Gives the result in plain types, ready for JSON."""
+        """Converts the result to plain Python types, ready for JSON."""
         height, width = self.size
-        return {"path": self.path, "index": self.index, "width": width, "height": height, **self._plain()}
+        return {"path": self.path, "index": self.index, "width": width, "height": height, **self._prediction_dict()}
 
     @abstractmethod
     def draw(self) -> Image.Image:
-        """Draws the result on its image."""
+        """Draws the prediction on a copy of the image."""
 
     @abstractmethod
-    def _plain(self) -> dict[str, Any]: ...
+    def _prediction_dict(self) -> dict[str, Any]: ...
 
 
-class Guess(NamedTuple):
-    """A class that an image may show.
+class ClassPrediction(NamedTuple):
+    """A class that was predicted for an image.
 
     Attributes:
-        label: the class, from 0.
-        name: its name.
-        score: its probability.
+        label: Class index, starting at 0.
+        name: Class name.
+        score: Probability of the class.
     """
 
     label: int
@@ -85,12 +99,11 @@ class Guess(NamedTuple):
 
 @dataclass(kw_only=True)
 class ClassificationResult(Result):
-    """Which classes an image shows.
+    """The class scores of an image.
 
     Attributes:
-        scores: (classes,) float32: the probability of each class; where classes are independent of each other, they do
-            not sum to 1.
-        topk: how many of the best are drawn and written.
+        scores: (classes,) float32, the probability of each class. In multi-label classification they do not sum to 1.
+        topk: Number of classes in `best`, `draw` and `to_dict`.
     """
 
     scores: torch.Tensor = field(repr=False)
@@ -98,62 +111,60 @@ class ClassificationResult(Result):
 
     @property
     def label(self) -> int:
-        """The best class."""
+        """Index of the class with the highest score."""
         return self.top(1)[0].label
 
     @property
     def name(self) -> str:
-        """The best class's name."""
+        """Name of the class with the highest score."""
         return self.top(1)[0].name
 
     @property
     def score(self) -> float:
-        """The best class's probability."""
+        """The highest score."""
         return self.top(1)[0].score
 
     @property
-    def best(self) -> list[Guess]:
-        """The `topk` best classes, the best first."""
+    def best(self) -> list[ClassPrediction]:
+        """The `topk` classes with the highest scores, in descending order."""
         return self.top(self.topk)
 
-    def top(self, count: int) -> list[Guess]:
-        """Lists the best classes.
+    def top(self, count: int) -> list[ClassPrediction]:
+        """Returns the `count` classes with the highest scores, in descending order.
 
-        Args:
-            count: how many; all where there are fewer. Scores that are not finite count as 0.
+        Scores that are not finite count as 0, as in the result files of an evaluation.
         """
-        # As the evaluation's PredictionWriter has it.
         scores = torch.nan_to_num(self.scores, 0.0, 0.0, 0.0)
         best = torch.topk(scores, min(count, len(scores)))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [Guess(label, name_of(label, self.classes), score) for label, score in pairs]
+        return [ClassPrediction(label, class_name(label, self.classes), score) for label, score in pairs]
 
     def draw(self, topk: int | None = None) -> Image.Image:
-        """Draws the image with the best classes below it.
+        """Returns the image with a bar chart of the best classes below it.
 
         Args:
-            topk: how many classes; by default as many as the predictor was asked for.
+            topk: Number of classes; by default `self.topk`.
         """
         canvas = Canvas(self.image)
-        canvas.bars([(guess.name, guess.score) for guess in self.top(topk or self.topk)])
+        canvas.add_bars([(prediction.name, prediction.score) for prediction in self.top(topk or self.topk)])
         return canvas.image
 
     def __str__(self) -> str:
-        return ", ".join(f"{guess.name} {100 * guess.score:.1f} %" for guess in self.best)
+        return ", ".join(f"{prediction.name} {100 * prediction.score:.1f} %" for prediction in self.best)
 
-    def _plain(self) -> dict[str, Any]:
-        return {"predictions": [{"label": one.label, "class": one.name, "score": one.score} for one in self.best]}
+    def _prediction_dict(self) -> dict[str, Any]:
+        return {"predictions": [{"label": label, "class": name, "score": score} for label, name, score in self.best]}
 
 
-class Found(NamedTuple):
-    """One object.
+class Detection(NamedTuple):
+    """One detected object.
 
     Attributes:
-        label: its class, from 0.
-        name: the class's name.
-        score: 0 to 1.
+        label: Class index, starting at 0.
+        name: Class name.
+        score: Confidence, 0 to 1.
         box: x1, y1, x2, y2 in pixels of the image.
-        mask: (height, width) bool; None where no masks are predicted.
+        mask: (height, width) bool; None if the model predicts no masks.
     """
 
     label: int
@@ -165,13 +176,13 @@ class Found(NamedTuple):
 
 @dataclass(kw_only=True)
 class DetectionResult(Result):
-    """Which objects are in an image, the best first.
+    """The objects in an image, in descending order of their scores. Iterating yields one `Detection` per object.
 
     Attributes:
         boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the image.
-        labels: (n,) int64, from 0.
+        labels: (n,) int64, class indices starting at 0.
         scores: (n,) float32, 0 to 1.
-        masks: (n, height, width) bool, as large as the image; None where no masks are predicted.
+        masks: (n, height, width) bool at the size of the image; None if the model predicts no masks.
     """
 
     boxes: torch.Tensor
@@ -182,186 +193,124 @@ class DetectionResult(Result):
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __iter__(self) -> Iterator[Found]:
-        for place, (box, label, score) in enumerate(
+    def __iter__(self) -> Iterator[Detection]:
+        for index, (box, label, score) in enumerate(
             zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
         ):
-            mask = self.masks[place].cpu().numpy().astype(bool) if self.masks is not None else None
-            yield Found(label, name_of(label, self.classes), score, (box[0], box[1], box[2], box[3]), mask)
+            mask = self.masks[index].cpu().numpy().astype(bool) if self.masks is not None else None
+            yield Detection(label, class_name(label, self.classes), score, (box[0], box[1], box[2], box[3]), mask)
 
     @property
     def names(self) -> list[str]:
-        """Each object's class by name."""
-        return [name_of(label, self.classes) for label in self.labels.tolist()]
+        """Class name of each object."""
+        return [class_name(label, self.classes) for label in self.labels.tolist()]
 
     def above(self, score_threshold: float) -> DetectionResult:
-        """Gives the objects with at least that score."""
+        """Returns the objects with at least this score."""
         keep = self.scores >= score_threshold
         masks = self.masks[keep] if self.masks is not None else None
         return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep], masks=masks)
 
     def draw(self, score_threshold: float = 0.3, masks: bool = True, names: bool = True) -> Image.Image:
-        """Draws boxes, masks, names and scores on the image; better objects lie over worse ones.
+        """Draws boxes, masks, names and scores on the image, objects with higher scores on top.
 
         Args:
-            score_threshold: leave out objects with a lower score.
-            masks: whether to draw masks, where there are any.
-            names: whether to write names and scores.
+            score_threshold: Objects with a lower score are not drawn.
+            masks: Whether to draw masks, if there are any.
+            names: Whether to write class names and scores.
         """
         canvas = Canvas(self.image)
-        found = list(self.above(score_threshold))
-        draw_objects(
+        detections = list(self.above(score_threshold))
+        draw_detections(
             canvas,
-            [one.box for one in found],
-            [one.label for one in found],
-            [one.mask for one in found] if masks else None,
-            [f"{one.name} {one.score:.2f}" for one in found] if names else None,
+            [detection.box for detection in detections],
+            [detection.label for detection in detections],
+            [detection.mask for detection in detections] if masks else None,
+            [f"{detection.name} {detection.score:.2f}" for detection in detections] if names else None,
         )
         return canvas.image
 
     def __str__(self) -> str:
-        return ", ".join(f"{one.name} {one.score:.2f}" for one in self) or "nothing found"
+        return ", ".join(f"{detection.name} {detection.score:.2f}" for detection in self) or "no objects"
 
-    def _plain(self) -> dict[str, Any]:
-        detections = []
-        for one in self:
-            entry = {"label": one.label, "class": one.name, "score": one.score, "box": list(one.box)}
-            if one.mask is not None:
-                entry["mask"] = encode_mask(one.mask)
-            detections.append(entry)
-        return {"detections": detections}
-
-
-def draw_objects(
-    canvas: Canvas,
-    boxes: Sequence[Sequence[float]],
-    labels: Sequence[int],
-    masks: Sequence[np.ndarray | None] | None = None,
-    texts: Sequence[str] | None = None,
-) -> None:
-    """Draws objects: all masks, then all boxes, then all texts, of each the first object last and so on top.
-
-    Args:
-        canvas: the picture.
-        boxes: x1, y1, x2, y2 in pixels of the canvas's image.
-        labels: each object's class; it gives the colour.
-        masks: (height, width) bool, or None, of each object.
-        texts: of each object.
-    """
-    colours = [class_colour(label) for label in labels]
-    backwards = range(len(boxes) - 1, -1, -1)
-    for place in backwards if masks is not None else ():
-        mask = masks[place] if masks is not None else None
-        if mask is not None:
-            canvas.fill(mask, colours[place])
-    for place in backwards:
-        canvas.box(boxes[place], colours[place])
-    scale = min(1.0, max(0.7, (_FEW / max(1, len(boxes))) ** 0.5))  # in a crowd, texts would hide what they name
-    for place, text in enumerate(texts or ()):
-        canvas.tag(boxes[place], text, colours[place], scale)
+    def _prediction_dict(self) -> dict[str, Any]:
+        entries = []
+        for label, name, score, box, mask in self:
+            entry = {"label": label, "class": name, "score": score, "box": list(box)}
+            if mask is not None:
+                entry["mask"] = encode_mask(mask)
+            entries.append(entry)
+        return {"detections": entries}
 
 
 @dataclass(kw_only=True)
 class SegmentationResult(Result):
-    """Which class each pixel of an image shows.
+    """The class of every pixel of an image.
 
     Attributes:
-        label_map: (height, width) int64, from 0, as large as the image.
-        palette: red, green and blue by label, 0 to 255; None for the zoo's own colours.
+        label_map: (height, width) int64 at the size of the image, class indices starting at 0.
+        palette: Red, green and blue, 0 to 255, by label; None for the zoo's own colors.
     """
 
     label_map: torch.Tensor = field(repr=False)
-    palette: tuple[Colour, ...] | None = field(default=None, repr=False)
+    palette: tuple[Color, ...] | None = field(default=None, repr=False)
 
     def shares(self) -> list[tuple[int, float]]:
-        """Lists the classes that occur and their share of the image's area, the largest first."""
+        """Lists the labels in the image with their share of the area, 0 to 1, the largest first."""
         labels, counts = torch.unique(self.label_map, return_counts=True)
         shares = (counts / max(1, self.label_map.numel())).tolist()
         return sorted(zip(labels.tolist(), shares, strict=True), key=lambda pair: -pair[1])
 
     def mask(self, label: int) -> np.ndarray:
-        """Where a class is: (height, width) bool."""
+        """Returns the mask of a class, (height, width) bool."""
         return (self.label_map == label).cpu().numpy()
 
-    def colour(self, label: int) -> Colour:
-        """The colour of a class."""
-        known = self.palette is not None and label < len(self.palette)
-        return self.palette[label] if known and self.palette is not None else class_colour(label)
+    def color(self, label: int) -> Color:
+        """Returns the color of a class."""
+        if self.palette is not None and label < len(self.palette):
+            return self.palette[label]
+        return class_color(label)
+
+    def colour(self, label: int) -> Color:
+        """Deprecated name of `color`."""
+        warnings.warn("SegmentationResult.colour is now called color.", DeprecationWarning, stacklevel=2)
+        return self.color(label)
 
     def to_image(self) -> Image.Image:
-        """Makes a palette image: pixels are labels, and look like their colours. Up to 256 classes.
+        """Converts the label map to a palette image, whose pixel values are labels.
 
         Raises:
-            ValueError: there are labels from 256 on.
+            ValueError: The label map has labels above 255.
         """
         labels = self.label_map.cpu().numpy()
         if labels.size and labels.max() > 255:
-            raise ValueError(f"A palette image holds labels up to 255, this label map has {labels.max()}.")
+            raise ValueError(f"A palette image can store labels up to 255, this label map has {labels.max()}.")
         image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette([channel for label in range(256) for channel in self.colour(label)])
+        image.putpalette([channel for label in range(256) for channel in self.color(label)])
         return image
 
     def draw(self, strength: float = 0.6, legend: bool = True) -> Image.Image:
-        """Tints the image by class.
+        """Blends the color of its class over every pixel.
 
         Args:
-            strength: of the tint: 0 shows the image alone, 1 the colours alone.
-            legend: whether to list the classes below, the largest first, with their share of the area.
+            strength: Opacity of the colors, 0 to 1.
+            legend: Whether to list the classes below the image, the largest first, with their share of the area.
         """
         canvas = Canvas(self.image)
-        draw_labels(canvas, self.label_map.cpu().numpy(), self.classes, self.colour, strength, legend)
+        draw_label_map(canvas, self.label_map.cpu().numpy(), self.classes, self.color, strength, legend)
         return canvas.image
 
     def __str__(self) -> str:
-        return ", ".join(f"{name_of(label, self.classes)} {100 * share:.1f} %" for label, share in self.shares())
+        return ", ".join(f"{class_name(label, self.classes)} {100 * share:.1f} %" for label, share in self.shares())
 
-    def _plain(self) -> dict[str, Any]:
+    def _prediction_dict(self) -> dict[str, Any]:
         regions = [
             {
                 "label": label,
-                "class": name_of(label, self.classes),
+                "class": class_name(label, self.classes),
                 "share": share,
                 "mask": encode_mask(self.mask(label)),
             }
             for label, share in self.shares()
         ]
         return {"regions": regions}
-
-
-def draw_labels(
-    canvas: Canvas,
-    label_map: np.ndarray,
-    classes: Sequence[str],
-    colour: Any = class_colour,
-    strength: float = 0.6,
-    legend: bool = True,
-    ignored: int = 255,
-) -> None:
-    """Tints a picture by a label map and lists the classes below.
-
-    Args:
-        canvas: the picture.
-        label_map: (height, width) integers, as large as the canvas's image.
-        classes: names by label.
-        colour: gives a label's colour.
-        strength: of the tint, 0 to 1.
-        legend: whether to list the classes.
-        ignored: the label of pixels that do not count; where there are more classes than that, none.
-    """
-    labels, counts = np.unique(label_map, return_counts=True)
-    counted = [
-        (int(label), count / label_map.size)
-        for label, count in zip(labels, counts, strict=True)
-        if label != ignored or label < len(classes)
-    ]
-    most = max((label for label, _ in counted), default=-1)
-    canvas.fill_labels(
-        label_map, [colour(label) for label in range(most + 1)], strength, ignored if ignored >= len(classes) else -1
-    )
-    if legend:
-        counted.sort(key=lambda pair: -pair[1])
-        canvas.legend([(colour(label), f"{name_of(label, classes)} {_percent(share)}") for label, share in counted])
-
-
-def _percent(share: float) -> str:
-    return "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"

@@ -16,8 +16,9 @@ from ..data.common.decoding import decode_rgb
 from ..data.common.samplers import SampleKey
 from ..data.segmentation.label_maps import voc_palette
 from ..inference.arrays import image_from_tensor
-from ..inference.results import draw_labels, draw_objects, name_of
-from .drawing import Canvas, Colour, class_colour
+from .canvas import Canvas
+from .colors import Color, class_color
+from .drawing import class_name, draw_detections, draw_label_map
 
 _GAP = 8  # pixels between pictures
 _GROUND = (255, 255, 255)
@@ -143,45 +144,45 @@ def _finish(
 ) -> Image.Image:
     """Draws what is known of an image, and the file's name below; makes it as large as wanted."""
     classes = tuple(dataset.classes)
-    canvas = Canvas(image, shrunk=max(image.size) / side)
+    canvas = Canvas(image, downscale=max(image.size) / side)
     if labels is not None:
-        draw_labels(canvas, labels, classes, _colours(dataset))
+        draw_label_map(canvas, labels, classes, _colours(dataset))
     if target is not None:
         objects = target.labels.tolist()
         masks = None if target.masks is None else list(target.masks.numpy().astype(bool))
-        texts = [name_of(one, classes) for one in objects]
+        texts = [class_name(one, classes) for one in objects]
         for box in target.ignored_boxes.tolist() if target.ignored_boxes is not None else ():
-            canvas.box(box, _IGNORED_BOX, dashed=True)
+            canvas.draw_dashed_box(box, _IGNORED_BOX)
         # Small objects last, and so on top.
         areas = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(1)
         order = torch.argsort(areas).tolist()
-        draw_objects(
+        draw_detections(
             canvas,
             [target.boxes[place].tolist() for place in order],
             [objects[place] for place in order],
             None if masks is None else [masks[place] for place in order],
             [texts[place] for place in order],
         )
-    text = Path(path).name if label is None else f"{name_of(label, classes)}  ({Path(path).name})"
-    canvas.caption(text)
+    text = Path(path).name if label is None else f"{class_name(label, classes)}  ({Path(path).name})"
+    canvas.add_caption(text)
     factor = side / max(canvas.image.size)
     size = (max(1, round(canvas.image.width * factor)), max(1, round(canvas.image.height * factor)))
     return canvas.image if factor >= 1 else canvas.image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _colours(dataset: Any) -> Callable[[int], Colour]:
+def _colours(dataset: Any) -> Callable[[int], Color]:
     """The data set's own colours, by label."""
     palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or ()
     if palette == voc_palette(len(palette)) and dataset.classes[0] != "background":
         palette = ()  # what a set without colours has: it begins with black, which hides all but a background
 
-    def colour(label: int) -> Colour:
+    def color(label: int) -> Color:
         if label >= len(palette):
-            return class_colour(label)
+            return class_color(label)
         red, green, blue = palette[label]
         return int(red), int(green), int(blue)
 
-    return colour
+    return color
 
 
 def _grid(pictures: Sequence[Sequence[Image.Image]], columns: int) -> bytes:

@@ -251,7 +251,7 @@ def test_one_image_one_result_and_several_a_list(predictor: Predictor, images: P
     assert result.path == str(path)
     assert result.size == (20, 20)
     assert result.image.size == (20, 20)
-    assert result.kept is None
+    assert result.kept_image is None
     with Image.open(path) as image:
         array = np.asarray(image)
         others = [predictor(image), predictor(array), predictor(torch.from_numpy(array.copy()).permute(2, 0, 1))]
@@ -331,7 +331,7 @@ def test_iterators_are_streamed(trained: Trained):
 
 def test_images_are_kept_on_demand(trained: Trained, images: Path):
     (result,) = Predictor(trained[1], keep_images=True)([images / "red" / "0.png"])
-    assert result.kept is not None
+    assert result.kept_image is not None
 
 
 def test_progress(trained: Trained, images: Path, capsys: pytest.CaptureFixture[str]):
