@@ -96,14 +96,17 @@ def renamed_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]
 
     Args:
         module: Name of the module.
-        names: Maps each old name to the new one, which the module defines.
+        names: Maps each old name to the new one: a name that the module defines, or a dotted path relative to the
+            package, such as "zoo.work_dir.find_best".
     """
 
     def __getattr__(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warnings.warn(f"{module}.{name} is now called {names[name]}.", DeprecationWarning, stacklevel=2)
-        return getattr(sys.modules[module], names[name])
+        owner, _, attribute = names[name].rpartition(".")
+        new = f"{__package__}.{names[name]}" if owner else attribute
+        warnings.warn(f"{module}.{name} is now called {new}.", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(f"{__package__}.{owner}") if owner else sys.modules[module], attribute)
 
     return __getattr__
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.zoo.files import write_bytes
 from attnzoo.zoo.plots.predictions import Prediction, choose_predictions, draw_predictions, read_predictions
+from attnzoo.zoo.work_dir import read_results
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,11 +39,8 @@ def model_name(folder: Path) -> str:
     Returns:
         "nat_mini: ", or nothing where the results do not tell.
     """
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        return f"{results['model']}: "
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    model = read_results(folder).get("model")
+    return f"{model}: " if model else ""
 
 
 def main(argv: list[str] | None = None) -> int:

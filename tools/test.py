@@ -20,9 +20,10 @@ from attnzoo.zoo.data.classification.dataset import check_num_classes
 from attnzoo.zoo.data.common.decoding import BrokenImageError
 from attnzoo.zoo.evaluation import WRITERS
 from attnzoo.zoo.files import write_json
-from attnzoo.zoo.training import build_runner, find_best
+from attnzoo.zoo.training import build_runner
 from attnzoo.zoo.training.placement import bare
 from attnzoo.zoo.weights import LoadReport, load_weights, weights_target
+from attnzoo.zoo.work_dir import CONFUSION, PREDICTIONS, RESULTS, find_best
 
 TRAINING_ONLY = (
     "train_dataloader",
@@ -46,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="Written into the work dir: results.json (the figures in percent, images, checkpoint, model, config, "
         "seconds, library versions); of classifiers predictions.json (the best classes of every image); of detectors "
         "predictions.json (the best objects of every image) and coco.bbox.json and coco.segm.json, ready for COCO's "
-        "server; of segmentors classes.json (each class, and their confusion) and with --save-labels the label maps.",
+        "server; of segmentors confusion.json (each class, and their confusion) and with --save-labels the label maps.",
     )
     add_config_arguments(parser)
     parser.add_argument(
@@ -129,15 +130,15 @@ def add_writers(cfg: Config, confusion: bool, save_labels: bool) -> None:
     kinds = {metric["type"] for metric in metrics}
     for metric in metrics:
         if metric["type"] == "Accuracy" and confusion:
-            metric["out_file"] = str(folder / "confusion.json")
+            metric["out_file"] = str(folder / CONFUSION)
         elif metric["type"] == "CocoMetric":
             metric["out_file"] = metric.get("out_file") or str(folder / "coco")
         elif metric["type"] == "MeanIoU":
-            metric["out_file"] = metric.get("out_file") or str(folder / "classes.json")
+            metric["out_file"] = metric.get("out_file") or str(folder / CONFUSION)
     if "Accuracy" in kinds:
-        metrics.append({"type": "PredictionWriter", "out_file": str(folder / "predictions.json")})
+        metrics.append({"type": "PredictionWriter", "out_file": str(folder / PREDICTIONS)})
     if "CocoMetric" in kinds:
-        metrics.append({"type": "DetectionWriter", "out_file": str(folder / "predictions.json")})
+        metrics.append({"type": "DetectionWriter", "out_file": str(folder / PREDICTIONS)})
     if "MeanIoU" in kinds and save_labels:
         metrics.append({"type": "SegmentationWriter", "out_dir": str(folder / "label_maps")})
     cfg.test_evaluator = metrics
@@ -229,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
         seconds = time.perf_counter() - begin
         if is_first_process():
             results = results_of(figures, len(dataset), seconds, model, report, args)
-            path = write_json(args.out or Path(cfg.work_dir) / "results.json", results)
+            path = write_json(args.out or Path(cfg.work_dir) / RESULTS, results)
             told = ", ".join(f"{key} {value:.2f}" for key, value in headline(figures).items())
             print(f"{told} ({len(dataset)} images): {path}")
     return outcome.code

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from attnzoo.tools import analyze_logs as tool
-from attnzoo.zoo.training.logs import SCALARS
+from attnzoo.zoo.work_dir import SCALARS
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from attnzoo.tools import train as train_tool
 from attnzoo.zoo.config import load_config
 from attnzoo.zoo.plots.predictions import read_predictions
 from attnzoo.zoo.tasks import Classifier
-from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_checkpoint, read_scalars
+from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_scalars, read_training_checkpoint
 from support.tiny_classifier import BACKBONE, COLOURS, write_config
 
 CONFIG = """
@@ -107,7 +107,7 @@ def test_checkpoints_load_through_create_model(trained: Path, use_ema: bool):
     checkpoint = trained / "epoch_2.pth"
     model = create_model("nat_mini", checkpoint_path=checkpoint, use_ema=use_ema, **BACKBONE)
     assert model.num_classes == 3
-    state = read_checkpoint(checkpoint)["ema_state_dict" if use_ema else "state_dict"]
+    state = read_training_checkpoint(checkpoint)["ema_state_dict" if use_ema else "state_dict"]
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[f"backbone.{name}"]), name
 
@@ -117,7 +117,7 @@ def test_resuming_goes_on_where_training_stopped(config: Path, copied: Path, cap
     assert train_tool.main([str(config), "--work-dir", str(copied), "--resume", *options]) == 0
     epochs = [record["epoch"] for record in read_scalars(copied) if record["mode"] == "train"]
     assert sorted(set(epochs)) == [1, 2, 3]
-    assert read_checkpoint(copied / "epoch_3.pth")["meta"]["epoch"] == 3
+    assert read_training_checkpoint(copied / "epoch_3.pth")["meta"]["epoch"] == 3
     assert "Resumed from" in "".join(capsys.readouterr())
 
 
@@ -125,7 +125,7 @@ def test_resuming_from_a_path(config: Path, trained: Path, tmp_path: Path):
     options = ["--cfg-options", "train_cfg.max_epochs=3"]
     arguments = [str(config), "--work-dir", str(tmp_path / "new"), "--resume", str(trained / "epoch_1.pth")]
     assert train_tool.main([*arguments, *options]) == 0
-    assert read_checkpoint(tmp_path / "new" / "epoch_3.pth")["meta"]["iter"] == 9
+    assert read_training_checkpoint(tmp_path / "new" / "epoch_3.pth")["meta"]["iter"] == 9
 
 
 def test_a_dry_run_tells_much_and_writes_nothing(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ..training.default_hooks import DEFAULT_HOOKS
 from ..training.param_groups import OPTIONS as PARAMWISE_OPTIONS
 from .signatures import Argument, arguments_of
 
@@ -105,18 +106,6 @@ SCHEDULE = Typed(
     filled=("end", "param_name"),
     extra={"convert_to_iter_based": bool},
 )
-
-DEFAULT_HOOKS = {
-    "runtime_info": "RuntimeInfoHook",
-    "timer": "IterTimerHook",
-    "guard": "NonFiniteGuardHook",
-    "param_scheduler": "ParamSchedulerHook",
-    "logger": "LoggerHook",
-    "broken_images": "BrokenImagesHook",
-    "progress": "ProgressBarHook",
-    "checkpoint": "CheckpointHook",
-}
-"""The hooks that every run has; a config needs to name their types only to replace them."""
 
 SECTIONS: dict[str, Any] = {
     "model": Typed("MODELS"),

@@ -22,10 +22,9 @@ from ..plots.colors import Color
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.classification import ClassificationTask, Classifier
 from ..tasks.preprocessing import ImagePreprocessor
-from ..training.checkpoint import find_best
-from ..training.runner import CONFIG
 from ..weights import LoadReport, load_weights
 from ..weights.tasks import weights_target
+from ..work_dir import CONFIG, find_best
 from .class_names import config_classes, published_classes, spoken, work_dir_classes
 
 Kind = Literal["classification", "detection", "segmentation"]

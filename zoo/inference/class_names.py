@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -14,7 +13,7 @@ from timm.data.imagenet_info import ImageNetInfo
 
 from ..data.classification.sources import class_names, load_class_map
 from ..plots.colors import Color
-from ..training.runner import CLASSES
+from ..work_dir import read_class_names
 
 COCO_CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -57,16 +56,7 @@ def work_dir_classes(folder: Path) -> tuple[str, ...]:
     Raises:
         ValueError: the file holds something else.
     """
-    path = folder / CLASSES
-    if not path.is_file():
-        return ()
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}.") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path} must hold a list of names.")
-    return spoken(tuple(names))
+    return spoken(read_class_names(folder))
 
 
 def config_classes(dataset: Mapping[str, Any], num_classes: int) -> tuple[tuple[str, ...], tuple[Color, ...] | None]:

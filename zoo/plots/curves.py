@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..files import write_bytes
-from ..training.logs import SCALARS, read_scalars
+from ..work_dir import SCALARS, read_scalars
 
 MAIN_FIGURES = ("top1", "bbox_mAP", "segm_mAP", "mIoU")
 """The validation figures by which trainings are judged, in percent."""

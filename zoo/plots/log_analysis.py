@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...names import unknown_name
-from ..training.logs import SCALARS, read_scalars
+from ..work_dir import SCALARS, read_scalars
 from .curves import MAIN_FIGURES, own_name, smoothed
 
 _NEITHER_GOOD_NOR_BAD = ("lr", "time", "memory", "grad_norm", "loss_scale")

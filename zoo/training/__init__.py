@@ -1,11 +1,14 @@
 """Training: the Runner and its loops, hooks, optimizer wrappers, schedules and checkpoints."""
 
-from .checkpoint import CheckpointError, find_best, find_latest, list_checkpoints, read_checkpoint, write_checkpoint
+from ...deprecated_paths import renamed_names
+from ..weights.reading import CheckpointError
+from ..work_dir import find_best, find_latest, list_checkpoints, read_scalars, read_training_checkpoint
+from .checkpoint import CheckpointWriteError, write_checkpoint
 from .checkpoint_hook import CheckpointHook
 from .ema import EMAHook, WeightAverage
 from .evaluation_loops import TestLoop, ValLoop
 from .guards import NonFiniteGuardHook, TrainingDiverged
-from .logs import LoggerHook, ProgressBarHook, RuntimeInfoHook, read_scalars
+from .logs import LoggerHook, ProgressBarHook, RuntimeInfoHook
 from .loops import EpochTrainLoop, IterTrainLoop
 from .optim import AmpOptimWrapper, OptimWrapper, OptimWrapperConstructor
 from .param_groups import parameter_groups
@@ -19,6 +22,7 @@ __all__ = [
     "AmpOptimWrapper",
     "CheckpointError",
     "CheckpointHook",
+    "CheckpointWriteError",
     "EMAHook",
     "EpochTrainLoop",
     "IterTrainLoop",
@@ -45,7 +49,9 @@ __all__ = [
     "find_latest",
     "list_checkpoints",
     "parameter_groups",
-    "read_checkpoint",
     "read_scalars",
+    "read_training_checkpoint",
     "write_checkpoint",
 ]
+
+__getattr__ = renamed_names(__name__, {"read_checkpoint": "read_training_checkpoint"})

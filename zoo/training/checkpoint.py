@@ -4,7 +4,7 @@ A file is a dict of plain Python types and tensors, so that `torch.load(..., wei
 allow-list. No config and no code is in it: the config stands beside it as text (`config.py`) and is never run from a
 checkpoint.
 
-    format             FORMAT
+    format             CHECKPOINT_FORMAT
     meta               epoch, iter, step_in_epoch, seed, world_size, metrics, ...
     state_dict         the model's, plain keys
     ema_state_dict     the averaged weights under the same keys, where averaging is on
@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,19 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...deprecated_paths import renamed_names
 from ..files import sync_folder, temporary_name
-
-FORMAT = "attnzoo.training/1"
-
-PATTERNS = ("epoch_*.pth", "iter_*.pth", "best_*.pth")
-"""Names of checkpoint files in a work dir."""
-
-LAST = "last_checkpoint"
-"""Text file in a work dir: the name of the newest checkpoint that was written and verified."""
+from ..weights.reading import CheckpointError
+from ..work_dir import CHECKPOINT_FORMAT, read_training_checkpoint
 
 
-class CheckpointError(OSError):
-    """A checkpoint could not be written, or a file is no valid checkpoint."""
+class CheckpointWriteError(CheckpointError, OSError):
+    """A checkpoint could not be written."""
 
 
 def to_plain(value: Any, where: str = "state") -> Any:
@@ -81,12 +74,12 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
         path: the file.
 
     Raises:
-        CheckpointError: the disk is full, or what was read back is not what was written. What had that name before is
-            untouched.
+        CheckpointWriteError: The disk is full, or what was read back is not what was written. An existing file of that
+            name is left unchanged.
     """
     path = Path(path)
     temporary = temporary_name(path)
-    plain = {"format": FORMAT, **to_plain(state)}
+    plain = {"format": CHECKPOINT_FORMAT, **to_plain(state)}
     try:
         try:
             with open(temporary, "wb") as file:
@@ -94,100 +87,25 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             # Before the file takes its name, so that a bad write never replaces a good file.
-            read_checkpoint(temporary, mapped=True)
+            read_training_checkpoint(temporary, mmap=True)
             os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"Could not write {path}: {error}") from error
+        except (CheckpointError, OSError, RuntimeError) as error:
+            raise CheckpointWriteError(f"Could not write {path}: {error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
-def peek_checkpoint(path: str | os.PathLike, mapped: bool = True) -> dict[str, Any]:
-    """Opens a checkpoint without holding its bytes against their checksums.
-
-    Args:
-        path: the file.
-        mapped: leave the tensors in the file and map them, which reads next to nothing now.
-
-    Raises:
-        CheckpointError: the file is cut off, or is not a training checkpoint of this project.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a training checkpoint of this project.")
-    return state
-
-
-def read_checkpoint(path: str | os.PathLike, mapped: bool = False) -> dict[str, Any]:
-    """Reads a checkpoint and holds every byte against its checksum.
-
-    Args:
-        path: the file.
-        mapped: see `peek_checkpoint`.
-
-    Raises:
-        CheckpointError: the file is cut off, a byte is wrong, or it is not a training checkpoint of this project.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if wrong is not None:
-        raise CheckpointError(f"{path} is damaged: {wrong} does not match its checksum.")
-    return peek_checkpoint(path, mapped)
-
-
-def list_checkpoints(folder: str | os.PathLike) -> tuple[list[tuple[Path, dict[str, Any]]], dict[Path, str]]:
-    """Finds the checkpoints in a work dir.
-
-    Returns:
-        Paths with their `meta`, newest first (by iteration, then by time of writing), and the files that cannot be
-        opened, with the reason. Damage inside a file is not looked for.
-    """
-    found, broken = [], {}
-    for pattern in PATTERNS:
-        for path in Path(folder).glob(pattern):
-            try:
-                found.append((path, peek_checkpoint(path)["meta"]))
-            except CheckpointError as error:
-                broken[path] = str(error)
-    found.sort(key=lambda item: (item[1]["iter"], item[0].stat().st_mtime_ns), reverse=True)
-    return found, broken
-
-
-def find_latest(folder: str | os.PathLike) -> tuple[Path | None, dict[str, Any], dict[Path, str]]:
-    """Finds the newest checkpoint in a work dir that is whole.
-
-    Returns:
-        Its path and state (None and {} where there is none), and what was skipped, with the reason.
-    """
-    found, skipped = list_checkpoints(folder)
-    for path, _ in found:
-        try:
-            return path, read_checkpoint(path), skipped
-        except CheckpointError as error:
-            skipped[path] = str(error)
-    return None, {}, skipped
-
-
-def find_best(folder: str | os.PathLike) -> Path:
-    """Finds the best checkpoint in a work dir, or else its newest whole one.
-
-    Raises:
-        ValueError: there is none.
-    """
-    best = [path for path, _ in list_checkpoints(folder)[0] if path.name.startswith("best_")]
-    if best:
-        return best[0]
-    path, _, skipped = find_latest(folder)
-    if path is None:
-        raise ValueError(f"There is no whole checkpoint in {folder}." + "".join(f" {why}" for why in skipped.values()))
-    return path
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "FORMAT": "zoo.work_dir.CHECKPOINT_FORMAT",
+        "LAST": "zoo.work_dir.LAST_CHECKPOINT",
+        "PATTERNS": "zoo.work_dir.CHECKPOINT_PATTERNS",
+        "find_best": "zoo.work_dir.find_best",
+        "find_latest": "zoo.work_dir.find_latest",
+        "list_checkpoints": "zoo.work_dir.list_checkpoints",
+        "read_checkpoint": "zoo.work_dir.read_training_checkpoint",
+    },
+)

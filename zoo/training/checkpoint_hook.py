@@ -12,7 +12,8 @@ from mmengine.hooks import Hook
 from ...names import unknown_name
 from ..files import write_text
 from ..registry import HOOKS
-from .checkpoint import LAST, CheckpointError, list_checkpoints, write_checkpoint
+from ..work_dir import BEST_PREFIX, LAST_CHECKPOINT, list_checkpoints
+from .checkpoint import CheckpointWriteError, write_checkpoint
 from .distributed import any_process
 
 _LESS = ("loss", "error", "err")
@@ -115,7 +116,7 @@ class CheckpointHook(Hook):
             known = self.best.get(metric)
             if math.isnan(value) or (known is not None and not _is_better(value, known["value"], rule)):
                 continue
-            name = f"best_{metric.replace('/', '_')}.pth"
+            name = f"{BEST_PREFIX}{metric.replace('/', '_')}.pth"
             self.best[metric] = {"value": value, "epoch": runner.epoch, "iter": runner.iter, "file": name}
             better.append((metric, name))
         for metric, name in better:
@@ -129,14 +130,14 @@ class CheckpointHook(Hook):
             The file.
 
         Raises:
-            CheckpointError: it could not be written.
+            CheckpointWriteError: it could not be written.
         """
         loop = runner.train_loop
         name = f"iter_{runner.iter}.pth" if loop.step_in_epoch else f"epoch_{runner.epoch}.pth"
         self.saved_at = runner.iter
         path = self._write(runner, name)
         if runner.rank == 0:
-            write_text(path.with_name(LAST), f"{name}\n")
+            write_text(path.with_name(LAST_CHECKPOINT), f"{name}\n")
             self._prune(path.parent)
         return path
 
@@ -147,12 +148,12 @@ class CheckpointHook(Hook):
         if runner.rank == 0:
             try:
                 write_checkpoint(state, path)
-            except CheckpointError as caught:
+            except CheckpointWriteError as caught:
                 error = caught
         # The other processes would wait for process 0 for ever.
         if any_process(error is not None):
             good = next((str(found) for found, _ in list_checkpoints(path.parent)[0]), "none")
-            raise CheckpointError(
+            raise CheckpointWriteError(
                 f"{error or f'Process 0 could not write {path}'}. The last good checkpoint is {good}; training stops "
                 f"here and goes on from there with --resume."
             ) from error
@@ -162,7 +163,7 @@ class CheckpointHook(Hook):
         if self.max_keep < 0:
             return
         found, _ = list_checkpoints(folder)
-        regular = [path for path, _ in found if not path.name.startswith("best_")]
+        regular = [path for path, _ in found if not path.name.startswith(BEST_PREFIX)]
         for path in regular[self.max_keep :]:
             path.unlink(missing_ok=True)
 

@@ -13,10 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..files import write_json
 from ..registry import HOOKS
+from ..work_dir import NONFINITE_BATCHES
 from .distributed import gather_objects
-
-RECORD = "nonfinite_batches.json"
-"""File in a work dir: which batches gave a loss or gradient that is not finite."""
 
 _IDS = ("index", "epoch", "path")
 
@@ -83,7 +81,7 @@ class NonFiniteGuardHook(Hook):
             "batches": {str(rank): window for rank, window in enumerate(gather_objects(self._window))},
         }
         self.records.append(record)
-        path = Path(runner.work_dir) / RECORD
+        path = Path(runner.work_dir) / NONFINITE_BATCHES
         if runner.rank == 0:
             write_json(path, self.records)
         count = len(self.records)

@@ -15,9 +15,7 @@ from tqdm import tqdm
 
 from ..files import write_text
 from ..registry import HOOKS
-
-SCALARS = "scalars.jsonl"
-"""File in a work dir: one JSON object a line, with "mode" ("train" or "val"), "epoch", "iter" and the values."""
+from ..work_dir import SCALARS, TENSORBOARD, read_scalars
 
 HISTORY_LENGTH = 10_000
 """How many values of a scalar stay in memory, for means in log lines; the whole history is in scalars.jsonl."""
@@ -79,7 +77,7 @@ class LoggerHook(Hook):
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(Path(runner.work_dir) / "tensorboard"), purge_step=runner.iter + 1)
+            self._writer = SummaryWriter(str(Path(runner.work_dir) / TENSORBOARD), purge_step=runner.iter + 1)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -124,18 +122,6 @@ class LoggerHook(Hook):
                 if name not in ("mode", "epoch", "iter") and value is not None:
                     self._writer.add_scalar(f"{mode}/{name}", value, iteration)
             self._writer.flush()
-
-
-def read_scalars(work_dir: str | Path) -> list[dict[str, Any]]:
-    """The logged scalars of a work dir, in order; a line that a kill cut off is left out."""
-    path = Path(work_dir) / SCALARS
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
 
 
 class _AboveBar:

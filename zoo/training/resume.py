@@ -5,10 +5,18 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from .checkpoint import LAST, PATTERNS, CheckpointError, find_latest, list_checkpoints
+from ..weights.reading import CheckpointError
+from ..work_dir import (
+    CHECKPOINT_PATTERNS,
+    EARLIER_PREFIX,
+    LAST_CHECKPOINT,
+    NONFINITE_BATCHES,
+    SCALARS,
+    TENSORBOARD,
+    find_latest,
+    list_checkpoints,
+)
 from .distributed import gather_objects, is_main_process
-from .guards import RECORD
-from .logs import SCALARS
 
 
 def find_resume(wanted: bool | str, work_dir: str | Path, logger: logging.Logger) -> Path | None:
@@ -45,7 +53,7 @@ def find_resume(wanted: bool | str, work_dir: str | Path, logger: logging.Logger
         logger.warning(f"Skipped while looking for a checkpoint to resume from: {reason}")
     if path is None:
         if skipped:
-            raise CheckpointError(f"None of the {len(skipped)} checkpoint(s) in {folder} is whole.")
+            raise CheckpointError(f"None of the {len(skipped)} checkpoint(s) in {folder} is intact.")
         logger.info(f"No checkpoint in {folder} to resume from: training starts from the beginning.")
     return path
 
@@ -62,13 +70,13 @@ def set_aside(work_dir: str | Path, iteration: int | None, timestamp: str, logge
     """
     folder = Path(work_dir)
     if iteration is None:
-        names = (*PATTERNS, LAST, SCALARS, RECORD, "tensorboard")
+        names = (*CHECKPOINT_PATTERNS, LAST_CHECKPOINT, SCALARS, NONFINITE_BATCHES, TENSORBOARD)
         old = [path for pattern in names for path in folder.glob(pattern)]
     else:
         old = [path for path, meta in list_checkpoints(folder)[0] if meta["iter"] > iteration]
     if not old:
         return
-    aside = folder / f"earlier_{timestamp}"
+    aside = folder / f"{EARLIER_PREFIX}{timestamp}"
     aside.mkdir(exist_ok=True)
     for path in old:
         path.rename(aside / path.name)

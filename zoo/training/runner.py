@@ -21,9 +21,10 @@ from ...names import unknown_name
 from ..data.common.broken_images import BrokenImagesHook
 from ..files import remove_leftovers, write_json, write_text
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
+from ..work_dir import CLASS_NAMES, CONFIG, read_training_checkpoint
 from .auto_scale import lr_factor, scale_schedule
-from .checkpoint import read_checkpoint
 from .checkpoint_hook import CheckpointHook
+from .default_hooks import merge_default_hooks
 from .distributed import LAUNCHERS, init_distributed
 from .ema import EMAHook
 from .guards import NonFiniteGuardHook
@@ -35,12 +36,6 @@ from .resume import find_resume, set_aside
 from .schedules import WarmupDecay
 from .signals import Preempted, StopRequest
 from .state import collect_state, restore_state
-
-CONFIG = "config.py"
-"""File in a work dir: the config of its training, as text."""
-
-CLASSES = "classes.json"
-"""File in a work dir: a list of the classes' names, by label, that its training data have."""
 
 _run_numbers = itertools.count()
 
@@ -179,25 +174,8 @@ class Runner(_Runner):
         Raises:
             ValueError: the guard against losses that are not finite is taken away.
         """
-        default: dict[str, Any] = {
-            "runtime_info": {"type": "RuntimeInfoHook"},
-            "timer": {"type": "IterTimerHook"},
-            "guard": {"type": "NonFiniteGuardHook"},
-            "param_scheduler": {"type": "ParamSchedulerHook"},
-            "logger": {"type": "LoggerHook"},
-            "broken_images": {"type": "BrokenImagesHook"},
-            "progress": {"type": "ProgressBarHook"},
-            "checkpoint": {"type": "CheckpointHook"},
-        }
-        for name, hook in (hooks or {}).items():
-            if name == "guard" and hook is None:
-                raise ValueError("The guard hook stays; dict(type='NonFiniteGuardHook', max_skips=0) is the strictest.")
-            if isinstance(hook, dict) and "type" not in hook and name in default:
-                hook = {**default[name], **hook}
-            default[name] = hook
-        for hook in default.values():
-            if hook is not None:
-                self.register_hook(hook)
+        for hook in merge_default_hooks(hooks).values():
+            self.register_hook(hook)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         """Registers a hook; one of a kind that a run has once takes the place of the one that is there."""
@@ -251,7 +229,8 @@ class Runner(_Runner):
         Raises:
             Preempted: a signal asked to stop; the state is saved. Uncaught, it ends the process with EXIT_PREEMPTED.
             TrainingDiverged: too many losses or gradients were not finite.
-            CheckpointError: a checkpoint could not be written, or the one to resume from not be read.
+            CheckpointError: the checkpoint to resume from cannot be read.
+            CheckpointWriteError: a checkpoint cannot be written.
             ValueError: the config has no training, or the checkpoint to resume from does not fit it.
         """
         if self._train_loop is None:
@@ -287,7 +266,7 @@ class Runner(_Runner):
 
     def _prepare(self) -> None:
         path = find_resume(self._resume, self.work_dir, self.logger)
-        state = read_checkpoint(path) if path is not None else {}
+        state = read_training_checkpoint(path) if path is not None else {}
         if state:
             self._adopt_seed(state["meta"]["seed"])
         if self.rank == 0:
@@ -316,7 +295,7 @@ class Runner(_Runner):
 
     def _write_classes(self) -> None:
         """Leaves the classes' names for those who predict without the data."""
-        path = Path(self.work_dir) / CLASSES
+        path = Path(self.work_dir) / CLASS_NAMES
         classes = getattr(self.train_loop.dataloader.dataset, "classes", None)
         if self.rank != 0:
             return
@@ -379,11 +358,10 @@ class Runner(_Runner):
             use_ema: take averaged weights, or not; None takes them where there are some.
             **kwargs: not used; mmengine's Runner has them.
         """
-        from ..weights import fetch, load_weights, weights_target
-        from ..weights import read_checkpoint as read_any
+        from ..weights import fetch, load_weights, read_checkpoint, weights_target
 
         model = bare(self.model)
-        checkpoint = read_any(fetch(filename))
+        checkpoint = read_checkpoint(fetch(filename))
         key = "ema_state_dict" if use_ema is not False and "ema_state_dict" in checkpoint else "state_dict"
         state = checkpoint.get(key, {})
         own = model.state_dict()

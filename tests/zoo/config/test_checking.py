@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from attnzoo.zoo.config import ConfigError, check_config, load_config
-from attnzoo.zoo.config.sections import DEFAULT_HOOKS
 from attnzoo.zoo.training import Runner
+from attnzoo.zoo.training.default_hooks import DEFAULT_HOOKS
 
 CONFIG = """
 model = dict(

@@ -23,7 +23,7 @@ from attnzoo.zoo.inference import ClassificationResult
 from attnzoo.zoo.inference.arrays import image_from_array
 from attnzoo.zoo.inference.building import evaluation_transform
 from attnzoo.zoo.inference.predictor import _less_elongated
-from attnzoo.zoo.training import read_checkpoint
+from attnzoo.zoo.training import read_training_checkpoint
 from support.tiny_classifier import BACKBONE, COLOURS
 
 Trained = tuple[Path, Path]
@@ -87,7 +87,7 @@ def test_a_work_dir_and_its_config_with_its_checkpoint_are_the_same(trained: Tra
     assert predictor.classes == tuple(COLOURS)
     assert predictor.kind == "classification"
     assert predictor.weights.endswith("best_top1.pth")
-    for weights in (work_dir, work_dir / "best_top1.pth", read_checkpoint(work_dir / "best_top1.pth")):
+    for weights in (work_dir, work_dir / "best_top1.pth", read_training_checkpoint(work_dir / "best_top1.pth")):
         other = Predictor(config, weights)
         assert torch.equal(other(NOISE).scores, expected)
     assert Predictor(config, work_dir).classes == tuple(COLOURS)
@@ -230,7 +230,7 @@ def test_names_of_another_number_of_classes_are_not_taken(trained: Trained, tmp_
     (copied / "classes.json").write_text('["a", "b"]')
     assert Predictor(copied).classes == ()
     (copied / "classes.json").write_text('{"a": 0}')
-    with pytest.raises(ValueError, match="must hold a list of names"):
+    with pytest.raises(ValueError, match="must contain a list of names"):
         Predictor(copied)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from attnzoo.zoo.plots.curves import draw_learning_curve, read_learning_curve
-from attnzoo.zoo.training.logs import SCALARS
+from attnzoo.zoo.work_dir import SCALARS
 
 
 def write_log(work_dir: Path, records: list[dict]) -> None:

@@ -22,7 +22,7 @@ from attnzoo.zoo.plots.log_analysis import (
     read_run,
     read_runs,
 )
-from attnzoo.zoo.training.logs import SCALARS
+from attnzoo.zoo.work_dir import SCALARS
 
 BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
 

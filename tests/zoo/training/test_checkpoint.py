@@ -6,7 +6,6 @@ import collections
 import json
 import os
 import pathlib
-import pickle
 import resource
 import signal
 
@@ -15,10 +14,11 @@ import pytest
 import torch
 
 from attnzoo.zoo.files import remove_leftovers
-from attnzoo.zoo.training import CheckpointError, read_checkpoint, write_checkpoint
+from attnzoo.zoo.training import CheckpointWriteError, write_checkpoint
 from attnzoo.zoo.training import checkpoint as checkpoint_module
-from attnzoo.zoo.training.checkpoint import find_latest, list_checkpoints, to_plain
+from attnzoo.zoo.training.checkpoint import to_plain
 from attnzoo.zoo.training.checkpoint_hook import CheckpointHook, infer_rule
+from attnzoo.zoo.work_dir import find_latest, read_training_checkpoint
 from support.training_toy import build, run_in_child, same, toy_config
 
 
@@ -51,7 +51,7 @@ def test_round_trip_and_plain_types(tmp_path):
     write_checkpoint(given, tmp_path / "epoch_1.pth")
     # Any reader that refuses to run things takes it, and it names no class but torch's and plain ones.
     plain = torch.load(tmp_path / "epoch_1.pth", weights_only=True)
-    assert not same(plain, read_checkpoint(tmp_path / "epoch_1.pth"))
+    assert not same(plain, read_training_checkpoint(tmp_path / "epoch_1.pth"))
     assert type(plain["ordered"]) is dict
     assert plain["numpy"]["scalar"] == 2.5
     assert plain["numpy"]["flag"] is True
@@ -75,9 +75,9 @@ def test_a_view_does_not_take_its_storage_along(tmp_path):
 def test_full_disk_leaves_the_old_file(tmp_path, full_disk):
     path = tmp_path / "best_top1.pth"
     write_checkpoint(state(1), path)
-    with full_disk, pytest.raises(CheckpointError, match=r"best_top1\.pth"):
+    with full_disk, pytest.raises(CheckpointWriteError, match=r"best_top1\.pth"):
         write_checkpoint(state(2, size=100_000), path)
-    assert read_checkpoint(path)["meta"]["iter"] == 1
+    assert read_training_checkpoint(path)["meta"]["iter"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["best_top1.pth"]
 
 
@@ -94,7 +94,7 @@ def test_full_disk_in_training_stops_with_the_last_good_checkpoint(tmp_path, ful
             return save(runner)
 
     hook.save = save_on_full_disk
-    with pytest.raises(CheckpointError, match=r"last good checkpoint is .*epoch_1\.pth"):
+    with pytest.raises(CheckpointWriteError, match=r"last good checkpoint is .*epoch_1\.pth"):
         runner.train()
     assert (tmp_path / "last_checkpoint").read_text() == "epoch_1.pth\n"
     resumed = build({**config, "resume": True})
@@ -141,33 +141,9 @@ def test_what_reads_back_wrong_never_takes_the_name(tmp_path, monkeypatch):
         file.write(b"\xff")
 
     monkeypatch.setattr(checkpoint_module.torch, "save", save_damaged)
-    with pytest.raises(CheckpointError, match="does not match its checksum"):
+    with pytest.raises(CheckpointWriteError, match="does not match its checksum"):
         write_checkpoint(state(2), path)
-    assert read_checkpoint(path)["meta"]["iter"] == 1
-
-
-def test_finding_the_newest(tmp_path):
-    for iteration, name in ((5, "epoch_1.pth"), (12, "iter_12.pth"), (10, "epoch_2.pth"), (10, "best_top1.pth")):
-        write_checkpoint(state(iteration), tmp_path / name)
-    torch.save({"model": 1}, tmp_path / "epoch_9.pth")
-    assert [meta["iter"] for _, meta in list_checkpoints(tmp_path)[0]] == [12, 10, 10, 5]
-    path, found, skipped = find_latest(tmp_path)
-    assert path == tmp_path / "iter_12.pth"
-    assert found["meta"]["iter"] == 12
-    assert "not a training checkpoint" in skipped[tmp_path / "epoch_9.pth"]
-
-
-def test_nothing_in_a_checkpoint_is_run(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "trapped"),)
-
-    torch.save({"format": checkpoint_module.FORMAT, "meta": {"iter": 1}, "trap": Trap()}, tmp_path / "epoch_1.pth")
-    (tmp_path / "epoch_2.pth").write_bytes(pickle.dumps(Trap()))
-    path, _, skipped = find_latest(tmp_path)
-    assert path is None
-    assert len(skipped) == 2
-    assert not (tmp_path / "trapped").exists()
+    assert read_training_checkpoint(path)["meta"]["iter"] == 1
 
 
 def test_training_checkpoints_carry_no_config(tmp_path):
@@ -185,7 +161,7 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     runner.train()
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["best_top1.pth", "epoch_3.pth", "epoch_4.pth"]
     assert runner.results()["best"]["top1"] == {"value": 70.0, "epoch": 2, "iter": 10, "file": "best_top1.pth"}
-    assert read_checkpoint(tmp_path / "best_top1.pth")["meta"]["epoch"] == 2
+    assert read_training_checkpoint(tmp_path / "best_top1.pth")["meta"]["epoch"] == 2
     assert json.dumps(runner.results())
 
 

@@ -11,7 +11,7 @@ import torch
 
 from attnzoo.tools.make_scenes import make_scenes
 from attnzoo.zoo.config import check_config, load_config
-from attnzoo.zoo.training import build_runner, read_checkpoint, read_scalars
+from attnzoo.zoo.training import build_runner, read_scalars, read_training_checkpoint
 from support.training_toy import run_ranks, same
 
 SMALL = [
@@ -99,7 +99,7 @@ def test_a_killed_training_ends_with_the_same_bits(task: str, scenes: Path, tmp_
     for path in stopped.glob("epoch_*.pth"):
         path.unlink()  # what is left stands in the middle of the epoch
     build_runner(config(task, scenes, stopped, default_hooks=hooks, resume=True)).train()
-    ours, theirs = (read_checkpoint(folder / "epoch_1.pth") for folder in (stopped, through))
+    ours, theirs = (read_training_checkpoint(folder / "epoch_1.pth") for folder in (stopped, through))
     assert same(ours["state_dict"], theirs["state_dict"]) == []
 
 

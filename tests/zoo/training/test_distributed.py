@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 
 from attnzoo.zoo.registry import HOOKS
-from attnzoo.zoo.training import EXIT_PREEMPTED, read_checkpoint, read_scalars
+from attnzoo.zoo.training import EXIT_PREEMPTED, read_scalars, read_training_checkpoint
 from attnzoo.zoo.training.distributed import init_distributed
 from attnzoo.zoo.training.placement import bare
 from support.training_toy import build, run_ranks, same, toy_config
@@ -36,7 +36,7 @@ def train(config):
 
 
 def saved(work_dir, name="epoch_3.pth"):
-    return read_checkpoint(work_dir / name)
+    return read_training_checkpoint(work_dir / name)
 
 
 @pytest.mark.parametrize("changes", [{}, {"optim_wrapper__accumulative_counts": 2}], ids=["plain", "accumulation"])
@@ -118,12 +118,12 @@ def test_a_full_disk_ends_all_processes(tmp_path):
         from attnzoo.zoo.training import checkpoint_hook
 
         def no_space(state, path):
-            raise checkpoint_hook.CheckpointError("no space left")
+            raise checkpoint_hook.CheckpointWriteError("no space left")
 
         checkpoint_hook.write_checkpoint = no_space
         try:
             train(config_of(tmp_path / "run", 2))
-        except checkpoint_hook.CheckpointError:
+        except checkpoint_hook.CheckpointWriteError:
             raise SystemExit(9) from None  # not because the connection broke
 
     assert run_ranks(fail) == [9, 9]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from attnzoo.zoo.training import WeightAverage, read_checkpoint, read_scalars
+from attnzoo.zoo.training import WeightAverage, read_scalars, read_training_checkpoint
 from support.training_toy import build, toy_config
 
 
@@ -102,7 +102,7 @@ def test_evaluation_takes_the_average_and_the_checkpoint_both(tmp_path):
     step = runner.model.val_step
     runner.model.val_step = lambda batch: seen.append(runner.model.fc1.weight.detach().clone()) or step(batch)
     runner.train()
-    saved = read_checkpoint(tmp_path / "epoch_3.pth")
+    saved = read_training_checkpoint(tmp_path / "epoch_3.pth")
     assert not torch.equal(saved["state_dict"]["fc1.weight"], saved["ema_state_dict"]["fc1.weight"])
     # Four batches with the averaged weights, then four with the model's own.
     assert torch.equal(seen[-8], saved["ema_state_dict"]["fc1.weight"])

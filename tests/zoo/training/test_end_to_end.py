@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import attnzoo
-from attnzoo.zoo.training import Preempted, read_checkpoint
+from attnzoo.zoo.training import Preempted, read_training_checkpoint
 from support.training_toy import build, run_in_child, same
 
 NAT = {
@@ -99,7 +99,7 @@ def test_trained_stopped_resumed_evaluated_and_loaded(images, tmp_path):
     killed["custom_hooks"] = [*killed["custom_hooks"], {"type": "FaultHook", "at": 16, "what": "kill"}]
     assert run_in_child(lambda: build(killed).train()).wait() == -9
     build(config(images, parts, resume=True)).train()
-    ours, theirs = read_checkpoint(parts / "epoch_8.pth"), read_checkpoint(whole / "epoch_8.pth")
+    ours, theirs = read_training_checkpoint(parts / "epoch_8.pth"), read_training_checkpoint(whole / "epoch_8.pth")
     del ours["meta"]["time"], theirs["meta"]["time"]
     assert not same(ours, theirs)
 
@@ -107,7 +107,7 @@ def test_trained_stopped_resumed_evaluated_and_loaded(images, tmp_path):
     tester = build(config(images, tmp_path / "test", load_from=best))
     assert tester.test()["top1"] == pytest.approx(runner.results()["best"]["top1"]["value"])
 
-    saved = read_checkpoint(best)
+    saved = read_training_checkpoint(best)
     model = attnzoo.create_model("nat_mini", checkpoint_path=best, **NAT)
     weight = model.state_dict()["head.fc.weight"]
     assert torch.equal(weight, saved["ema_state_dict"]["backbone.head.fc.weight"])
@@ -129,7 +129,7 @@ def test_a_compiled_backbone_trains_alike_and_keeps_its_names(images, tmp_path):
     build(config(images, tmp_path / "plain", **ONE_EPOCH)).train()
     runner = build(config(images, tmp_path / "compiled", compile={"backend": "aot_eager"}, **ONE_EPOCH))
     runner.train()
-    states = [read_checkpoint(tmp_path / name / "epoch_1.pth")["state_dict"] for name in ("plain", "compiled")]
+    states = [read_training_checkpoint(tmp_path / name / "epoch_1.pth")["state_dict"] for name in ("plain", "compiled")]
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, rtol=1e-3, atol=1e-5)

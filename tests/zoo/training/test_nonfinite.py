@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from attnzoo.zoo.training import TrainingDiverged, read_checkpoint, read_scalars
+from attnzoo.zoo.training import TrainingDiverged, read_scalars, read_training_checkpoint
 from support.training_toy import build, same, toy_config
 
 ALWAYS = [(epoch, index) for epoch in range(3) for index in range(22)]
@@ -74,7 +74,7 @@ def test_the_count_goes_on_after_resuming(tmp_path):
     config["default_hooks"]["guard"] = {"max_skips": 6}
     config["default_hooks"]["checkpoint"]["save_best"] = None
     build(config).train()
-    assert len(read_checkpoint(tmp_path / "epoch_1.pth")["hooks"]["NonFiniteGuardHook"]["records"]) == 5
+    assert len(read_training_checkpoint(tmp_path / "epoch_1.pth")["hooks"]["NonFiniteGuardHook"]["records"]) == 5
     config["train_cfg"]["max_epochs"] = 2
     with pytest.raises(TrainingDiverged):
         build({**config, "resume": True}).train()

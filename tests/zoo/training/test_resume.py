@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from attnzoo.zoo.training import read_checkpoint, read_scalars
-from attnzoo.zoo.training.checkpoint import CheckpointError, find_latest
+from attnzoo.zoo.training import CheckpointError, read_scalars, read_training_checkpoint
+from attnzoo.zoo.work_dir import find_latest
 from support.training_toy import build, run_in_child, same, toy_config
 
 
@@ -151,7 +151,9 @@ def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path, monkeypatch)
     train(toy_config(tmp_path, default_hooks__checkpoint={"type": "CheckpointHook"}))
     (tmp_path / "epoch_3.pth").write_bytes((tmp_path / "epoch_3.pth").read_bytes()[:5000])
     damaged = bytearray((tmp_path / "epoch_2.pth").read_bytes())
-    where = damaged.find(read_checkpoint(tmp_path / "epoch_2.pth")["state_dict"]["fc1.weight"].numpy().tobytes())
+    where = damaged.find(
+        read_training_checkpoint(tmp_path / "epoch_2.pth")["state_dict"]["fc1.weight"].numpy().tobytes()
+    )
     assert where > 0
     damaged[where] ^= 1
     (tmp_path / "epoch_2.pth").write_bytes(damaged)

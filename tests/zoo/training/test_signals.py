@@ -9,8 +9,8 @@ import time
 import pytest
 
 from attnzoo.zoo.training import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, read_scalars
-from attnzoo.zoo.training.checkpoint import find_latest
 from attnzoo.zoo.training.signals import StopRequest, shield_worker
+from attnzoo.zoo.work_dir import find_latest
 from support.training_toy import build, run_in_child, same, toy_config
 
 

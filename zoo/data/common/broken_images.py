@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from ...files import write_json
 from ...registry import HOOKS
+from ...work_dir import BROKEN_IMAGES
 
 
 @HOOKS.register_module()
@@ -28,7 +29,7 @@ class BrokenImagesHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, filename: str = "broken_images.json") -> None:
+    def __init__(self, filename: str = BROKEN_IMAGES) -> None:
         self.filename = filename
         self._paths: list[str] = []
 
