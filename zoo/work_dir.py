@@ -62,6 +62,8 @@ def read_training_checkpoint(
     Raises:
         CheckpointError: The file is truncated or damaged, or is not a training checkpoint of attnzoo.
     """
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"Cannot read {path}: the file is missing, truncated or not written by torch.save.")
     if verify:
         try:
             with zipfile.ZipFile(path) as archive:

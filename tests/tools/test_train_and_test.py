@@ -97,7 +97,7 @@ def test_a_work_dir_stands_for_its_best_checkpoint(copied: Path):
     assert test_tool.find_checkpoint(str(copied)) == str(copied / "epoch_2.pth")
     for path in copied.glob("*.pth"):
         path.write_bytes(b"cut off")
-    with pytest.raises(ValueError, match="no whole checkpoint"):
+    with pytest.raises(ValueError, match="no intact checkpoint"):
         test_tool.find_checkpoint(str(copied))
     assert test_tool.find_checkpoint("hf-hub:owner/name") == "hf-hub:owner/name"
 
