@@ -83,6 +83,18 @@ class Blocks:
 AxisRule = Union[Neighborhood, Blocks]  # noqa: UP007 - evaluated at import, where 3.10's `|` on classes hides the names
 
 
+class Geometry(NamedTuple):
+    """Which keys each query sees: one rule per axis.
+
+    Attributes:
+        rows: Which rows of keys a row of queries sees.
+        cols: Which columns of keys a column of queries sees.
+    """
+
+    rows: AxisRule
+    cols: AxisRule
+
+
 def encode_rule(rule: AxisRule) -> list[int]:
     """Writes a rule as the list of integers that an operator's schema can carry."""
     if isinstance(rule, Neighborhood):

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from ..dispatch import compute_dtype, implementation, without_autocast
-from .cpu import attention as portable
-from .geometry import AxisRule, decode_rule, encode_rule
+from . import cpu
+from .geometry import AxisRule, Geometry, decode_rule, encode_rule
+from .operands import Operands
 
 _OPERANDS = (
     "Tensor query, Tensor key, Tensor value, Tensor? rpb, Tensor? row_terms, Tensor? col_terms, "
@@ -48,7 +49,7 @@ def ranged_attention_2d_operator(
     scale: float,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Calls the operator; arguments as in `portable.forward`, `backend` "auto", "triton" or "torch"."""
+    """Calls the operator; arguments as in `cpu.forward`, `backend` "auto", "triton" or "torch"."""
     return torch.ops.attnzoo.ranged_attention_2d.default(
         query,
         key,
@@ -70,16 +71,19 @@ def _forward(*arguments):
     *operands, rows, cols, scale, backend = arguments
     query, _, value = operands[:3]
     with without_autocast(query.device.type):
-        return _implementation(query, value, backend).forward(*operands, decode_rule(rows), decode_rule(cols), scale)
+        return _implementation(query, value, backend).forward(
+            Operands(*operands), Geometry(decode_rule(rows), decode_rule(cols)), scale
+        )
 
 
 @torch.library.impl(_BACKWARD, ("cpu", "cuda"))
 def _backward(*arguments):
-    *tensors, rows, cols, scale, backend = arguments
-    query, _, value = tensors[2:5]
+    grad_out, grad_lse, *operands, out, lse, rows, cols, scale, backend = arguments
+    query, _, value = operands[:3]
+    geometry = Geometry(decode_rule(rows), decode_rule(cols))
     with without_autocast(query.device.type):
         gradients = _implementation(query, value, backend).backward(
-            *tensors, decode_rule(rows), decode_rule(cols), scale
+            grad_out, grad_lse, Operands(*operands), out, lse, geometry, scale
         )
     return tuple(query.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
@@ -150,6 +154,6 @@ def _implementation(query: torch.Tensor, value: torch.Tensor, backend: str) -> M
     def load_fused() -> ModuleType:
         from . import fused
 
-        return fused if backend == "triton" or fused.takes(query, value) else portable
+        return fused if backend == "triton" or fused.takes(query, value) else cpu
 
-    return implementation(query, backend, portable, load_fused)
+    return implementation(query, backend, cpu, load_fused)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from ..dispatch import compute_dtype, implementation, without_autocast
-from .cpu import attention as portable
+from . import cpu
 from .geometry import Grid, check_routes
+from .operands import Operands
 
 _SETTINGS = "int[] grid, float scale, str backend"
 _OPERANDS = "Tensor query, Tensor key, Tensor value, Tensor routes"
@@ -34,7 +35,7 @@ def routed_attention_2d_operator(
     scale: float,
     backend: str,
 ) -> torch.Tensor:
-    """Calls the operator; arguments as in `portable.forward`, `backend` "auto", "triton" or "torch".
+    """Calls the operator; arguments as in `cpu.forward`, `backend` "auto", "triton" or "torch".
 
     Returns:
         The output alone: the logarithms of the denominators, the operator's other result, are for its backward pass.
@@ -47,15 +48,15 @@ def _forward(query, key, value, routes, grid, scale, backend):
     if routes.device.type == "cpu":
         check_routes(routes, grid[0] * grid[1])
     with without_autocast(query.device.type):
-        return _implementation(query, backend).forward(query, key, value, routes, tuple(grid), scale)
+        return _implementation(query, backend).forward(Operands(query, key, value, routes), tuple(grid), scale)
 
 
 @torch.library.impl(_BACKWARD, ("cpu", "cuda"))
 def _backward(grad_out, query, key, value, routes, out, lse, grid, scale, backend):
     with without_autocast(query.device.type):
         return _implementation(query, backend).backward(
-            grad_out, query, key, value, routes, out, lse, tuple(grid), scale
-        )
+            grad_out, Operands(query, key, value, routes), out, lse, tuple(grid), scale
+        )[:3]
 
 
 @torch.library.register_fake(_FORWARD)
@@ -117,4 +118,4 @@ def _implementation(query: torch.Tensor, backend: str) -> ModuleType:
 
         return fused
 
-    return implementation(query, backend, portable, load_fused)
+    return implementation(query, backend, cpu, load_fused)

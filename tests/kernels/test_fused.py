@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from attnzoo.kernels.neighborhood import fused
-from attnzoo.kernels.neighborhood.geometry import Neighborhood
+from attnzoo.kernels.neighborhood.geometry import Geometry, Neighborhood
+from attnzoo.kernels.neighborhood.operands import Operands
 
 _FILES = sorted((Path(__file__).parent / "interpreted").glob("test_*.py"))
 
@@ -55,9 +56,8 @@ def test_interpreted_at_length(path):
 )
 def test_what_the_kernels_do_not_take(dtype, dim, dim_v, message):
     query, value = torch.zeros(1, 2, 2, 1, dim, dtype=dtype), torch.zeros(1, 2, 2, 1, dim_v, dtype=dtype)
-    arguments = (query, query, value, None, None, None, None, None)
-    rule = Neighborhood(2)
+    operands, geometry = Operands(query, query, value), Geometry(Neighborhood(2), Neighborhood(2))
     with pytest.raises(ValueError, match=message):
-        fused.forward(*arguments, rule, rule, 1.0)
+        fused.forward(operands, geometry, 1.0)
     with pytest.raises(ValueError, match=message):
-        fused.backward(value, None, *arguments, value, value[..., 0], rule, rule, 1.0)
+        fused.backward(value, None, operands, value, value[..., 0], geometry, 1.0)

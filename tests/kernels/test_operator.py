@@ -321,11 +321,11 @@ def test_what_triton_lacks_is_said_once(missing, advice, monkeypatch):
     dispatch._warn_once.cache_clear()
     query: torch.Tensor = _OnCuda()  # pyright: ignore[reportAssignmentType] - a stand-in
     with pytest.warns(RuntimeWarning, match=advice):
-        assert operator._implementation(query, query, "auto") is operator.portable
+        assert operator._implementation(query, query, "auto") is operator.cpu
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert operator._implementation(query, query, "auto") is operator.portable
-        assert operator._implementation(query, query, "torch") is operator.portable
+        assert operator._implementation(query, query, "auto") is operator.cpu
+        assert operator._implementation(query, query, "torch") is operator.cpu
     with pytest.raises(ValueError, match=advice):
         operator._implementation(query, query, "triton")
 
@@ -335,7 +335,7 @@ def test_float64_stays_with_plain_pytorch_on_a_gpu():
         dtype = torch.float64
 
     query: torch.Tensor = Double()  # pyright: ignore[reportAssignmentType] - a stand-in
-    assert operator._implementation(query, query, "auto") is operator.portable
+    assert operator._implementation(query, query, "auto") is operator.cpu
 
 
 @pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, 128), (torch.bfloat16, 256)])
@@ -344,6 +344,6 @@ def test_long_vectors_stay_with_plain_pytorch_on_a_gpu(dtype, largest, monkeypat
     longer = {"dtype": dtype, "shape": (1, 7, 7, 1, largest + 1)}
     short, long = (cast(Any, type("_Tensor", (_OnCuda,), one)()) for one in ({"dtype": dtype}, longer))
     for query, value in ((long, short), (short, long)):
-        assert operator._implementation(query, value, "auto") is operator.portable
+        assert operator._implementation(query, value, "auto") is operator.cpu
         assert operator._implementation(query, value, "triton") is fused
     assert operator._implementation(short, short, "auto") is fused

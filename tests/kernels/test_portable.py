@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from attnzoo.kernels import neighborhood_attention_2d
 from attnzoo.kernels.neighborhood import ranged_attention_2d
 from attnzoo.kernels.neighborhood.cpu import attention as portable
-from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood
+from attnzoo.kernels.neighborhood.geometry import Blocks, Geometry, Neighborhood
+from attnzoo.kernels.neighborhood.operands import Operands
 from attnzoo.zoo.analysis.timing import peak_memory
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
 from support.kernel_cases import PACK_CASES, check_pack_case, relative_error
@@ -176,13 +177,13 @@ def _peaks(size: int) -> tuple[int, int]:
     noise = torch.Generator().manual_seed(0)
     query, key, value, upstream = (torch.randn(1, size, size, 2, 8, generator=noise) for _ in range(4))
     rpb = torch.randn(2, 13, 13, generator=noise)
-    settings = (_SEVEN, _SEVEN, 0.3)
-    operands = (query, key, value, rpb, None, None, None, None)
-    out, lse = portable.forward(*operands, *settings)
-    gradients = portable.backward(upstream, None, *operands, out, lse, *settings)
+    settings = (Geometry(_SEVEN, _SEVEN), 0.3)
+    operands = Operands(query, key, value, rpb)
+    out, lse = portable.forward(operands, *settings)
+    gradients = portable.backward(upstream, None, operands, out, lse, *settings)
     peaks = (
-        peak_memory(lambda: portable.forward(*operands, *settings), query.device),
-        peak_memory(lambda: portable.backward(upstream, None, *operands, out, lse, *settings), query.device),
+        peak_memory(lambda: portable.forward(operands, *settings), query.device),
+        peak_memory(lambda: portable.backward(upstream, None, operands, out, lse, *settings), query.device),
     )
     return peaks[0] - out.nbytes - lse.nbytes, peaks[1] - sum(one.nbytes for one in gradients if one is not None)
 

@@ -370,7 +370,7 @@ def test_float64_stays_with_plain_pytorch_on_a_gpu():
         dtype = torch.float64
 
     query: torch.Tensor = Double()  # pyright: ignore[reportAssignmentType] - a stand-in
-    assert operator._implementation(query, "auto") is operator.portable
+    assert operator._implementation(query, "auto") is operator.cpu
 
 
 def test_routing_needs_torch_alone():

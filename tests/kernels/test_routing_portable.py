@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from attnzoo.kernels import route_regions, routed_attention_2d
 from attnzoo.kernels.routing.cpu import attention as portable
+from attnzoo.kernels.routing.operands import Operands
 from attnzoo.zoo.analysis.timing import peak_memory
 from support.routing_cases import RoutingCase, check_case, routing_cases, strided_views
 
@@ -119,8 +120,8 @@ def test_what_a_region_does_not_see_does_not_reach_it(way):
     far_key, far_value = key.clone(), value.clone()
     far_key[:, :, 8:], far_value[:, :, 8:] = 1e30, 1e30
     with _forced(way):
-        expected, _ = portable.forward(query, key, value, routes, (1, 3), 0.5)
-        actual, _ = portable.forward(query, far_key, far_value, routes, (1, 3), 0.5)
+        expected, _ = portable.forward(Operands(query, key, value, routes), (1, 3), 0.5)
+        actual, _ = portable.forward(Operands(query, far_key, far_value, routes), (1, 3), 0.5)
     assert torch.equal(actual[:, :, :8], expected[:, :, :8])
 
 
@@ -128,14 +129,14 @@ def _peaks(side: int, topk: int, batch: int = 1, regions: int = 7) -> tuple[int,
     """Peak bytes beyond operands and results of a forward and a backward pass, 2 heads of dim 16."""
     noise = torch.Generator().manual_seed(0)
     query, key, value, upstream = (torch.randn(batch, side, side, 2, 16, generator=noise) for _ in range(4))
-    arguments = (query, key, value, route_regions(query, key, regions, topk))
+    operands = Operands(query, key, value, route_regions(query, key, regions, topk))
     settings = ((regions, regions), 0.3)
-    out, lse = portable.forward(*arguments, *settings)
-    gradients = portable.backward(upstream, *arguments, out, lse, *settings)
+    out, lse = portable.forward(operands, *settings)
+    gradients = portable.backward(upstream, operands, out, lse, *settings)
     return (
-        peak_memory(lambda: portable.forward(*arguments, *settings), query.device) - out.nbytes - lse.nbytes,
-        peak_memory(lambda: portable.backward(upstream, *arguments, out, lse, *settings), query.device)
-        - sum(one.nbytes for one in gradients),
+        peak_memory(lambda: portable.forward(operands, *settings), query.device) - out.nbytes - lse.nbytes,
+        peak_memory(lambda: portable.backward(upstream, operands, out, lse, *settings), query.device)
+        - sum(one.nbytes for one in gradients if one is not None),
     )
 
 

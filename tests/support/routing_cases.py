@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from attnzoo.kernels.routing.operands import Operands
 from attnzoo.kernels.routing.reference import routed_attention_2d_reference
 from support.kernel_cases import relative_error
 
@@ -81,11 +82,12 @@ class RoutingCase:
         operands: Any = {name: one.detach() for name, one in self.operands(dtype, device).items()}
         operands["routes"] = self.routes(device)
         operands |= {name: changed.pop(name) for name in list(changed) if name in operands}
-        settings = {"grid": self.grid, "scale": self.scale}
-        out, lse = module.forward(**operands, **settings)
+        operands = Operands(**operands)
+        out, lse = module.forward(operands, self.grid, self.scale)
         upstream = changed.get("upstream", self.upstream(out, dtype))
-        gradients = module.backward(upstream, **operands, out=out, lse=lse, **settings)
-        return {"out": out, "lse": lse} | dict(zip(("dquery", "dkey", "dvalue"), gradients, strict=True))
+        gradients = module.backward(upstream, operands, out, lse, self.grid, self.scale)
+        assert gradients[3] is None
+        return {"out": out, "lse": lse} | dict(zip(("dquery", "dkey", "dvalue"), gradients[:3], strict=True))
 
 
 def check_case(

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import torch
 
 from ...dispatch import compute_dtype
-from ..geometry import AxisRule
+from ..geometry import Geometry
+from ..operands import Operands
 from . import sdpa as flash
-from .chunks import Block, Chunk, Operands
+from .chunks import Block, Chunk
 from .tiling import tile_map
 
 # Bytes of a chunk, a thread: of its scores or, where torch's fused attention keeps those to itself, of its queries,
@@ -23,39 +24,19 @@ _CHUNK_BYTES = 1 << 19
 _FLASH_CHUNK_BYTES = 1 << 22
 
 
-def forward(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rpb: torch.Tensor | None,
-    row_terms: torch.Tensor | None,
-    col_terms: torch.Tensor | None,
-    additional_keys: torch.Tensor | None,
-    additional_values: torch.Tensor | None,
-    rows: AxisRule,
-    cols: AxisRule,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(operands: Operands, geometry: Geometry, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the output and the logarithms of the softmax's denominators.
 
     Args:
-        query: (B, Hq, Wq, heads, dim).
-        key: (B, Hk, Wk, heads_kv, dim).
-        value: (B, Hk, Wk, heads_kv, dim_v).
-        rpb: (heads, rows.bias_length, cols.bias_length), or None.
-        row_terms: (B, Hq, Wq, heads, rows.bias_length), or None.
-        col_terms: (B, Hq, Wq, heads, cols.bias_length), or None.
-        additional_keys: (B, tokens, heads_kv, dim), or None.
-        additional_values: (B, tokens, heads_kv, dim_v), or None.
-        rows: which rows of keys a row of queries sees.
-        cols: which columns of keys a column of queries sees.
-        scale: multiplies the scores.
+        operands: Tensors of any strides.
+        geometry: Which keys each query sees.
+        scale: Factor of the scores.
 
     Returns:
         (B, Hq, Wq, heads, dim_v) in the query's dtype, and (B, Hq, Wq, heads) in float32 or float64, both contiguous.
     """
-    operands = Operands(query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
-    cut = _Cut(operands, rows, cols, scale, additional_keys is None and flash.suits(query, key))
+    query, key, value = operands[:3]
+    cut = _Cut(operands, geometry, scale, operands.additional_keys is None and flash.suits(query, key))
     if cut.is_one_view:
         return flash.attend_map(operands, cut.only_bias(), scale)
     out = query.new_empty((*query.shape[:4], value.shape[4]))
@@ -70,31 +51,22 @@ def forward(
 def backward(
     grad_out: torch.Tensor,
     grad_lse: torch.Tensor | None,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rpb: torch.Tensor | None,
-    row_terms: torch.Tensor | None,
-    col_terms: torch.Tensor | None,
-    additional_keys: torch.Tensor | None,
-    additional_values: torch.Tensor | None,
+    operands: Operands,
     out: torch.Tensor,
     lse: torch.Tensor,
-    rows: AxisRule,
-    cols: AxisRule,
+    geometry: Geometry,
     scale: float,
 ) -> tuple[torch.Tensor | None, ...]:
-    """Computes the gradients of `forward`'s tensor arguments from those of its results.
+    """Computes the gradients of `operands` from those of `forward`'s results.
 
     The probabilities are computed again, a chunk at a time.
 
     Returns:
-        The gradients of query, key, value, rpb, row_terms, col_terms, additional_keys and additional_values, each
-        contiguous and in its argument's dtype; None for an argument that is None.
+        The gradients in the order of `Operands`, each contiguous and in its operand's dtype; None for an operand that
+        is None.
     """
-    operands = Operands(query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
-    is_plain = grad_lse is None and rpb is None and additional_keys is None
-    cut = _Cut(operands, rows, cols, scale, is_plain and flash.suits(query, key))
+    is_plain = grad_lse is None and operands.rpb is None and operands.additional_keys is None
+    cut = _Cut(operands, geometry, scale, is_plain and flash.suits(operands.query, operands.key))
     if cut.is_one_view:
         gradients = flash.differentiate_map(operands, cut.only_bias(), scale, grad_out, out, lse)
         return (*gradients, None, None, None, None, None)
@@ -163,19 +135,18 @@ class _Cut:
 
     Args:
         operands: of the call.
-        rows: which rows of keys a row of queries sees.
-        cols: which columns of keys a column of queries sees.
+        geometry: which keys each query sees.
         scale: multiplies the scores.
         use_flash: whether tiles go through torch's fused attention.
     """
 
-    def __init__(self, operands: Operands, rows: AxisRule, cols: AxisRule, scale: float, use_flash: bool) -> None:
+    def __init__(self, operands: Operands, geometry: Geometry, scale: float, use_flash: bool) -> None:
         query, key = operands.query, operands.key
         self.operands, self.scale, self.use_flash = operands, scale, use_flash
         self.dtype = compute_dtype(query.dtype)
         copies = query.shape[0] * query.shape[3]
         has_matrices = not use_flash or operands.rpb is not None
-        self.tiling = tile_map(rows, cols, tuple(query.shape[1:3]), tuple(key.shape[1:3]), copies, has_matrices)
+        self.tiling = tile_map(*geometry, tuple(query.shape[1:3]), tuple(key.shape[1:3]), copies, has_matrices)
         # Then operands are read, and results written, as they lie in memory.
         is_alike = query.shape[4] == operands.value.shape[4] and query.dtype == self.dtype
         has_terms = operands.row_terms is not None or operands.col_terms is not None

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 
+from ..operands import Operands
 from .tiling import Run
-
-
-class Operands(NamedTuple):
-    """What attention is computed from; shapes as in `portable.forward`."""
-
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    rpb: torch.Tensor | None
-    row_terms: torch.Tensor | None
-    col_terms: torch.Tensor | None
-    additional_keys: torch.Tensor | None
-    additional_values: torch.Tensor | None
 
 
 class Block:

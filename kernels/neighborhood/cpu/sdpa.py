@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from .chunks import Block, Chunk, Operands
+from ..operands import Operands
+from .chunks import Block, Chunk
 
 
 def suits(query: torch.Tensor, key: torch.Tensor) -> bool:

@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 
 from ...triton_common import launch
-from ..geometry import AxisRule
+from ..geometry import Geometry
+from ..operands import Operands
 from . import tile_sizes as tuning
 from .backward import differentiate
 from .forward import attend, forward_kernel
@@ -15,19 +16,7 @@ from .forward import attend, forward_kernel
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def forward(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rpb: torch.Tensor | None,
-    row_terms: torch.Tensor | None,
-    col_terms: torch.Tensor | None,
-    additional_keys: torch.Tensor | None,
-    additional_values: torch.Tensor | None,
-    rows: AxisRule,
-    cols: AxisRule,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(operands: Operands, geometry: Geometry, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes attention; arguments as in `forward_pass.attend`, which see.
 
     Returns:
@@ -36,43 +25,33 @@ def forward(
     Raises:
         ValueError: if the operands' dtype or dims are not among those that the kernels take.
     """
-    _check(query, value)
-    operands = (query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
+    _check(operands.query, operands.value)
     tensors = [_computable(one) for one in operands]
-    out, lse = attend(*cast(Any, tensors), rows=rows, cols=cols, scale=scale)
-    return out.to(query.dtype), lse
+    out, lse = attend(*cast(Any, tensors), rows=geometry.rows, cols=geometry.cols, scale=scale)
+    return out.to(operands.query.dtype), lse
 
 
 def backward(
     grad_out: torch.Tensor,
     grad_lse: torch.Tensor | None,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rpb: torch.Tensor | None,
-    row_terms: torch.Tensor | None,
-    col_terms: torch.Tensor | None,
-    additional_keys: torch.Tensor | None,
-    additional_values: torch.Tensor | None,
+    operands: Operands,
     out: torch.Tensor,
     lse: torch.Tensor,
-    rows: AxisRule,
-    cols: AxisRule,
+    geometry: Geometry,
     scale: float,
 ) -> tuple[torch.Tensor | None, ...]:
     """Computes the gradients; arguments as in `backward_pass.differentiate`, which see.
 
     Returns:
-        The gradients of query, key, value, rpb, row_terms, col_terms, additional keys and additional values, None for
+        The gradients of query, key, value, rpb, row_terms, col_terms, additional_keys and additional_values, None for
         those that are None.
 
     Raises:
         ValueError: if the operands' dtype or dims are not among those that the kernels take.
     """
-    _check(query, value)
-    operands = (query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
+    _check(operands.query, operands.value)
     tensors = [_computable(one) for one in (grad_out, grad_lse, *operands, out, lse)]
-    gradients = differentiate(*cast(Any, tensors), rows=rows, cols=cols, scale=scale)
+    gradients = differentiate(*cast(Any, tensors), rows=geometry.rows, cols=geometry.cols, scale=scale)
     return tuple(
         None if operand is None or gradient is None else gradient.to(operand.dtype)
         for operand, gradient in zip(operands, gradients, strict=True)

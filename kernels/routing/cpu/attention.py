@@ -16,27 +16,24 @@ from torch.nn import functional
 
 from ...dispatch import compute_dtype
 from ..geometry import Grid, by_region, times_seen
+from ..operands import Operands
 
 # Bytes of gathered keys (or of the mask) in a chunk, a thread: enough that calls of torch cost little beside it.
 _CHUNK_BYTES = 1 << 20
 
 
-def forward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor, grid: Grid, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the output and the logarithms of the softmax's denominators.
 
     Args:
-        query: (B, H, W, heads, dim).
-        key: (B, H, W, heads, dim).
-        value: (B, H, W, heads, dim_v).
-        routes: (B, regions, topk) int64, in range.
-        grid: rows and columns of regions.
-        scale: multiplies the scores.
+        operands: Query, key and value with any strides; routes in range.
+        grid: Rows and columns of regions.
+        scale: Factor of the scores.
 
     Returns:
         (B, H, W, heads, dim_v) in the query's dtype, and (B, H, W, heads) in float32 or float64, both contiguous.
     """
+    query, key, value, routes = operands
     out = query.new_empty((*query.shape[:4], value.shape[4]))
     lse = query.new_empty(query.shape[:4], dtype=compute_dtype(query.dtype))
     key, value = _with_even_runs(key), _with_even_runs(value)
@@ -48,23 +45,16 @@ def forward(
 
 
 def backward(
-    grad_out: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    routes: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    grid: Grid,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grad_out: torch.Tensor, operands: Operands, out: torch.Tensor, lse: torch.Tensor, grid: Grid, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
     """Computes the gradients of query, key and value from that of the output.
 
     Scores are computed again, a chunk at a time.
 
     Returns:
-        The gradients, each contiguous and in its operand's dtype.
+        The gradients in the order of `Operands`, each contiguous and in its operand's dtype; None for the routes.
     """
+    query, key, value, routes = operands
     grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
     grad_key, grad_value = (
         torch.zeros(one.shape, dtype=compute_dtype(one.dtype), device=one.device) for one in (key, value)
@@ -85,7 +75,7 @@ def backward(
         part.put(grad_query, gradients[0])
         part.add(grad_key, gradients[1])
         part.add(grad_value, gradients[2])
-    return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype)
+    return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None
 
 
 # torch's own attention for CPUs, which returns logarithms and takes them back, and stores a few rows of scores only.

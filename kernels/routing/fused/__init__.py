@@ -6,6 +6,7 @@ import torch
 
 from ...triton_common import launch
 from ..geometry import Grid
+from ..operands import Operands
 from . import tile_sizes as tuning
 from .backward import differentiate
 from .forward import attend, forward_kernel
@@ -13,9 +14,7 @@ from .forward import attend, forward_kernel
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def forward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor, grid: Grid, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes attention; arguments as in `forward_pass.attend`, which see.
 
     Returns:
@@ -24,37 +23,32 @@ def forward(
     Raises:
         ValueError: if the operands' dtype or dims are not among those that the kernels take.
     """
+    query, key, value, routes = operands
     _check(query, value)
     out, lse = attend(_computable(query), _computable(key), _computable(value), routes, grid, scale)
     return out.to(query.dtype), lse
 
 
 def backward(
-    grad_out: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    routes: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    grid: Grid,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grad_out: torch.Tensor, operands: Operands, out: torch.Tensor, lse: torch.Tensor, grid: Grid, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
     """Computes the gradients; arguments as in `backward_pass.differentiate`, which see.
 
     Returns:
-        The gradients of query, key and value.
+        The gradients in the order of `Operands`; None for the routes.
 
     Raises:
         ValueError: if the operands' dtype or dims are not among those that the kernels take.
     """
+    query, key, value, routes = operands
     _check(query, value)
-    operands = (_computable(query), _computable(key), _computable(value))
-    gradients = differentiate(_computable(grad_out), *operands, routes, _computable(out), lse, grid, scale)
+    tensors = (_computable(query), _computable(key), _computable(value))
+    gradients = differentiate(_computable(grad_out), *tensors, routes, _computable(out), lse, grid, scale)
     return (
         gradients[0].to(query.dtype),
         gradients[1].to(key.dtype),
         gradients[2].to(value.dtype),
+        None,
     )
 
 

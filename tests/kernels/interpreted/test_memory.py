@@ -9,7 +9,8 @@ from unittest import mock
 import torch
 
 from attnzoo.kernels.neighborhood import fused
-from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood
+from attnzoo.kernels.neighborhood.geometry import Blocks, Geometry, Neighborhood
+from attnzoo.kernels.neighborhood.operands import Operands
 from attnzoo.kernels.triton_common import launch
 from support.attention_cases import AttentionCase, Axis
 from support.kernel_cases import relative_error
@@ -34,12 +35,12 @@ def _expected() -> list[torch.Tensor]:
 
 def _run(operands: list[Any], case: AttentionCase = _CASE, upstream: torch.Tensor | None = None) -> list[torch.Tensor]:
     """Outputs and gradients, without the public function and its checks in between."""
-    rules: dict[str, Any] = {"rows": case.rows.rule, "cols": case.cols.rule}
-    out, lse = fused.forward(*operands, **rules, scale=0.4)
+    geometry = Geometry(case.rows.rule, case.cols.rule)
+    out, lse = fused.forward(Operands(*operands), geometry, 0.4)
     if upstream is None:
         upstream = torch.linspace(-1, 1, out.numel()).view_as(out)
     grad_lse = lse.detach().cos()
-    gradients = fused.backward(upstream.to(out.dtype), grad_lse, *operands, out=out, lse=lse, **rules, scale=0.4)
+    gradients = fused.backward(upstream.to(out.dtype), grad_lse, Operands(*operands), out, lse, geometry, 0.4)
     return [one for one in (out, lse, *gradients) if one is not None]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from attnzoo.kernels import routed_attention_2d
 from attnzoo.kernels.routing import fused
 from attnzoo.kernels.routing.fused import plan
+from attnzoo.kernels.routing.operands import Operands
 from attnzoo.kernels.triton_common import launch
 from support.routing_cases import RoutingCase, check_case, routing_cases, strided_views
 
@@ -213,8 +214,8 @@ def test_no_images():
 )
 def test_what_the_kernels_do_not_take(dtype, dim, dim_v, message):
     query, value = torch.zeros(1, 2, 2, 1, dim, dtype=dtype), torch.zeros(1, 2, 2, 1, dim_v, dtype=dtype)
-    arguments = (query, query, value, torch.zeros(1, 1, 1, dtype=torch.int64))
+    operands = Operands(query, query, value, torch.zeros(1, 1, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match=message):
-        fused.forward(*arguments, (1, 1), 1.0)
+        fused.forward(operands, (1, 1), 1.0)
     with pytest.raises(ValueError, match=message):
-        fused.backward(value, *arguments, value, value[..., 0], (1, 1), 1.0)
+        fused.backward(value, operands, value, value[..., 0], (1, 1), 1.0)
