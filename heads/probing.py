@@ -43,6 +43,9 @@ class LinearProbe(nn.Sequential):
         num_classes: of the logits.
     """
 
+    class_layers = ("1",)
+    """Layers whose size depends on the number of classes."""
+
     def __init__(self, in_channels: int, num_classes: int) -> None:
         _check_classes(num_classes)
         classifier = nn.Linear(in_channels, num_classes)
@@ -103,6 +106,9 @@ class EfficientProbe(nn.Sequential):
     Raises:
         ValueError: see `AttentivePooling`; or there are no classes.
     """
+
+    class_layers = ("2",)
+    """Layers whose size depends on the number of classes."""
 
     def __init__(self, in_channels: int, num_classes: int, num_queries: int = 32, d_out: int = 1) -> None:
         _check_classes(num_classes)

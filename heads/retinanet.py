@@ -84,6 +84,9 @@ class RetinaHead(AnchorHead):
         ValueError: unknown keys, or numbers that fit nothing.
     """
 
+    class_layers = ("retina_cls",)
+    """Layers whose size depends on the number of classes."""
+
     def __init__(
         self,
         num_classes: int,

@@ -16,6 +16,7 @@ from attnzoo.tools.arguments import UserError
 from attnzoo.zoo.config import load_config
 from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.registry import MODELS
+from attnzoo.zoo.tasks import task_kind
 from attnzoo.zoo.weights import load_weights, weights_target
 from attnzoo.zoo.weights.sources import split_source
 
@@ -138,13 +139,6 @@ def _open_config(args: argparse.Namespace, on_meta: bool, **options: Any) -> Ope
     size = size.get("size") if isinstance(size, Mapping) else None
     cfg_of_backbone = getattr(getattr(task, "backbone", task), "pretrained_cfg", None)
     return _opened(task, args.model, cfg_of_backbone, preprocessor, size)
-
-
-def task_kind(model: nn.Module) -> str:
-    """Says what a model is for: "detection", "segmentation" or "classification"."""
-    if hasattr(model, "decode_head"):
-        return "segmentation"
-    return "detection" if hasattr(model, "roi_head") or hasattr(model, "bbox_head") else "classification"
 
 
 def _opened(

@@ -61,6 +61,9 @@ class BBoxHead(nn.Module):
         ValueError: for an unknown key or loss, not two loss weights, or no fully connected layer.
     """
 
+    class_layers = ("fc_cls", "fc_reg")
+    """Layers whose size depends on the number of classes."""
+
     def __init__(
         self,
         num_classes: int,

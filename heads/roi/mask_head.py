@@ -37,6 +37,9 @@ class FCNMaskHead(nn.Module):
         loss_weight: multiplies the loss.
     """
 
+    class_layers = ("conv_logits",)
+    """Layers whose size depends on the number of classes."""
+
     def __init__(
         self,
         num_classes: int,

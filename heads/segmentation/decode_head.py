@@ -43,6 +43,9 @@ class DecodeHead(nn.Module):
 
     class_weight: torch.Tensor | None
 
+    class_layers = ("conv_seg",)
+    """Layers whose size depends on the number of classes."""
+
     def __init__(
         self,
         in_channels: Sequence[int],

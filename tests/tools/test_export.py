@@ -15,8 +15,9 @@ from torch import nn
 
 from attnzoo import create_model, list_families, list_models
 from attnzoo.tools import export
-from attnzoo.zoo.export import ExportError, checking, export_onnx, export_program, exportable, parts
+from attnzoo.zoo.export import ExportError, checking, export_onnx, export_program, exportable
 from attnzoo.zoo.registry import MODELS
+from attnzoo.zoo.tasks import Classifier, ExportPart
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -170,48 +171,6 @@ def test_large_models_keep_their_weights_beside(tmp_path: Path, monkeypatch: pyt
     (logits,) = session(report.path).run(None, {"image": images.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(logits), model(images), rtol=1e-4, atol=1e-5)
-
-
-class Task(nn.Module):
-    """Stands for a task: its parts have the tasks' names."""
-
-    def __init__(self, **heads: nn.Module) -> None:
-        super().__init__()
-        self.backbone = tiny("metaformer", features_only=True)
-        for name, head in heads.items():
-            self.add_module(name, head)
-
-
-class LevelHead(nn.Module):
-    """Stands for a dense head: two maps a level."""
-
-    def forward(self, maps: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        return [one.mean(1, keepdim=True) for one in maps], [one[:, :4] * 2 for one in maps]
-
-
-def test_parts_of_tasks():
-    images = torch.randn(2, 3, 32, 32)
-    two_stage = Task(neck=nn.Identity(), rpn_head=LevelHead(), roi_head=nn.Identity())
-    with pytest.raises(ExportError, match=r"non-maximum suppression.*part='rpn'.*part='neck'.*part='backbone'"):
-        exportable(two_stage)
-    levels = ["cls_scores0", "cls_scores1", "bbox_preds0", "bbox_preds1"]
-    assert exportable(two_stage, "rpn").output_names(images) == levels
-    assert exportable(two_stage, "neck").output_names(images) == ["map0", "map1"]
-    assert exportable(Task(bbox_head=LevelHead())).output_names(images) == levels
-    segmentor = Task(decode_head=nn.Flatten(0))
-    segmentor.decode_head.forward = lambda maps: maps[-1][:, :3]  # type: ignore[method-assign]
-    (logits,) = exportable(segmentor)(images)
-    torch.testing.assert_close(logits, segmentor.backbone(images)[-1][:, :3])
-    assert exportable(tiny("van", num_classes=0)).output_names(images) == ["features"]
-    with pytest.raises(ExportError, match="has no neck: part='backbone'"):
-        exportable(segmentor, "neck")
-    with pytest.raises(ExportError, match="no region proposal network"):
-        exportable(segmentor, "rpn")
-    with pytest.raises(ExportError, match="is a backbone and has no 'neck'"):
-        exportable(tiny("van"), "neck")
-    with pytest.raises(ValueError, match=r"There is no part 'nek'\. Did you mean 'neck'"):
-        exportable(segmentor, "nek")
-    assert set(parts.PARTS) == {"whole", "backbone", "neck", "rpn"}
 
 
 class TestTool:
@@ -382,6 +341,40 @@ class TestTasks:
         given = session(report.path).run(list(report.outputs), {"image": images.numpy()})
         for one, other in zip(given, expected, strict=True):
             torch.testing.assert_close(torch.from_numpy(one), other, rtol=1e-4, atol=1e-4)
+
+    def test_parts(self):
+        images = torch.randn(2, 3, 64, 64)
+        two_stage, segmentor = dense(MASK_RCNN), dense(DENSE["semantic_fpn"])
+        with pytest.raises(ExportError, match=r"non-maximum suppression.*part='rpn'.*part='neck'.*part='backbone'"):
+            exportable(two_stage)
+        levels = ["cls_scores0", "cls_scores1", "bbox_preds0", "bbox_preds1"]
+        assert exportable(two_stage, "rpn").output_names(images) == levels
+        assert exportable(two_stage, "neck").output_names(images) == ["map0", "map1"]
+        assert exportable(two_stage, "backbone").output_names(images) == ["map0", "map1"]
+        (logits,) = exportable(segmentor)(images)
+        torch.testing.assert_close(logits, segmentor.decode_head(segmentor.features(images)))
+        with pytest.raises(ExportError, match=r"Segmentor has no 'rpn'\. What can be exported of it: .*part='whole'"):
+            exportable(segmentor, "rpn")
+        with pytest.raises(ValueError, match=r"There is no part 'nek'\. Did you mean 'neck'"):
+            exportable(segmentor, "nek")
+        assert exportable(tiny("van", num_classes=0)).output_names(images) == ["features"]
+        with pytest.raises(ExportError, match="is a backbone and has no 'neck'"):
+            exportable(tiny("van"), "neck")
+        segmentor.neck = None
+        with pytest.raises(ExportError, match="has no 'neck'"):
+            exportable(segmentor, "neck")
+
+    def test_a_task_from_outside_names_its_own_parts(self):
+        class Pooled(Classifier):
+            def export_parts(self) -> dict[str, ExportPart]:
+                run = lambda task, image: task.backbone.forward_features(image).mean((2, 3))  # noqa: E731
+                return {**super().export_parts(), "embedding": ExportPart(run, ("embedding",), "pooled features")}
+
+        task = Pooled(tiny("metaformer"))
+        images = torch.randn(2, 3, 32, 32)
+        assert exportable(task).output_names(images) == ["logits"]
+        (embedding,) = exportable(task, "embedding")(images)
+        torch.testing.assert_close(embedding, task.backbone.forward_features(images).mean((2, 3)))
 
     def test_two_stages_refuse_and_their_maps_do_not(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         path = tmp_path / "detector.py"

@@ -85,43 +85,13 @@ class _Inference(nn.Module):
         self.model: Any = model
         self.proposals, self.detections = proposals, detections
 
-    @property
-    def mask_heads(self) -> list[Any]:
-        """A two-stage detector's mask heads."""
-        return _each(getattr(getattr(self.model, "roi_head", None), "mask_head", None))
-
-    def forward(self, image: torch.Tensor) -> None:
-        """Runs the model for its cost alone."""
-        task = self.model
-        if not isinstance(getattr(task, "backbone", None), nn.Module):
-            task(image)
-            return
-        if not hasattr(task, "features"):
-            task.backbone(image)
-            return
-        features = task.features(image)
-        for name in ("rpn_head", "bbox_head", "decode_head", "head"):
-            head = getattr(task, name, None)
-            if isinstance(head, nn.Module):
-                head(features)
-        roi_head = getattr(task, "roi_head", None)
-        if roi_head is None:
-            return
-        for head in _each(roi_head.bbox_head):
-            head(self._regions(image, roi_head, self.proposals, head.roi_size))
-        for head in self.mask_heads:
-            head(self._regions(image, roi_head, self.detections, roi_head.mask_size // 2))
-
-    def _regions(self, image: torch.Tensor, roi_head: Any, count: int, size: int) -> torch.Tensor:
-        """What is cut out of the maps for so many regions."""
-        return image.new_zeros(count, roi_head.in_channels, size, size)
-
-
-def _each(heads: Any) -> list[Any]:
-    """Lists the heads of a cascade, or the only one."""
-    if heads is None:
-        return []
-    return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+    def forward(self, image: torch.Tensor) -> dict[str, int]:
+        """Runs the model for its cost alone; returns the numbers of regions that a task's heads were run on."""
+        dummy = getattr(self.model, "forward_dummy", None)
+        if dummy is not None:
+            return dummy(image, self.proposals, self.detections)
+        self.model(image)
+        return {}
 
 
 class _Activations(TorchDispatchMode):
@@ -175,7 +145,7 @@ def count_cost(
     image = torch.empty(1, in_chans, *image_size, device=device)
     counter, activations = FlopCounterMode(display=False), _Activations()
     with torch.no_grad(), counter:
-        run(image)
+        regions = run(image)
     with torch.no_grad(), activations, activations.tracker:
         run(image)
     flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
@@ -196,11 +166,10 @@ def count_cost(
             modules.append(ModuleCost(name, type(module).__name__, parameters, macs, numbers))
     modules.reverse()
     parameters, trained = count_parameters(model)
-    two_stage = hasattr(model, "roi_head")
     return ModelCost(
         image_size=image_size,
-        proposals=proposals if two_stage else None,
-        detections=detections if run.mask_heads else None,
+        proposals=regions.get("proposals"),
+        detections=regions.get("detections"),
         parameters=parameters,
         trained=trained,
         macs=counter.get_total_flops() // 2,

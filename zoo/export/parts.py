@@ -68,27 +68,6 @@ def _flat(names: Sequence[str], outputs: Any) -> list[tuple[str, torch.Tensor]]:
     return [pair for name, part in zip(names, outputs, strict=True) for pair in _flat([name], part)]
 
 
-def _backbone(task: Any, image: torch.Tensor) -> Any:
-    return task.backbone(image)
-
-
-def _neck(task: Any, image: torch.Tensor) -> Any:
-    maps = task.backbone(image)
-    return maps if getattr(task, "neck", None) is None else task.neck(maps)
-
-
-def _rpn(task: Any, image: torch.Tensor) -> Any:
-    return task.rpn_head(_neck(task, image))
-
-
-def _dense_head(task: Any, image: torch.Tensor) -> Any:
-    return task.bbox_head(_neck(task, image))
-
-
-def _decode_head(task: Any, image: torch.Tensor) -> Any:
-    return task.decode_head(_neck(task, image))
-
-
 def exportable(
     model: nn.Module,
     part: str = "whole",
@@ -114,50 +93,24 @@ def exportable(
         ExportError: the model has no such part, or it cannot be exported; the message says what can.
         ValueError: there is no such part.
     """
-    if part not in PARTS:
-        raise ValueError(unknown_name("part", part, PARTS))
-    is_task = isinstance(getattr(model, "backbone", None), nn.Module)
-    if not is_task:
+    parts = _parts_of(model)
+    if part not in {*PARTS, *(parts or ())}:
+        raise ValueError(unknown_name("part", part, {*PARTS, *(parts or ())}))
+    kind = type(model).__name__
+    if parts is None:
         if part not in ("whole", "backbone"):
-            raise ExportError(f"{type(model).__name__} is a backbone and has no {part!r}: part='whole' exports it.")
-        return Exportable(model, lambda one, image: one(image), [_name_of_output(model)], mean, std)
-    run, names = _part_of_task(model, part)
-    return Exportable(model, run, names, mean, std)
-
-
-def _name_of_output(backbone: nn.Module) -> str:
-    if isinstance(backbone, FeatureMaps):
-        return "map"
-    return "logits" if getattr(backbone, "num_classes", 1) else "features"
-
-
-def _part_of_task(task: Any, part: str) -> tuple[Callable[[Any, torch.Tensor], Any], list[str]]:
-    """Gives what runs a part of a task, and the names of its outputs."""
-    heads: Mapping[str, tuple[Callable[[Any, torch.Tensor], Any], list[str]]] = {
-        "rpn_head": (_rpn, ["cls_scores", "bbox_preds"]),
-        "bbox_head": (_dense_head, ["cls_scores", "bbox_preds"]),
-        "decode_head": (_decode_head, ["logits"]),
-    }
-    kind = type(task).__name__
-    has = {name: getattr(task, name, None) is not None for name in ("neck", "roi_head", *heads)}
-    if part == "backbone":
-        return _backbone, [_name_of_output(task.backbone)]
-    if part == "neck":
-        if not has["neck"]:
-            raise ExportError(f"{kind} has no neck: part='backbone' exports its maps.")
-        return _neck, ["map"]
-    if part == "rpn":
-        if not has["rpn_head"]:
-            raise ExportError(f"{kind} has no region proposal network: part='whole' or 'backbone' can be exported.")
-        return heads["rpn_head"]
-    if has["roi_head"]:
-        raise ExportError(
-            f"{kind} cannot be exported as a whole: how many proposals and boxes there are depends on the image "
-            "(non-maximum suppression, pooling of regions), which a fixed graph of operators cannot hold. What can be "
-            "exported of it: part='rpn' (the maps of the proposal network), part='neck' (the maps that the heads see) "
-            "and part='backbone'. Of single-stage detectors such as RetinaNet the maps of the head can be exported."
+            raise ExportError(f"{kind} is a backbone and has no {part!r}: part='whole' exports it.")
+        output = (
+            "map" if isinstance(model, FeatureMaps) else "logits" if getattr(model, "num_classes", 1) else "features"
         )
-    for name in ("bbox_head", "decode_head"):
-        if has[name]:
-            return heads[name]
-    return _backbone, [_name_of_output(task.backbone)]
+        return Exportable(model, lambda one, image: one(image), [output], mean, std)
+    if part not in parts:
+        allowed = ", ".join(f"part={name!r} ({one.description})" for name, one in reversed(list(parts.items())))
+        reason = getattr(model, "not_exportable", {}).get(part)
+        problem = f"{kind} has no {part!r}" if reason is None else f"The {part} {kind} cannot be exported: {reason}"
+        raise ExportError(f"{problem}. What can be exported of it: {allowed}.")
+    return Exportable(model, parts[part].run, parts[part].outputs, mean, std)
+
+
+def _parts_of(model: Any) -> Mapping[str, Any] | None:
+    return model.export_parts() if hasattr(model, "export_parts") else None

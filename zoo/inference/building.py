@@ -7,20 +7,21 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mmengine.config import Config
 from torch import nn
 
 from ...backbones.registry import get_pretrained_cfg, list_models
-from ...names import nearest_names, unknown_name
+from ...names import nearest_names
 from ..config.checking import check_config
 from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of, is_headed
 from ..factory import create_model
 from ..plots.colors import Color
 from ..registry import MODELS, TRANSFORMS
-from ..tasks.classification import ClassificationTask, Classifier
+from ..tasks.base import is_task
+from ..tasks.classification import Classifier
 from ..tasks.preprocessing import ImagePreprocessor
 from ..weights import LoadReport, load_weights
 from ..weights.tasks import weights_target
@@ -134,7 +135,7 @@ def _from_module(model: nn.Module, weights: Weights, transform: Any, use_ema: bo
     """A task or a classifier that is built already."""
     if weights is True:
         raise ValueError("weights=True takes published weights by a model's name; a module comes with its own.")
-    if hasattr(model, "test_step"):
+    if is_task(model):
         if transform is None:
             raise ValueError(f"A {type(model).__name__} needs a transform, such as dict(type='Evaluation', size=224).")
         built = Built(model, _kind_of(model), transform, type(model).__name__, "in memory")
@@ -221,7 +222,7 @@ def _from_config(
             part.pretrained = True
     check_config(Config({"model": cfg.model}), paths=False)
     task: Any = MODELS.build(cfg.model)
-    if not hasattr(task, "test_step"):
+    if not is_task(task):
         built = _classifier(task, transform, title)
         task = built.task
     if weights is True:
@@ -253,14 +254,13 @@ def _check_head(report: LoadReport, task: Any, title: str) -> None:
 
 
 def _kind_of(task: Any) -> Kind:
-    if isinstance(task, ClassificationTask):
-        return "classification"
-    if hasattr(task, "decode_head"):
-        return "segmentation"
-    if hasattr(task, "bbox_head") or hasattr(task, "roi_head"):
-        return "detection"
-    allowed = ("Classifier", "TwoStageDetector", "SingleStageDetector", "Segmentor")
-    raise ValueError(unknown_name("task", type(task).__name__, allowed))
+    kind: Any = getattr(task, "kind", None)
+    if kind not in get_args(Kind):
+        raise ValueError(
+            f"A predictor needs a task whose `kind` is one of {', '.join(get_args(Kind))}, but "
+            f"{type(task).__name__}.kind is {kind!r}."
+        )
+    return kind
 
 
 def _config_title(cfg: Config) -> str:

@@ -1,5 +1,6 @@
 """Tasks: what is computed from a batch, for training and for evaluation."""
 
+from .base import TASK_KINDS, ExportPart, HeadedTask, Task, TaskKind, task_kind
 from .classification import Classifier
 from .dense_preprocessing import DensePreprocessor
 from .detection import SingleStageDetector, TwoStageDetector
@@ -12,15 +13,21 @@ from .segmentation import Segmentor
 
 __all__ = [
     "HEADS",
+    "TASK_KINDS",
     "BinaryCrossEntropy",
     "Classifier",
     "CrossEntropy",
     "DensePreprocessor",
+    "ExportPart",
+    "HeadedTask",
     "ImagePreprocessor",
     "Mixing",
     "Probe",
     "Segmentor",
     "SingleStageDetector",
     "SoftTargetCrossEntropy",
+    "Task",
+    "TaskKind",
     "TwoStageDetector",
+    "task_kind",
 ]

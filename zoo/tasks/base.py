@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
+from ...backbones.common.layers import FeatureMaps
 from ...backbones.registry import checkpoint_filter
 from ..registry import MODELS
 from .freezing import freeze_stages, keep_frozen
@@ -17,7 +19,25 @@ from .freezing import freeze_stages, keep_frozen
 MODES = ("loss", "predict", "tensor")
 """What a task's `forward` can be asked for."""
 
-_CLASS_LAYERS = ("fc_cls", "fc_reg", "conv_logits", "conv_seg", "retina_cls")
+TaskKind = Literal["classification", "detection", "segmentation", "panoptic"]
+"""What a task predicts, and so what its predictions and its data look like."""
+
+TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+
+
+@dataclass(frozen=True)
+class ExportPart:
+    """A part of a task that maps images to tensors and nothing else, as exporters need it.
+
+    Attributes:
+        run: Maps the task and images (B, C, H, W) to a tensor, or to nested sequences of tensors.
+        outputs: Names of the outputs. The tensors of a sequence get the sequence's name and a number.
+        description: What the outputs are, for messages.
+    """
+
+    run: Callable[[Any, torch.Tensor], Any]
+    outputs: tuple[str, ...]
+    description: str
 
 
 def build_part(config: Any, default: str | None = None, **missing: Any) -> Any:
@@ -48,13 +68,19 @@ class Task(BaseModel):
             as it is.
 
     Attributes:
-        classes_key: of the number of classes in a config.
+        kind: What the task predicts.
+        classes_key: Dotted key of the number of classes in a config.
+        tensor_outputs: Names of the outputs in mode "tensor".
+        not_exportable: Parts that cannot be exported, each with the reason.
 
     Raises:
         ValueError: arguments are out of range.
     """
 
+    kind: TaskKind
     classes_key = "model.backbone.num_classes"
+    tensor_outputs: tuple[str, ...] = ("logits",)
+    not_exportable: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -82,6 +108,30 @@ class Task(BaseModel):
         load_weights(self.backbone, self._weights_source)
         self._is_init = True
 
+    def export_parts(self) -> dict[str, ExportPart]:
+        """Lists what can be exported: "whole", the tensors before any decoding, and parts such as "backbone"."""
+        return {
+            "whole": ExportPart(_run_tensor_mode, self.tensor_outputs, "the raw outputs"),
+            "backbone": ExportPart(
+                lambda task, image: task.backbone(image), (backbone_output(self.backbone),), "the backbone's outputs"
+            ),
+        }
+
+    def forward_dummy(self, image: torch.Tensor, proposals: int, detections: int) -> dict[str, int]:
+        """Runs every layer that an inference runs, to count its operations.
+
+        Args:
+            image: (1, C, H, W).
+            proposals: Number of regions to run box heads on.
+            detections: Number of regions to run mask heads on.
+
+        Returns:
+            The numbers of regions that were used: "proposals" if the task has box heads on regions, "detections" if it
+            has mask heads.
+        """
+        _run_tensor_mode(self, image)
+        return {}
+
     def train(self, mode: bool = True) -> Task:
         """Sets training mode, except for what is frozen."""
         super().train(mode)
@@ -108,8 +158,37 @@ class HeadedTask(Task):
         return {**{f"backbone.{name}": x for name, x in body.items()}, **rest}
 
     def class_layers(self) -> list[str]:
-        """Names the layers whose outputs are counted in classes; for other classes they keep their initial values."""
-        return [name for name, _ in self.named_modules() if name.rpartition(".")[2] in _CLASS_LAYERS]
+        """Lists the layers whose size depends on the number of classes: the `class_layers` of every head.
+
+        With a checkpoint for other classes they keep their initial values.
+        """
+        return [
+            f"{name}.{layer}"
+            for name, module in self.named_modules()
+            if module is not self
+            for layer in getattr(module, "class_layers", ())
+        ]
+
+
+def is_task(model: Any) -> bool:
+    """Whether a module is a task: it takes batches in mmengine's three modes, not only images."""
+    return isinstance(model, BaseModel)
+
+
+def task_kind(model: nn.Module) -> TaskKind:
+    """Returns the kind of a task; anything else, such as a backbone, is a classifier."""
+    return getattr(model, "kind", "classification")
+
+
+def backbone_output(backbone: nn.Module) -> str:
+    """Names what a backbone returns: "map" (a list), "logits", or "features" if it has no classes."""
+    if isinstance(backbone, FeatureMaps):
+        return "map"
+    return "logits" if getattr(backbone, "num_classes", 1) else "features"
+
+
+def _run_tensor_mode(task: Any, image: torch.Tensor) -> Any:
+    return task.forward(image=image, mode="tensor")
 
 
 def map_channels(backbone: Any) -> list[int]:

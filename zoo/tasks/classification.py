@@ -37,6 +37,7 @@ class ClassificationTask(Task):
         ValueError: arguments contradict each other or are out of range.
     """
 
+    kind = "classification"
     num_classes: int
 
     def __init__(

@@ -10,7 +10,7 @@ from torch import nn
 
 from ...heads.structures import ImageInfo
 from ...names import unknown_name
-from .base import MODES, HeadedTask, build_part, map_channels
+from .base import MODES, ExportPart, HeadedTask, build_part, map_channels
 
 
 class DenseNormalisation(TypedDict, total=False):
@@ -66,6 +66,15 @@ class DenseTask(HeadedTask):
         """
         maps = self.backbone(image)
         return maps if self.neck is None else self.neck(maps)
+
+    def export_parts(self) -> dict[str, ExportPart]:
+        """Lists what can be exported; with a neck also "neck", the maps that the heads see."""
+        parts = super().export_parts()
+        if self.neck is not None:
+            parts["neck"] = ExportPart(
+                lambda task, image: task.features(image), ("map",), "the maps that the heads see"
+            )
+        return parts
 
     def _given(
         self, mode: str, image: Any, info: Any, views: Sequence[Any] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -11,7 +12,7 @@ from torch import nn
 from ...heads.structures import Detections, ImageInfo, Instances
 from ...heads.views import merge_views
 from ..registry import MODELS
-from .base import build_part
+from .base import ExportPart, build_part
 from .dense import DenseTask
 
 
@@ -36,8 +37,10 @@ class DetectionTask(DenseTask):
         num_classes: how many classes there are, without background.
     """
 
+    kind = "detection"
     num_classes: int
     info_modes = ("loss", "predict")
+    tensor_outputs = ("cls_scores", "bbox_preds")
 
     def __init__(
         self,
@@ -165,6 +168,10 @@ class TwoStageDetector(DetectionTask):
     """
 
     classes_key = "model.roi_head.num_classes"
+    not_exportable = {
+        "whole": "how many proposals and boxes there are depends on the image (non-maximum suppression, pooling of "
+        "regions), which a fixed graph of operators cannot hold"
+    }
 
     def __init__(
         self,
@@ -195,6 +202,24 @@ class TwoStageDetector(DetectionTask):
 
     def _raw(self, image: torch.Tensor) -> Any:
         return self.rpn_head(self.features(image))
+
+    def export_parts(self) -> dict[str, ExportPart]:
+        """Lists what can be exported: backbone, neck, and "rpn", the maps of the proposal network."""
+        parts = super().export_parts()
+        rpn = parts.pop("whole")
+        return {**parts, "rpn": dataclasses.replace(rpn, description="the maps of the proposal network")}
+
+    def forward_dummy(self, image: torch.Tensor, proposals: int, detections: int) -> dict[str, int]:
+        """Runs the proposal network on an image, and the heads on regions; see `Task.forward_dummy`."""
+        regions = {**super().forward_dummy(image, proposals, detections), "proposals": proposals}
+        for head in _as_list(self.roi_head.bbox_head):
+            head(image.new_zeros(proposals, self.roi_head.in_channels, head.roi_size, head.roi_size))
+        if self.roi_head.with_mask:
+            regions["detections"] = detections
+            side = self.roi_head.mask_size // 2
+            for head in _as_list(self.roi_head.mask_head):
+                head(image.new_zeros(detections, self.roi_head.in_channels, side, side))
+        return regions
 
 
 @MODELS.register_module()
@@ -234,6 +259,11 @@ class SingleStageDetector(DetectionTask):
 
     def _raw(self, image: torch.Tensor) -> Any:
         return self.bbox_head(self.features(image))
+
+
+def _as_list(heads: Any) -> list[Any]:
+    """Lists the heads of a cascade, or the only one."""
+    return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
 
 
 def map_strides(backbone: Any, neck: Any) -> list[int] | None:

@@ -60,10 +60,6 @@ class Probe(HeadedTask, ClassificationTask):
         self.probe: Any = build_part(probe)
         self.num_classes = int(self.probe.num_classes)
 
-    def class_layers(self) -> list[str]:
-        """Names the layer whose outputs are classes, the probe's last one."""
-        return [f"probe.{len(self.probe) - 1}"] if isinstance(self.probe, nn.Sequential) else []
-
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Computes what the probe sees, without gradients.
 

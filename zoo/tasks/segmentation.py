@@ -52,6 +52,7 @@ class Segmentor(DenseTask):
         ValueError: arguments contradict each other or are out of range.
     """
 
+    kind = "segmentation"
     classes_key = "model.decode_head.num_classes"
 
     def __init__(

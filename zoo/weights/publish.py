@@ -208,7 +208,7 @@ def _backbone_of(model: nn.Module) -> Any:
     inner: Any = model
     for name in ("_orig_mod", "module"):
         inner = getattr(inner, name, inner)
-    if any(hasattr(inner, head) for head in ("roi_head", "bbox_head", "decode_head")):
+    if getattr(inner, "kind", "classification") != "classification":
         raise ValueError(
             f"{type(inner).__name__} is a detector or segmentor, which create_model does not build: save its "
             "`backbone`, or share its config and a checkpoint."
