@@ -24,7 +24,7 @@ from PIL import Image
 from timm.utils.misc import natural_key
 
 from ..data.common.decoding import UNREADABLE, BrokenImageError, decode_rgb, to_rgb
-from ..weights.download import is_offline
+from ..weights.cache import is_offline
 from .arrays import image_from_array, image_from_tensor
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")

@@ -1,6 +1,7 @@
-"""Published weights: fetched, read without running anything, recognised in every form, loaded whole or not at all."""
+"""Published weights: downloaded, read without running code, and loaded completely or not at all."""
 
-from .download import ChecksumError, DownloadError, checkpoints_dir
+from .cache import checkpoints_dir
+from .download import ChecksumError, DownloadError
 from .load import LoadReport, WeightsMismatchError, load_weights
 from .reading import CheckpointError, read_checkpoint, safe_load
 from .sources import fetch

@@ -18,9 +18,9 @@ from torch import nn
 from ...backbones.common.layers import FeatureMaps
 from ...names import unknown_name
 from ..files import sync_folder, temporary_name, write_json, write_text
+from .cache import is_offline
 from .card import model_card
-from .download import is_offline
-from .sources import HubName
+from .hub import HubRepository
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -144,7 +144,7 @@ def push_to_hub(
         ValueError: the name is none, or see `save_pretrained`.
         PublishError: the hub refuses or cannot be reached; the message says what to do.
     """
-    name = HubName.parse(repo_id)
+    name = HubRepository.parse(repo_id)
     if name.revision is not None:
         raise ValueError(f"{repo_id!r}: the branch to write to is given as revision={name.revision!r}.")
     wrong = set(kwargs) & {"folder", "repo_id", "overwrite"}

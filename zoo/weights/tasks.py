@@ -1,4 +1,4 @@
-"""Which part of a task takes a checkpoint."""
+"""Which part of a task a checkpoint is loaded into."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .state_dicts import find_state_dict
 
 
 def weights_target(task: Any, checkpoint: Mapping[str, Any] | None = None) -> nn.Module:
-    """Gives what `load_weights` is to load a checkpoint into.
+    """Returns the module that `load_weights` loads a checkpoint into.
 
     Args:
-        task: a task, or a model alone.
-        checkpoint: what `read_checkpoint` returned; None for one that was saved from such a task.
+        task: A task, or a model alone.
+        checkpoint: Content of the checkpoint file; None if it was saved from such a task.
 
     Returns:
-        A detector or segmentor itself, since its checkpoints hold its heads, or its backbone where the checkpoint is
-        a backbone's alone; the backbone of a classifier, whose head is part of it; a model alone itself.
+        A detector or segmentor itself, because its checkpoints contain its heads, or its backbone if the checkpoint
+        contains a backbone only. The backbone of a classifier, which includes the head. A model alone itself.
     """
     backbone = getattr(task, "backbone", task)
     if not getattr(task, "takes_whole_checkpoints", False):
         return backbone
     if checkpoint is None:
         return task
-    names = find_state_dict(checkpoint, whole=True).state_dict
+    names = find_state_dict(checkpoint, keep_all_parts=True).state_dict
     return task if any(name.startswith("backbone.") for name in names) else backbone

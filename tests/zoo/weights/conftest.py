@@ -1,4 +1,4 @@
-"""What the tests of weights share: a server on this machine, and a cache of their own."""
+"""Fixtures for the tests of weights: a local HTTP server, and an empty cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps tests away from the user's cache, environment and, by waiting less, from their patience."""
+    """Isolates tests from the user's cache and environment, and shortens the delays between retries."""
     monkeypatch.setenv("ATTNZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
     for name in (
@@ -31,4 +31,4 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "ALL_PROXY",
     ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("attnzoo.zoo.weights.download._PAUSE", 0.01)
+    monkeypatch.setattr("attnzoo.zoo.weights.download._RETRY_DELAY", 0.01)

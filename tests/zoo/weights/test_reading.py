@@ -1,4 +1,4 @@
-"""Checkpoint files are read without running anything that they carry."""
+"""Checkpoint files are read without running any code in them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def assert_same(loaded: dict) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", ["a.pth", "a.pth.tar", "a.bin", "named_wrongly.safetensors"])
-def test_both_formats_of_torch_are_read_whatever_the_name(tmp_path: Path, zipped: bool, name: str) -> None:
+def test_both_torch_formats_are_read_under_any_name(tmp_path: Path, zipped: bool, name: str) -> None:
     torch.save({"state_dict": WEIGHTS, "epoch": 3}, tmp_path / name, _use_new_zipfile_serialization=zipped)
     content = read_checkpoint(tmp_path / name)
     assert content["epoch"] == 3
     assert_same(content["state_dict"])
 
 
-def test_safetensors_is_read_whatever_the_name(tmp_path: Path) -> None:
+def test_safetensors_are_read_under_any_name(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "a.pth")
     loaded = read_checkpoint(tmp_path / "a.pth")
     assert set(loaded) == set(WEIGHTS)
@@ -46,7 +46,7 @@ def test_safetensors_is_read_whatever_the_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("path", [str, Path])
-def test_what_official_files_carry_beside_tensors_is_read(tmp_path: Path, zipped: bool, path: type) -> None:
+def test_objects_next_to_tensors_in_official_files_are_read(tmp_path: Path, zipped: bool, path: type) -> None:
     beside = {
         "args": argparse.Namespace(lr=1e-3, nested=argparse.Namespace(model="nat_mini")),
         "best": np.float64(81.8),
@@ -75,7 +75,7 @@ def renamed_pickle(value: object, new: bytes, old: bytes, path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", [b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n"])
-def test_numpy_1_and_2_name_their_modules_differently(tmp_path: Path, module: bytes) -> None:
+def test_module_names_of_numpy_1_and_2_are_read(tmp_path: Path, module: bytes) -> None:
     written = np.float64(1.0).__reduce__()[0].__module__.encode()
     renamed_pickle(
         {"acc": np.float64(0.25), "array": np.ones(2)}, module, b"c" + written + b"\n", tmp_path / "numpy.pth"
@@ -90,7 +90,7 @@ class CfgNode(dict):
     """Pickles as yacs' class does: items, and flags in its attributes."""
 
 
-def test_the_settings_of_swin_like_scripts_become_a_plain_dict(tmp_path: Path) -> None:
+def test_settings_of_swin_like_scripts_become_plain_dicts(tmp_path: Path) -> None:
     node = CfgNode(TRAIN=CfgNode(LR=0.1))
     node.__dict__["__immutable__"] = True
     renamed_pickle(
@@ -104,7 +104,7 @@ def test_the_settings_of_swin_like_scripts_become_a_plain_dict(tmp_path: Path) -
     assert_same(content["model"])
 
 
-class Hostile:
+class Malicious:
     """Calls a function when it is unpickled."""
 
     def __init__(self, function: object, *args: object):
@@ -114,24 +114,24 @@ class Hostile:
         return self.call
 
 
-def attacks(marker: Path) -> dict[str, Hostile]:
+def attacks(marker: Path) -> dict[str, Malicious]:
     code = f"open({str(marker)!r}, 'w').close()"
     return {
-        "system": Hostile(os.system, f"touch {marker}"),
-        "eval": Hostile(eval, code),
-        "exec": Hostile(exec, code),
-        "check_call": Hostile(subprocess.check_call, ["touch", str(marker)]),
-        "getattr": Hostile(builtins.getattr, "text", "upper"),
-        "__import__": Hostile(__import__, "antigravity"),
+        "system": Malicious(os.system, f"touch {marker}"),
+        "eval": Malicious(eval, code),
+        "exec": Malicious(exec, code),
+        "check_call": Malicious(subprocess.check_call, ["touch", str(marker)]),
+        "getattr": Malicious(builtins.getattr, "text", "upper"),
+        "__import__": Malicious(__import__, "antigravity"),
     }
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "plain pickle"])
 @pytest.mark.parametrize("attack", ["system", "eval", "exec", "check_call", "getattr", "__import__"])
-def test_a_hostile_pickle_runs_nothing_and_is_named(tmp_path: Path, form: str, attack: str) -> None:
+def test_a_malicious_pickle_runs_nothing_and_is_named(tmp_path: Path, form: str, attack: str) -> None:
     marker = tmp_path / "ran"
     content = {"state_dict": WEIGHTS, "hook": attacks(marker)[attack]}
-    path = tmp_path / "hostile.pth"
+    path = tmp_path / "malicious.pth"
     if form == "plain pickle":
         path.write_bytes(pickle.dumps(content["hook"], protocol=2))
     else:
@@ -141,21 +141,21 @@ def test_a_hostile_pickle_runs_nothing_and_is_named(tmp_path: Path, form: str, a
     assert not marker.exists()
 
 
-def test_the_attacks_of_the_test_above_do_work(tmp_path: Path) -> None:
+def test_the_attacks_work_without_protection(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    torch.save(attacks(marker)["eval"], tmp_path / "hostile.pth")
-    torch.load(tmp_path / "hostile.pth", weights_only=False)
+    torch.save(attacks(marker)["eval"], tmp_path / "malicious.pth")
+    torch.load(tmp_path / "malicious.pth", weights_only=False)
     assert marker.exists()
 
 
 def test_an_unknown_class_is_an_error_that_names_it(tmp_path: Path) -> None:
     torch.save({"state_dict": WEIGHTS, "when": datetime.timedelta(1)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"carries datetime\.timedelta, which is not loaded"):
+    with pytest.raises(CheckpointError, match=r"contains datetime\.timedelta, which is not loaded"):
         safe_load(tmp_path / "a.pth")
     assert safe_load(tmp_path / "a.pth", [datetime.timedelta])["when"] == datetime.timedelta(1)
 
 
-def test_the_process_wide_list_of_allowed_classes_stays_as_it_was(tmp_path: Path) -> None:
+def test_the_process_wide_list_of_allowed_classes_is_unchanged(tmp_path: Path) -> None:
     torch.save({"args": argparse.Namespace()}, tmp_path / "a.pth")
     before = torch.serialization.get_safe_globals()
     safe_load(tmp_path / "a.pth")
@@ -167,15 +167,15 @@ def test_the_process_wide_list_of_allowed_classes_stays_as_it_was(tmp_path: Path
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.98])
-def test_a_truncated_file_says_that_it_is_damaged(tmp_path: Path, form: str, kept: float) -> None:
+def test_a_truncated_file_is_reported_as_damaged(tmp_path: Path, form: str, kept: float) -> None:
     path = tmp_path / "a.pth"
     weights = {f"layers.{i}.weight": torch.ones(50) for i in range(50)}
     if form == "safetensors":
         save_file(weights, path)
     else:
         torch.save(weights, path, _use_new_zipfile_serialization=form == "zip")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
+    complete = path.read_bytes()
+    path.write_bytes(complete[: int(kept * len(complete))])
     with pytest.raises(CheckpointError, match=r"damaged"):
         safe_load(path)
 
@@ -189,13 +189,13 @@ def test_a_truncated_file_says_that_it_is_damaged(tmp_path: Path, form: str, kep
         (b"epoch,loss\n1,2.0\n", "neither a safetensors file nor one that torch.save wrote"),
     ],
 )
-def test_what_is_no_checkpoint_is_told_by_its_content(tmp_path: Path, content: bytes, says: str) -> None:
+def test_other_files_are_recognized_by_their_content(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=says):
         safe_load(tmp_path / "a.pth")
 
 
-def test_the_oldest_tar_format_is_refused_with_a_way_out(tmp_path: Path) -> None:
+def test_the_oldest_tar_format_is_rejected(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "old.pth", "w") as archive:
         for name in ("sys_info", "pickle", "tensors", "storages"):
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())
@@ -203,11 +203,11 @@ def test_the_oldest_tar_format_is_refused_with_a_way_out(tmp_path: Path) -> None
         safe_load(tmp_path / "old.pth")
 
 
-def test_a_missing_file_a_folder_and_a_lone_tensor_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_a_single_tensor_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.pth"):
         safe_load(tmp_path / "nothing.pth")
     with pytest.raises(CheckpointError, match="is a folder"):
         safe_load(tmp_path)
     torch.save(torch.ones(2), tmp_path / "tensor.pth")
-    with pytest.raises(CheckpointError, match="holds a Tensor, not a dict"):
+    with pytest.raises(CheckpointError, match="contains a Tensor, not a dict"):
         read_checkpoint(tmp_path / "tensor.pth")

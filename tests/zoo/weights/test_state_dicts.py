@@ -1,4 +1,4 @@
-"""The weights are found in what training scripts save: raw or averaged, under their prefixes, beside other things."""
+"""The weights are found in what training scripts save: trained or averaged, with prefixes, next to other entries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def prefixed(prefix: str, weights: dict[str, torch.Tensor] = RAW) -> dict[str, t
     return {prefix + name: value for name, value in weights.items()}
 
 
-def is_(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
+def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
@@ -46,45 +46,45 @@ def is_(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool
         ({**prefixed("module."), "n_averaged": torch.tensor(4)}, None, ("module.",)),
     ],
 )
-def test_every_form_gives_the_same_weights(
+def test_every_form_has_the_same_weights(
     checkpoint: dict[str, Any], key: str | None, prefixes: tuple[str, ...]
 ) -> None:
     found = find_state_dict(checkpoint)
-    assert is_(found.state_dict, RAW)
+    assert same(found.state_dict, RAW)
     assert (found.key, found.prefixes, found.is_ema) == (key, prefixes, False)
-    assert is_(extract_state_dict(checkpoint), RAW)
+    assert same(extract_state_dict(checkpoint), RAW)
 
 
 @pytest.mark.parametrize("key", ["ema_state_dict", "state_dict_ema", "ema"])
-def test_averaged_weights_are_what_the_script_evaluates(key: str) -> None:
+def test_averaged_weights_are_chosen_if_the_script_evaluates_them(key: str) -> None:
     checkpoint = {"state_dict": prefixed("backbone."), key: prefixed("backbone.", EMA)}
     found = find_state_dict(checkpoint)
-    assert is_(found.state_dict, EMA)
+    assert same(found.state_dict, EMA)
     assert (found.key, found.is_ema, found.has_both) == (key, True, True)
-    assert is_(extract_state_dict(checkpoint, True), EMA)
-    assert is_(extract_state_dict(checkpoint, use_ema=False), RAW)
+    assert same(extract_state_dict(checkpoint, True), EMA)
+    assert same(extract_state_dict(checkpoint, use_ema=False), RAW)
 
 
-def test_scripts_that_descend_from_deit_evaluate_the_raw_model() -> None:
+def test_descendants_of_deit_evaluate_the_trained_model() -> None:
     checkpoint = {"model": RAW, "model_ema": EMA}
-    assert is_(extract_state_dict(checkpoint), RAW)
-    assert is_(extract_state_dict(checkpoint, True), EMA)
-    assert is_(extract_state_dict({"model_ema": EMA}), EMA)
+    assert same(extract_state_dict(checkpoint), RAW)
+    assert same(extract_state_dict(checkpoint, True), EMA)
+    assert same(extract_state_dict({"model_ema": EMA}), EMA)
 
 
-def test_mmengine_exchanges_raw_and_averaged_weights_when_it_saves() -> None:
+def test_mmengine_swaps_trained_and_averaged_weights_when_it_saves() -> None:
     checkpoint = {
         "meta": {"mmengine_version": "0.10.7"},
         "state_dict": prefixed("backbone.", EMA),
         "ema_state_dict": {**prefixed("module.backbone."), "steps": torch.tensor(7)},
     }
     found = find_state_dict(checkpoint)
-    assert is_(found.state_dict, EMA)
+    assert same(found.state_dict, EMA)
     assert (found.key, found.is_ema, found.form) == ("state_dict", True, "OpenMMLab checkpoint")
-    assert is_(extract_state_dict(checkpoint, False), RAW)
+    assert same(extract_state_dict(checkpoint, False), RAW)
 
 
-def test_mmengine_really_does_so() -> None:
+def test_mmengine_really_swaps_them() -> None:
     layer = nn.Linear(2, 2, bias=False)
     model = nn.ModuleDict({"backbone": layer})
     hook = EMAHook()
@@ -102,19 +102,17 @@ def test_mmengine_really_does_so() -> None:
 @pytest.mark.parametrize(
     ("checkpoint", "use_ema", "says"),
     [
-        (RAW, True, "one set of weights"),
+        (RAW, True, "single state dict"),
         ({"state_dict": RAW}, True, "no averaged weights. Its weights are under 'state_dict'"),
         ({"state_dict_ema": EMA}, False, "under 'state_dict_ema'"),
     ],
 )
-def test_insisting_on_weights_that_are_not_there_is_an_error(
-    checkpoint: dict[str, Any], use_ema: bool, says: str
-) -> None:
+def test_asking_for_absent_weights_is_an_error(checkpoint: dict[str, Any], use_ema: bool, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         find_state_dict(checkpoint, use_ema)
 
 
-def test_of_a_task_the_backbone_is_taken_and_the_rest_named() -> None:
+def test_the_backbone_of_a_task_is_returned_and_other_parts_are_listed() -> None:
     checkpoint = {
         "meta": {"mmcv_version": "1.7"},
         "state_dict": {
@@ -130,27 +128,27 @@ def test_of_a_task_the_backbone_is_taken_and_the_rest_named() -> None:
     assert found.form == "OpenMMLab checkpoint"
 
 
-def test_a_classifier_beside_the_backbone_is_kept() -> None:
+def test_a_classifier_next_to_the_backbone_is_kept() -> None:
     checkpoint = {"state_dict": {"backbone.norm.weight": RAW["norm.weight"], "head.fc.bias": RAW["head.fc.bias"]}}
-    assert is_(extract_state_dict(checkpoint), RAW)
+    assert same(extract_state_dict(checkpoint), RAW)
 
 
-def test_numpy_arrays_become_tensors_and_other_things_are_named() -> None:
+def test_numpy_arrays_become_tensors_and_other_entries_are_listed() -> None:
     found = find_state_dict({"model": {"w": np.ones(2, np.float32), "version": 2}})
     assert torch.equal(found.state_dict["w"], torch.ones(2))
     assert found.dropped == ("version",)
 
 
-def test_a_key_that_is_not_known_can_be_named() -> None:
+def test_a_key_can_be_given_for_an_unknown_format() -> None:
     checkpoint = {"student": RAW, "teacher": EMA}
-    with pytest.raises(CheckpointError, match=r"no weights in this checkpoint\. It holds: 'student', 'teacher'"):
+    with pytest.raises(CheckpointError, match=r"no weights in this checkpoint\. Its keys are: 'student', 'teacher'"):
         find_state_dict(checkpoint)
-    assert is_(extract_state_dict(checkpoint, key="teacher"), EMA)
+    assert same(extract_state_dict(checkpoint, key="teacher"), EMA)
     with pytest.raises(CheckpointError, match="no weights under 'taecher'"):
         find_state_dict(checkpoint, key="taecher")
 
 
 @pytest.mark.parametrize("checkpoint", [{}, {"epoch": 3}, {"state_dict": {}}, {"model": {"cfg": {}}}])
-def test_a_checkpoint_without_weights_says_what_it_holds(checkpoint: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match=r"no weights in this checkpoint\. It holds"):
+def test_a_checkpoint_without_weights_lists_its_keys(checkpoint: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"no weights in this checkpoint\. Its keys are"):
         find_state_dict(checkpoint)
