@@ -158,7 +158,7 @@ def test_a_checkpoint_with_another_head_than_asked_for(tmp_path: Path, caplog: p
     assert model.num_classes == 9
     assert same_weights(model, other, but=r"^head\.|^stem\.convs\.0\.weight")
     assert "The head was not loaded" in caplog.text
-    assert "from 3 to 1 image channels" in caplog.text
+    assert "from 3 to 1 input channels" in caplog.text
 
 
 def test_feature_maps_of_a_checkpoint(tmp_path: Path) -> None:
