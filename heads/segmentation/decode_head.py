@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .pixel_losses import check_labels, pixel_accuracy, pixel_cross_entropy
+from .pixel_losses import IGNORE_INDEX, check_labels, pixel_accuracy, pixel_cross_entropy
 
 
 def resize(x: torch.Tensor, size: Sequence[int], align_corners: bool = False) -> torch.Tensor:
@@ -54,7 +54,7 @@ class DecodeHead(nn.Module):
         *,
         num_classes: int,
         dropout_ratio: float = 0.1,
-        ignore_index: int = 255,
+        ignore_index: int = IGNORE_INDEX,
         loss_weight: float = 1.0,
         avg_non_ignore: bool = False,
         align_corners: bool = False,

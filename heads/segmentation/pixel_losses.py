@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+IGNORE_INDEX = 255
+"""Label of pixels that count neither in losses nor in metrics, in data sets, tasks and evaluations alike."""
+
 _EPS = torch.finfo(torch.float32).eps
 """Added to divisors, as OpenMMLab has it: a loss without a pixel that counts is 0."""
 
@@ -33,7 +36,7 @@ def check_labels(label_map: torch.Tensor, num_classes: int, ignore_index: int, n
 def pixel_cross_entropy(
     logits: torch.Tensor,
     label_maps: torch.Tensor,
-    ignore_index: int = 255,
+    ignore_index: int = IGNORE_INDEX,
     class_weight: torch.Tensor | None = None,
     avg_non_ignore: bool = False,
 ) -> torch.Tensor:
@@ -61,7 +64,7 @@ def pixel_cross_entropy(
 
 
 @torch.no_grad()
-def pixel_accuracy(logits: torch.Tensor, label_maps: torch.Tensor, ignore_index: int = 255) -> torch.Tensor:
+def pixel_accuracy(logits: torch.Tensor, label_maps: torch.Tensor, ignore_index: int = IGNORE_INDEX) -> torch.Tensor:
     """Computes the share of right pixels among those that count, in percent.
 
     Args:

@@ -1,16 +1,23 @@
 """Image data: which images, in which order, read and augmented how. The README beside this file tells the layouts."""
 
-from .classification.dataset import ImageClassificationDataset, check_num_classes, check_same_classes
-from .classification.sources import load_class_map
+from .classification.dataset import (
+    ClassificationDataset,
+    ImageClassificationDataset,
+    check_num_classes,
+    check_same_classes,
+)
 from .classification.transforms import Evaluation, ImageNetTrain, SmallImageTrain
 from .common.batch_samplers import AspectRatioBatchSampler
 from .common.broken_images import BrokenImagesHook
+from .common.class_maps import load_class_map
 from .common.collate import classification_collate, dense_collate
+from .common.dataset import ImageDataset
 from .common.decoding import BrokenImageError
 from .common.samplers import EpochSampler, EvaluationSampler, InfiniteSampler, SampleKey
 from .detection.albumentations import AlbumentationsDetection
 from .detection.checks import check_coco
 from .detection.coco import CocoDetection
+from .detection.dataset import DetectionDataset
 from .detection.transforms import (
     DetectionSteps,
     DetectionTest,
@@ -32,8 +39,10 @@ __all__ = [
     "AspectRatioBatchSampler",
     "BrokenImageError",
     "BrokenImagesHook",
+    "ClassificationDataset",
     "CocoDetection",
     "CocoPanopticSemantic",
+    "DetectionDataset",
     "DetectionSteps",
     "DetectionTest",
     "DetectionTrain",
@@ -42,6 +51,7 @@ __all__ = [
     "Evaluation",
     "EvaluationSampler",
     "ImageClassificationDataset",
+    "ImageDataset",
     "ImageNetTrain",
     "InfiniteSampler",
     "LargeScaleJitter",

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 
+from ...heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..files import write_json
 from ..registry import METRICS
 from .gathering import GatheredMetric
-
-IGNORED = 255
 
 
 @METRICS.register_module()
@@ -121,7 +120,7 @@ def confusion_of(
         )
     right = truth.detach().cpu().numpy().ravel().astype(np.int64)
     guess = predicted.detach().cpu().numpy().ravel().astype(np.int64)
-    counts = right != IGNORED
+    counts = right != IGNORE_INDEX
     right, guess = right[counts], guess[counts]
     for kind, values, remedy in (
         ("label", right, "correct the labels or the class names (and reduce_zero_label or label_values)"),

@@ -11,21 +11,10 @@ from typing import Any
 
 from timm.data.imagenet_info import ImageNetInfo
 
-from ..data.classification.sources import class_names, load_class_map
+from ..data.common.class_maps import class_names, load_class_map
+from ..data.detection.coco_classes import CLASSES as COCO_CLASSES
 from ..plots.colors import Color
 from ..work_dir import read_class_names
-
-COCO_CLASSES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
-    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
-    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
-    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
-    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
-    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
-    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)  # fmt: skip
-"""The 80 classes of COCO's instances by label, for models that were trained elsewhere."""
 
 _COCO_FILE = re.compile(r"instances_(train|val)20(14|17)(\.json)?")
 _IMAGENETS = {1000: "imagenet-1k", 21841: "imagenet-22k", 21843: "imagenet-21k", 21842: "imagenet-22k-ms"}

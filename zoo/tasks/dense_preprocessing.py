@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from ...heads.segmentation.pixel_losses import IGNORE_INDEX
 from ...heads.structures import ImageInfo, Instances
 from ..registry import MODELS
 from .preprocessing import ImagePreprocessor
-
-IGNORED = 255
-"""The label of pixels that count neither in a loss nor in a figure."""
 
 
 @MODELS.register_module()
@@ -122,7 +120,7 @@ class DensePreprocessor(ImagePreprocessor):
     def _label_maps(
         self, label_maps: Sequence[torch.Tensor], infos: Sequence[ImageInfo], size: Sequence[int]
     ) -> torch.Tensor:
-        batch = torch.full((len(label_maps), *size), IGNORED, dtype=torch.int64, device=self.device)
+        batch = torch.full((len(label_maps), *size), IGNORE_INDEX, dtype=torch.int64, device=self.device)
         for place, label_map, info in zip(batch, label_maps, infos, strict=True):
             if tuple(label_map.shape) != tuple(info.image_size):
                 raise ValueError(

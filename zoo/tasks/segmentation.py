@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from ...heads.segmentation.label_maps import View, best_classes, sliding_windows
-from ...heads.segmentation.pixel_losses import check_labels
+from ...heads.segmentation.pixel_losses import IGNORE_INDEX, check_labels
 from ...heads.structures import ImageInfo
 from ...names import unknown_name
 from ..registry import MODELS
 from .base import build_part, map_channels
 from .dense import DenseTask
-from .dense_preprocessing import IGNORED, DensePreprocessor
+from .dense_preprocessing import DensePreprocessor
 
 
 class Inference(TypedDict, total=False):
@@ -73,9 +73,9 @@ class Segmentor(DenseTask):
             if len(set(values)) > 1:
                 raise ValueError(f"decode_head has {key}={values[0]}, auxiliary_head has {values[1]}: one is wrong.")
         ignored = self.decode_head.ignore_index
-        if isinstance(self.data_preprocessor, DensePreprocessor) and ignored != IGNORED:
+        if isinstance(self.data_preprocessor, DensePreprocessor) and ignored != IGNORE_INDEX:
             raise ValueError(
-                f"The heads have ignore_index={ignored}, but DensePreprocessor pads labels with {IGNORED}."
+                f"The heads have ignore_index={ignored}, but DensePreprocessor pads labels with {IGNORE_INDEX}."
             )
         self.inference = _checked(inference or {"mode": "whole"})
         # Labels are looked at before they go to a GPU, where a step would wait for the answer.

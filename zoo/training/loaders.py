@@ -7,7 +7,7 @@ import functools
 import inspect
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,23 @@ def with_seed(registry: Registry, cfg: Mapping[str, Any], seed: int | None) -> d
     kind = cfg.get("type")
     if seed is not None and "seed" not in cfg and kind is not None:
         builder = registry.get(kind) if isinstance(kind, str) else kind
-        if "seed" in inspect.signature(builder).parameters:
+        if _takes(builder, "seed"):
             cfg["seed"] = int(seed)
     return cfg
+
+
+def _takes(builder: Callable[..., Any], name: str) -> bool:
+    """Returns whether a class or function takes an argument, by itself or by **kwargs that a base class receives."""
+    constructors = (
+        [cls.__init__ for cls in builder.__mro__ if "__init__" in vars(cls)] if inspect.isclass(builder) else [builder]
+    )
+    for constructor in constructors:
+        parameters = inspect.signature(constructor).parameters
+        if name in parameters:
+            return True
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return False
+    return False
 
 
 def _init_worker(worker: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from attnzoo.heads.segmentation.pixel_losses import IGNORE_INDEX
 from attnzoo.heads.structures import ImageInfo, Instances
-from attnzoo.zoo.tasks.dense_preprocessing import IGNORED, DensePreprocessor
+from attnzoo.zoo.tasks.dense_preprocessing import DensePreprocessor
 
 SIZES = [(5, 9), (8, 3)]
 
@@ -52,7 +53,7 @@ def test_targets_get_masks_of_the_batch_and_label_maps_are_padded_with_the_ignor
     assert batch["label_map"].shape == (2, 8, 12)
     assert batch["label_map"].dtype == torch.int64
     assert [int((one == 7).sum()) for one in batch["label_map"]] == [45, 24]
-    assert [int((one == IGNORED).sum()) for one in batch["label_map"]] == [96 - 45, 96 - 24]
+    assert [int((one == IGNORE_INDEX).sum()) for one in batch["label_map"]] == [96 - 45, 96 - 24]
     assert batch["path"] == ["a", "b"]
 
 

@@ -1,16 +1,18 @@
-"""From an image file's bytes to an RGB image."""
+"""Decodes image files to RGB, and reports unreadable ones."""
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
 from PIL import Image
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, MemoryError)
-"""What PIL raises for files that are truncated, no image, or damaged: mostly OSError; its PNG and TIFF readers also
+"""What PIL raises for files that are truncated, damaged or not images: mostly OSError. Its PNG and TIFF readers also
 raise SyntaxError, ValueError and the errors of the modules that they use."""
 
 
@@ -18,10 +20,10 @@ class BrokenImageError(ValueError):
     """An image file cannot be read.
 
     Args:
-        message: the whole message. (A DataLoader raises a worker's error anew in the main process with a message
+        message: The full message. (A DataLoader raises a worker's error again in the main process, with a message
             alone.)
-        path: of the file, as its data set names it.
-        reason: what the decoder said.
+        path: Path of the file, as its data set names it.
+        reason: What the decoder reported.
     """
 
     def __init__(self, message: str, path: str = "", reason: str = "") -> None:
@@ -31,44 +33,52 @@ class BrokenImageError(ValueError):
 
     @classmethod
     def of(cls, path: str, reason: str) -> BrokenImageError:
-        """The error for a file and what the decoder said of it."""
+        """Builds the error from a path and what the decoder reported."""
         return cls(f"The image {path} cannot be read: {reason}.", path, reason)
+
+
+@contextlib.contextmanager
+def reading_image(path: str) -> Iterator[None]:
+    """Raises a BrokenImageError for whatever PIL or the file system raises inside the block.
+
+    Args:
+        path: Path of the file that is read inside the block.
+    """
+    try:
+        yield
+    except BrokenImageError:
+        raise
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
 
 
 def decode_rgb(file: IO[bytes], path: str) -> Image.Image:
     """Decodes an image as timm and torchvision do for ImageNet.
 
-    The format is found from the content, not from the name (ImageNet has a PNG named .JPEG). CMYK is converted by PIL,
-    gray is repeated, transparency is dropped, and 16-bit gray is divided by 256 (PIL would clip it to white). An EXIF
-    orientation is not
-    applied: published accuracies were measured without.
+    The format is detected from the content, not from the name (ImageNet has a PNG named .JPEG). CMYK is converted by
+    PIL, gray is repeated, transparency is dropped, and 16-bit gray is divided by 256 (PIL would clip it to white). An
+    EXIF orientation is not applied: published accuracies were measured without.
 
     Args:
-        file: at its beginning.
-        path: for the error's message.
+        file: Open file, at its beginning.
+        path: Its path, for the error message.
 
     Returns:
-        The RGB image, 8 bits a channel, fully in memory.
+        The RGB image with 8 bits per channel, fully in memory.
 
     Raises:
-        BrokenImageError: the file is truncated, damaged or no image.
+        BrokenImageError: If the file is truncated, damaged or not an image.
     """
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return to_rgb(image)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
+    with reading_image(path), Image.open(file) as image:
+        image.load()
+        return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts an image of any of PIL's modes as `decode_rgb` does.
-
-    Args:
-        image: in any mode.
+    """Converts an image of any PIL mode as `decode_rgb` does.
 
     Returns:
-        The RGB image, 8 bits a channel; a copy, also where it was one already.
+        The RGB image with 8 bits per channel; always a copy.
     """
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

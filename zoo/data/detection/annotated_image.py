@@ -19,7 +19,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from ....heads.structures import ImageInfo, Instances
 from ..common.resizing import resize_image
-from .coco_annotations import Shape
+from ..formats.coco import Shape
 
 MIN_BOX_SIDE = 1.0
 """Boxes that transforms have left thinner than this, in pixels, are dropped."""

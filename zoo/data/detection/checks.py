@@ -5,21 +5,47 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
+from ..common.checks import choose, first_names
 from ..common.decoding import UNREADABLE
-from ..segmentation.checks import choose
-
-if TYPE_CHECKING:
-    from .coco import CocoDetection
-
-_MOST_NAMED = 5
+from ..formats.coco import CocoAnnotations
 
 
-def check_coco(dataset: CocoDetection, most: int = 200, seed: int = 0) -> list[str]:
+class AnnotatedFiles(Protocol):
+    """What is checked: images and their annotation file, as `CocoDetection` has them.
+
+    Attributes:
+        annotations: Content of the annotation file.
+        folder: Folder of the images.
+        classes: Names by label.
+        image_ids: Ids of the images in the annotation file, by index.
+        training: Whether the images are for training.
+        with_masks: Whether masks are wanted.
+    """
+
+    annotations: CocoAnnotations
+    folder: Path
+    classes: tuple[str, ...]
+    image_ids: np.ndarray
+    training: bool
+    with_masks: bool
+
+    def __len__(self) -> int: ...
+
+    def path(self, index: int) -> str:
+        """Returns the path of an image."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns an image's (height, width), according to the annotation file."""
+        ...
+
+
+def check_coco(dataset: AnnotatedFiles, most: int = 200, seed: int = 0) -> list[str]:
     """Compares an annotation file with itself and with the images on the disk.
 
     Args:
@@ -43,7 +69,7 @@ def check_coco(dataset: CocoDetection, most: int = 200, seed: int = 0) -> list[s
     return [f"{dataset}: {finding}" for finding in (*_findings(dataset), *unreadable)]
 
 
-def _file_errors(dataset: CocoDetection) -> Iterator[str]:
+def _file_errors(dataset: AnnotatedFiles) -> Iterator[str]:
     """Images that are not on the disk. Folders are listed once: asking for 100 000 files is slow over a network."""
     listed: dict[Path, set[str]] = {}
     missing = []
@@ -55,12 +81,12 @@ def _file_errors(dataset: CocoDetection) -> Iterator[str]:
             missing.append(f"{path} (image {dataset.image_ids[index]})")
     if missing:
         yield (
-            f"of {len(dataset)} image files {_count(missing)} missing: {_first(missing)}. Correct root and split "
+            f"of {len(dataset)} image files {_count(missing)} missing: {first_names(missing)}. Correct root and split "
             f"(images are looked for in {dataset.folder}), or take the images out of the annotation file."
         )
 
 
-def _wrong_sizes(dataset: CocoDetection, chosen: Sequence[int]) -> tuple[list[str], list[str]]:
+def _wrong_sizes(dataset: AnnotatedFiles, chosen: Sequence[int]) -> tuple[list[str], list[str]]:
     """Gives an error for images of another size than the annotation file says, and a finding for unreadable ones."""
     wrong, unreadable = [], []
     for index in chosen:
@@ -79,47 +105,51 @@ def _wrong_sizes(dataset: CocoDetection, chosen: Sequence[int]) -> tuple[list[st
     looked_at = f"of {len(chosen)} images looked at"
     errors = [
         f"{looked_at} {_count(wrong)} of another height x width than the annotation file says: "
-        f"{_first(wrong)}. Were the images resized, or turned by their EXIF orientation? Annotate these very files."
+        f"{first_names(wrong)}. Were the images resized, or turned by their EXIF orientation? Annotate these very "
+        "files."
     ]
-    findings = [f"{looked_at} {_count(unreadable)} unreadable: {_first(unreadable)}."]
+    findings = [f"{looked_at} {_count(unreadable)} unreadable: {first_names(unreadable)}."]
     return errors if wrong else [], findings if unreadable else []
 
 
-def _annotation_errors(dataset: CocoDetection) -> Iterator[str]:
+def _annotation_errors(dataset: AnnotatedFiles) -> Iterator[str]:
     """Contradictions inside of the annotation file."""
     problems, annotations = dataset.annotations.problems, dataset.annotations
     if problems.duplicate_images:
         yield (
             f"{_count(problems.duplicate_images, 'image id')} given to several images: "
-            f"{_first(problems.duplicate_images)}. Number the images anew, and the annotations' image_id with them."
+            f"{first_names(problems.duplicate_images)}. Number the images anew, and the annotations' image_id with "
+            "them."
         )
     if problems.duplicate_annotations:
         yield (
             f"{_count(problems.duplicate_annotations, 'annotation id')} given to several annotations: "
-            f"{_first(problems.duplicate_annotations)}. Evaluation would lose all but one: number them anew."
+            f"{first_names(problems.duplicate_annotations)}. Evaluation would lose all but one: number them anew."
         )
     if problems.unknown_images:
         yield (
             f"{_count(problems.unknown_images, 'annotation')} of images that are not in the file: "
-            f"{_first(problems.unknown_images)}. Remove them, or add the images."
+            f"{first_names(problems.unknown_images)}. Remove them, or add the images."
         )
     if problems.unknown_categories:
         yield (
             f"{_count(problems.unknown_categories, 'annotation')} of categories that are not in the file, which has "
-            f"{_first([*annotations.known_categories])}: {_first(problems.unknown_categories)}. Add the categories, or "
-            "correct category_id."
+            f"{first_names([*annotations.known_categories])}: {first_names(problems.unknown_categories)}. Add the "
+            "categories, or correct category_id."
         )
     if problems.mask_sizes:
         yield (
             f"{_count(problems.mask_sizes, 'mask')} of another height x width than the image: "
-            f"annotation {_first(problems.mask_sizes)}. Correct the run lengths' size, or the image's height and width."
+            f"annotation {first_names(problems.mask_sizes)}. Correct the run lengths' size, or the image's height and "
+            "width."
         )
     if not dataset.training:
         return
     counted = int((~annotations.crowd).sum())
     if not counted:
         yield (
-            f"there is no instance of {_first(dataset.classes)}: nothing to train on. Correct annotations= or classes=."
+            f"there is no instance of {first_names(dataset.classes)}: nothing to train on. Correct annotations= or "
+            "classes=."
         )
     elif dataset.with_masks and len(problems.maskless) >= counted:
         yield (
@@ -128,26 +158,29 @@ def _annotation_errors(dataset: CocoDetection) -> Iterator[str]:
         )
 
 
-def _findings(dataset: CocoDetection) -> Iterator[str]:
+def _findings(dataset: AnnotatedFiles) -> Iterator[str]:
     """What is odd in the annotation file, but no error."""
     problems, annotations = dataset.annotations.problems, dataset.annotations
     if problems.outside:
         yield (
             f"{_count(problems.outside, 'box')} partly or wholly outside of the image and clipped: annotation "
-            f"{_first(problems.outside)}."
+            f"{first_names(problems.outside)}."
         )
     if problems.degenerate:
         yield (
             f"{_count(problems.degenerate, 'instance')} left out, with a box thinner than a pixel or outside of the "
-            f"image, or without area: annotation {_first(problems.degenerate)}."
+            f"image, or without area: annotation {first_names(problems.degenerate)}."
         )
     if problems.maskless and dataset.training:
         yield (
             f"{_count(problems.maskless, 'instance')} without a mask, and so neither object nor background in "
-            f"training: annotation {_first(problems.maskless)}. To train on boxes alone set with_masks=False."
+            f"training: annotation {first_names(problems.maskless)}. To train on boxes alone set with_masks=False."
         )
     if problems.duplicate_files:
-        yield f"{_count(problems.duplicate_files, 'file')} given as several images: {_first(problems.duplicate_files)}."
+        yield (
+            f"{_count(problems.duplicate_files, 'file')} given as several images: "
+            f"{first_names(problems.duplicate_files)}."
+        )
     left_out = len(annotations) - len(dataset)
     if left_out:
         yield (
@@ -157,7 +190,7 @@ def _findings(dataset: CocoDetection) -> Iterator[str]:
     seen = np.bincount(annotations.labels[~annotations.crowd], minlength=len(dataset.classes))
     unseen = [name for name, count in zip(dataset.classes, seen, strict=True) if not count]
     if unseen:
-        yield f"{len(unseen)} of {len(dataset.classes)} classes have no instance: {_first(unseen)}."
+        yield f"{len(unseen)} of {len(dataset.classes)} classes have no instance: {first_names(unseen)}."
 
 
 def _count(things: Sequence[Any] | int, name: str = "") -> str:
@@ -166,9 +199,3 @@ def _count(things: Sequence[Any] | int, name: str = "") -> str:
     named = f" {name}" if name else ""
     plural = "es" if name.endswith("x") else "s"
     return f"1{named} is" if count == 1 else f"{count}{named}{plural if name else ''} are"
-
-
-def _first(names: Sequence[Any]) -> str:
-    """The first few names, and how many more there are."""
-    more = f", ... ({len(names) - _MOST_NAMED} more)" if len(names) > _MOST_NAMED else ""
-    return ", ".join(str(name) for name in names[:_MOST_NAMED]) + more

@@ -2,67 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from ...registry import DATASETS, TRANSFORMS
-from ...seeding import derive_seed, isolated_randomness
-from ..common.decoding import UNREADABLE, BrokenImageError, decode_rgb
-from ..common.replacement import read_or_replace
-from ..common.samplers import SampleKey
+from ...registry import DATASETS
+from ..common.decoding import BrokenImageError
+from ..common.paths import missing_path
+from ..formats.coco import CocoAnnotations
+from . import coco_classes
 from .annotated_image import AnnotatedImage
 from .checks import check_coco
-from .coco_annotations import CocoAnnotations
+from .dataset import DetectionDataset
+
+_COCO_FILE = re.compile(r"instances_(train|val)20(14|17)(\.json)?")
+"""Names of COCO's own annotation files."""
 
 
 @DATASETS.register_module()
-class CocoDetection(Dataset[dict[str, Any]]):
-    """A detection data set in COCO's format: COCO itself, or one's own.
+class CocoDetection(DetectionDataset):
+    """A detection data set in COCO's format: COCO itself, or your own.
 
-    A sample depends on (seed, epoch, index, repeat) alone: not on the worker that makes it, on what was made before,
-    or on where a run was resumed.
-
-    A broken image (truncated, damaged, unreadable) is replaced in training by another one, chosen at random from the
-    sample's own seed, and its path is listed in the sample; in evaluation it raises, because a figure over other
-    images would be wrong.
-
-    Labels are numbered from 0 by ascending category id, whatever the ids are; `categories` leads back. Crowds are
-    `ignored_boxes`, and so are instances without a mask where masks are asked for. Instances that mmdet leaves out
-    (with a box thinner than a pixel or outside of the image, or without area) are left out; boxes are clipped to the
-    image.
+    Labels are numbered from 0 by ascending category id, whatever the ids are; `categories` maps them back. Crowds
+    become `ignored_boxes`, and so do instances without a mask if masks are wanted. Instances that mmdet leaves out
+    (with a box thinner than a pixel or outside of the image, or without area) are left out, too. Boxes are clipped to
+    the image.
 
     Args:
-        root: the folder of the data set.
-        split: the folder of the images in `root`; None where they lie in `root` itself.
-        annotations: the annotation file, as it stands or in `root`; None is annotations/instances_<split>.json in
+        root: Folder of the data set.
+        split: Folder of the images, in `root`; None if they are in `root` itself.
+        annotations: Annotation file, as a path of its own or in `root`. None is annotations/instances_<split>.json in
             `root`.
-        transform: a config of TRANSFORMS, or a callable from an AnnotatedImage to a dict.
-        classes: names of the categories to take; None takes all.
-        filter_empty: leave out images without an annotation of the chosen classes (a crowd counts as one); None as the
-            transform's `training` says. In evaluation every image counts.
-        min_size: images with a side shorter than this, in pixels, are left out in the same case. mmdet has 32.
-        with_masks: give masks, where the transform trains.
-        seed: of augmentation and of replacing broken images.
-        num_classes: how many classes there must be; None takes any number.
-        replace_broken: True as in training, False as in evaluation; None as the transform's `training` says.
-        max_retries: how many broken images in a row make a training sample fail.
+        transform: Config of a registered transform, or a callable from an AnnotatedImage to a dict.
+        classes: Names of the categories to use; None uses all.
+        filter_empty: Whether images without an annotation of the chosen classes are left out (a crowd counts as one).
+            None leaves them out if the transform is for training.
+        min_size: Shortest side of an image in pixels, for images to be kept in the same case. mmdet uses 32.
+        with_masks: Whether samples for training have masks.
+        **options: See `ImageDataset`.
 
     Attributes:
-        ann_file: the annotation file.
-        folder: of the images.
-        classes: names, by label.
-        categories: category ids in the file, by label.
-        metainfo: `classes`, `categories` and `ann_file` for metrics.
-        image_ids: (images,) int64, the file's ids.
-        aspect_ratios: (images,) float32, width over height.
+        ann_file: Path of the annotation file.
+        folder: Folder of the images.
+        annotations: Content of the annotation file.
+        categories: Category ids in the file, by label.
+        metainfo: `classes`, `categories` and `ann_file`.
+        image_ids: (images,) int64, ids in the file.
+        aspect_ratios: (images,) float32, width / height.
 
     Raises:
-        ValueError: the annotation file is missing or wrong, no image is left, or the number of classes is not
-            `num_classes`.
+        ValueError: If the annotation file is missing or wrong, or no image is left; or see `ImageDataset`.
     """
 
     def __init__(
@@ -75,32 +67,15 @@ class CocoDetection(Dataset[dict[str, Any]]):
         filter_empty: bool | None = None,
         min_size: int = 32,
         with_masks: bool = True,
-        seed: int = 0,
-        num_classes: int | None = None,
-        replace_broken: bool | None = None,
-        max_retries: int = 10,
+        **options: Any,
     ) -> None:
-        if transform is None:
-            raise ValueError("A data set needs a transform, such as dict(type='DetectionTest', scale=(1333, 800)).")
         self.folder = Path(root, split) if split else Path(root)
         self.ann_file = _annotation_file(root, split, annotations)
-        self.transform: Callable[[AnnotatedImage], dict[str, Any]] = (
-            TRANSFORMS.build(transform) if isinstance(transform, dict) else transform
-        )
-        self.training: bool = getattr(self.transform, "training", False)
         self.with_masks = with_masks
-        self.seed = seed
-        self.replace_broken = self.training if replace_broken is None else replace_broken
-        self.max_retries = max_retries
         self.annotations = CocoAnnotations(self.ann_file, classes, with_masks)
-        self.classes = self.annotations.classes
+        super().__init__(str(self.ann_file), self.annotations.classes, transform, **options)
         self.categories = self.annotations.categories
-        self.metainfo = {"classes": self.classes, "categories": self.categories, "ann_file": str(self.ann_file)}
-        if num_classes is not None and num_classes != len(self.classes):
-            raise ValueError(
-                f"{self} has {len(self.classes)} classes, not num_classes={num_classes}: correct the number, or choose "
-                "with classes=[...]."
-            )
+        self.metainfo |= {"categories": self.categories, "ann_file": str(self.ann_file)}
         self._chosen = np.arange(len(self.annotations))
         if self.training if filter_empty is None else filter_empty:
             wide_enough = self.annotations.sizes.min(axis=1, initial=min_size) >= min_size
@@ -115,104 +90,76 @@ class CocoDetection(Dataset[dict[str, Any]]):
         sizes = self.annotations.sizes[self._chosen].astype(np.float32)
         self.aspect_ratios = sizes[:, 1] / sizes[:, 0]
 
-    def __str__(self) -> str:
-        return f"The data set {self.ann_file}"
+    @classmethod
+    def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
+        """Returns the names of COCO's own classes if the file is called as COCO's; else the chosen ones, as given."""
+        chosen = arguments.get("classes")
+        file = Path(arguments.get("annotations") or f"instances_{arguments.get('split')}").name
+        if _COCO_FILE.fullmatch(file):
+            # Labels follow the category ids, in whatever order the classes are chosen.
+            return tuple(name for name in coco_classes.CLASSES if chosen is None or name in chosen)
+        return None if chosen is None else tuple(chosen)
+
+    @classmethod
+    def check_paths(cls, **arguments: Any) -> Iterator[str]:
+        """Looks for `root`, the annotation file and the folder of images."""
+        root, split, annotations = (arguments.get(name) for name in ("root", "split", "annotations"))
+        if not root:
+            return
+        if not Path(root).exists():
+            yield missing_path("root", root)
+            return
+        if split and not Path(root, split).is_dir():
+            yield missing_path("split", Path(root, split))
+        if split or annotations:
+            file = _annotation_file(root, split, annotations)
+            if not file.is_file():
+                yield missing_path("annotations", file)
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     def path(self, index: int) -> str:
-        """The path of an image."""
+        """Returns the path of an image."""
         return str(self.folder / self.annotations.names[int(self._chosen[index])].decode())
 
-    def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """Reads, decodes and transforms one image.
-
-        Args:
-            key: of a sampler; a plain index counts as epoch 0.
-
-        Returns:
-            What the transform gives: `image` (3, height, width) uint8, `info` and `target` (or `views` in test-time
-            augmentation); `image_id`, `index`, `epoch` and `repeat` as int; `path`; `broken`, the paths of broken
-            images that this one replaces. `index` is the one asked for, all else is of the image given.
-
-        Raises:
-            BrokenImageError: in evaluation, the image is broken; in training, `max_retries` more were, too.
-            IndexError: there is no such sample.
-        """
-        key = key if isinstance(key, SampleKey) else SampleKey(0, key)
-        if not 0 <= key.index < len(self):
-            raise IndexError(f"{self} has no sample {key.index}: its {len(self)} are numbered from 0.")
-        seeds = (self.seed, key.epoch, key.index, key.repeat)
-        image, index, broken = read_or_replace(
-            self._read, key.index, len(self), seeds, self.replace_broken, self.max_retries
-        )
-        with isolated_randomness(derive_seed(*seeds, stream="augmentation")):
-            sample = self.transform(self._annotate(image, index))
-        return {
-            **sample,
-            "image_id": int(self.image_ids[index]),
-            "index": key.index,
-            "epoch": key.epoch,
-            "repeat": key.repeat,
-            "path": self.path(index),
-            "broken": broken,
-        }
-
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image in pixels, as the annotation file says."""
+        """Returns an image's (height, width) in pixels, according to the annotation file."""
         height, width = self.annotations.sizes[self._chosen[index]].tolist()
         return height, width
 
+    def image_id(self, index: int) -> int:
+        """Returns an image's id in the annotation file."""
+        return int(self.image_ids[index])
+
     def check(self) -> list[str]:
-        """Looks for errors before they show in training; see `check_coco`.
-
-        Returns:
-            What is odd, but no error.
-
-        Raises:
-            ValueError: there are errors; the message lists them all.
-        """
+        """Compares the annotation file with itself and with the images; see `check_coco`."""
         return check_coco(self)
 
     def load(self, index: int) -> AnnotatedImage:
-        """Reads an image with its instances, before any transform.
+        """Reads an image and its instances.
 
         Raises:
-            BrokenImageError: it cannot be read.
+            BrokenImageError: If the image cannot be read, or has another size than the annotation file says.
         """
-        return self._annotate(self._read(index), index, annotated=True)
-
-    def _read(self, index: int) -> np.ndarray:
-        path = self.path(index)
-        try:
-            file = open(path, "rb")  # noqa: SIM115 (closed below)
-        except UNREADABLE as error:
-            raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
-        with file:
-            image = np.asarray(decode_rgb(file, path))
+        image = np.asarray(self.read_image(index))
         expected = self.size(index)
         if image.shape[:2] != expected:
             reason = (
                 f"it has {image.shape[0]}x{image.shape[1]} pixels, its annotation file says {expected[0]}x{expected[1]}"
             )
-            raise BrokenImageError.of(path, reason)
-        return image
-
-    def _annotate(self, image: np.ndarray, index: int, annotated: bool | None = None) -> AnnotatedImage:
-        sample = AnnotatedImage(image, (image.shape[0], image.shape[1]))
-        if not (self.training if annotated is None else annotated):
-            return sample
+            raise BrokenImageError.of(self.path(index), reason)
         instances = self.annotations.instances(int(self._chosen[index]))
         boxes = self.annotations.boxes[instances].astype(np.float64)
         labels = self.annotations.labels[instances].astype(np.int64)
         ignored = self.annotations.crowd[instances].copy()
+        loaded = AnnotatedImage(image, expected)
         if self.with_masks:
             shapes = [self.annotations.shape(number) for number in range(instances.start, instances.stop)]
             ignored |= np.array([shape is None for shape in shapes], dtype=bool)
-            sample.shapes = [shape for shape, out in zip(shapes, ignored, strict=True) if not out]
-        sample.boxes, sample.labels, sample.ignored_boxes = boxes[~ignored], labels[~ignored], boxes[ignored]
-        return sample
+            loaded.shapes = [shape for shape, out in zip(shapes, ignored, strict=True) if not out]
+        loaded.boxes, loaded.labels, loaded.ignored_boxes = boxes[~ignored], labels[~ignored], boxes[ignored]
+        return loaded
 
 
 def _annotation_file(root: str, split: str | None, annotations: str | None) -> Path:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ....names import unknown_name
 from ...registry import DATASETS
-from ..common.decoding import UNREADABLE, BrokenImageError
+from ..common.decoding import reading_image
+from ..common.paths import missing_path
 from ..segmentation.dataset import Pair, SegmentationDataset, SegmentationTransform
-from ..segmentation.label_maps import IGNORED
 
 THINGS = ("separate", "merged", "ignored")
 
@@ -36,10 +37,7 @@ class CocoPanopticSemantic(SegmentationDataset):
         things: what becomes of countable categories (`isthing`): "separate" gives each its label; "merged" makes one
             class "things" of them, label 0, before the others (as Panoptic FPN does); "ignored" gives them 255.
         transform: see `SegmentationDataset`.
-        seed: see `SegmentationDataset`.
-        num_classes: see `SegmentationDataset`.
-        replace_broken: see `SegmentationDataset`.
-        max_retries: see `SegmentationDataset`.
+        **options: See `ImageDataset`.
 
     Attributes:
         category_ids: by label, the ids of the categories that it stands for.
@@ -56,10 +54,7 @@ class CocoPanopticSemantic(SegmentationDataset):
         panoptic: str | None = None,
         things: Literal["separate", "merged", "ignored"] = "separate",
         transform: dict[str, Any] | SegmentationTransform | None = None,
-        seed: int = 0,
-        num_classes: int | None = None,
-        replace_broken: bool | None = None,
-        max_retries: int = 10,
+        **options: Any,
     ) -> None:
         if things not in THINGS:
             raise ValueError(unknown_name("way with things", things, THINGS))
@@ -88,7 +83,7 @@ class CocoPanopticSemantic(SegmentationDataset):
                         f"{place} the segment {segment['id']} has the category {segment['category_id']}, which is not "
                         "in `categories`."
                     )
-                segments[segment["id"]] = label_of.get(segment["category_id"], IGNORED)
+                segments[segment["id"]] = label_of.get(segment["category_id"], IGNORE_INDEX)
             self._segments.append(segments)
         palette = None
         colours = {category["id"]: category.get("color") for category in content["categories"]}
@@ -100,14 +95,23 @@ class CocoPanopticSemantic(SegmentationDataset):
             classes,
             transform,
             palette,
-            seed=seed,
-            num_classes=num_classes,
-            replace_broken=replace_broken,
-            max_retries=max_retries,
+            **options,
         )
         bare = len(by_id) - len({annotation["image_id"] for annotation in content["annotations"]})
         if bare:
             self.findings.append(f"{bare} images of {ann_file} have no annotation and are left out.")
+
+    @classmethod
+    def check_paths(cls, **arguments: Any) -> Iterator[str]:
+        """Looks for the annotation file and the folders of images and PNGs."""
+        ann_file = arguments.get("ann_file")
+        if ann_file and not Path(ann_file).is_file():
+            yield missing_path("ann_file", ann_file)
+            return
+        for argument, default in (("images", None), ("panoptic", Path(ann_file).with_suffix("") if ann_file else None)):
+            folder = arguments.get(argument) or default
+            if folder and not Path(folder).is_dir():
+                yield missing_path(argument, folder)
 
     def read_labels(self, index: int) -> np.ndarray | None:
         """Reads a sample's labels; see `SegmentationDataset.read_labels`.
@@ -121,7 +125,7 @@ class CocoPanopticSemantic(SegmentationDataset):
         segments = self._segments[index]
         # Segments in the order of their ids: a pixel's place among them is its row in the table of labels.
         listed = np.array([0, *sorted(segments)], np.int64)
-        table = np.array([IGNORED, *(segments[one] for one in sorted(segments))], np.uint8)
+        table = np.array([IGNORE_INDEX, *(segments[one] for one in sorted(segments))], np.uint8)
         places = np.searchsorted(listed, ids).clip(max=len(listed) - 1)
         strange = listed[places] != ids
         if strange.any():
@@ -146,12 +150,9 @@ def read_segment_ids(path: str) -> np.ndarray:
         BrokenImageError: the file is truncated, damaged or no image.
         ValueError: it has no three colours.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            mode, colours = image.mode, np.asarray(image)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
+    with reading_image(path), Image.open(path) as image:
+        image.load()
+        mode, colours = image.mode, np.asarray(image)
     if mode not in ("RGB", "RGBA"):
         raise ValueError(
             f"The panoptic image {path} has the mode {mode}: it must have red, green and blue, which make the "

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ....heads.structures import ImageInfo
 from ...registry import TRANSFORMS
 from ..common.albumentations import build_transforms, library, reseed
-from .label_maps import IGNORED
 
 
 @TRANSFORMS.register_module()
@@ -32,7 +32,7 @@ class AlbumentationsSegmentation:
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], training: bool = True) -> None:
         self.training = training
-        self._compose: Any = library().Compose(build_transforms(transforms, IGNORED))
+        self._compose: Any = library().Compose(build_transforms(transforms, IGNORE_INDEX))
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
         """Transforms an image, and in training its labels.

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...registry import DATASETS
-from ..classification.sources import class_names, load_class_map
+from ..common import class_maps
+from ..common.paths import missing_path
 from . import ade20k
 from .dataset import Pair, SegmentationDataset, SegmentationTransform
+from .label_maps import voc_palette
 
 IMAGE_SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 LABEL_SUFFIXES = frozenset((".bmp", ".png", ".tif", ".tiff"))
+
+ADE20K_ROOT = "data/ade/ADEChallengeData2016"
+VOC_ROOT = "data/VOCdevkit/VOC2012"
 
 VOC_CLASSES = (
     "background",
@@ -63,10 +68,7 @@ class SegmentationFolders(SegmentationDataset):
         skip_unlabelled: leave images without label image out, instead of raising.
         palette: [red, green, blue] by label, for drawing; None for Pascal VOC's colours.
         transform: see `SegmentationDataset`.
-        seed: see `SegmentationDataset`.
-        num_classes: see `SegmentationDataset`.
-        replace_broken: see `SegmentationDataset`.
-        max_retries: see `SegmentationDataset`.
+        **options: See `ImageDataset`.
 
     Raises:
         ValueError: a folder or file is missing, no images are found, two images have one name, an image has no labels,
@@ -87,10 +89,7 @@ class SegmentationFolders(SegmentationDataset):
         skip_unlabelled: bool = False,
         palette: Sequence[Sequence[int]] | None = None,
         transform: dict[str, Any] | SegmentationTransform | None = None,
-        seed: int = 0,
-        num_classes: int | None = None,
-        replace_broken: bool | None = None,
-        max_retries: int = 10,
+        **options: Any,
     ) -> None:
         if classes is None:
             raise ValueError(
@@ -113,21 +112,46 @@ class SegmentationFolders(SegmentationDataset):
         super().__init__(
             f"{root} ({split or images})",
             [Pair(found[name], labelled.get(name)) for name in names if name not in left_out],
-            class_names(load_class_map(classes, root)),
+            class_maps.class_names(class_maps.load_class_map(classes, root)),
             transform,
             palette,
             reduce_zero_label,
             label_values,
-            seed,
-            num_classes,
-            replace_broken,
-            max_retries,
+            **options,
         )
         if missing:
             self.findings.append(f"{len(missing)} images without labels were left out, such as {found[missing[0]]}.")
         alone = sorted(set(labelled) - set(found))
         if alone:
             self.findings.append(f"{len(alone)} label images have no image, such as {labelled[alone[0]]}.")
+
+    @classmethod
+    def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
+        """Returns the names given as `classes`."""
+        classes = arguments.get("classes")
+        if classes is None:
+            return None
+        return class_maps.class_names(class_maps.load_class_map(classes, arguments.get("root") or ""))
+
+    @classmethod
+    def class_palette(cls, **arguments: Any) -> list[list[int]] | None:
+        """Returns the colors given as `palette`."""
+        palette = arguments.get("palette")
+        return None if palette is None else [list(color) for color in palette]
+
+    @classmethod
+    def check_paths(cls, **arguments: Any) -> Iterator[str]:
+        """Looks for `root`, the folders of images and labels, and the split file."""
+        root = arguments.get("root")
+        if not root:
+            return
+        if not Path(root).exists():
+            yield missing_path("root", root)
+            return
+        for argument, default in (("images", "images"), ("labels", "labels"), ("split", None)):
+            path = arguments.get(argument, default)
+            if path is not None and not Path(root, path).exists():
+                yield missing_path(argument, Path(root, path))
 
 
 @DATASETS.register_module()
@@ -140,9 +164,7 @@ class ADE20K(SegmentationFolders):
         root: the folder ADEChallengeData2016, as its archive has it.
         split: "training" or "validation".
         transform: see `SegmentationDataset`.
-        seed: see `SegmentationDataset`.
-        replace_broken: see `SegmentationDataset`.
-        max_retries: see `SegmentationDataset`.
+        **options: See `ImageDataset`.
 
     Raises:
         ValueError: see `SegmentationFolders`.
@@ -150,12 +172,10 @@ class ADE20K(SegmentationFolders):
 
     def __init__(
         self,
-        root: str = "data/ade/ADEChallengeData2016",
+        root: str = ADE20K_ROOT,
         split: str = "training",
         transform: dict[str, Any] | SegmentationTransform | None = None,
-        seed: int = 0,
-        replace_broken: bool | None = None,
-        max_retries: int = 10,
+        **options: Any,
     ) -> None:
         super().__init__(
             root,
@@ -165,10 +185,24 @@ class ADE20K(SegmentationFolders):
             reduce_zero_label=True,
             palette=ade20k.PALETTE,
             transform=transform,
-            seed=seed,
-            replace_broken=replace_broken,
-            max_retries=max_retries,
+            **options,
         )
+
+    @classmethod
+    def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
+        """Returns the benchmark's 150 names."""
+        return ade20k.CLASSES
+
+    @classmethod
+    def class_palette(cls, **arguments: Any) -> list[list[int]] | None:
+        """Returns the benchmark's colors."""
+        return ade20k.PALETTE
+
+    @classmethod
+    def check_paths(cls, **arguments: Any) -> Iterator[str]:
+        """Looks for `root`, and for the folders of the split in it."""
+        root, split = arguments.get("root", ADE20K_ROOT), arguments.get("split", "training")
+        yield from super().check_paths(root=root, images=f"images/{split}", labels=f"annotations/{split}")
 
 
 @DATASETS.register_module()
@@ -180,9 +214,7 @@ class PascalVOC(SegmentationFolders):
         split: a list in ImageSets/Segmentation: "train", "val", "trainval", or "trainaug" where it was added.
         labels: the folder of the label images: "SegmentationClassAug" for the augmented set.
         transform: see `SegmentationDataset`.
-        seed: see `SegmentationDataset`.
-        replace_broken: see `SegmentationDataset`.
-        max_retries: see `SegmentationDataset`.
+        **options: See `ImageDataset`.
 
     Raises:
         ValueError: see `SegmentationFolders`.
@@ -190,13 +222,11 @@ class PascalVOC(SegmentationFolders):
 
     def __init__(
         self,
-        root: str = "data/VOCdevkit/VOC2012",
+        root: str = VOC_ROOT,
         split: str = "train",
         labels: str = "SegmentationClass",
         transform: dict[str, Any] | SegmentationTransform | None = None,
-        seed: int = 0,
-        replace_broken: bool | None = None,
-        max_retries: int = 10,
+        **options: Any,
     ) -> None:
         super().__init__(
             root,
@@ -205,9 +235,27 @@ class PascalVOC(SegmentationFolders):
             split=f"ImageSets/Segmentation/{split}.txt",
             classes=VOC_CLASSES,
             transform=transform,
-            seed=seed,
-            replace_broken=replace_broken,
-            max_retries=max_retries,
+            **options,
+        )
+
+    @classmethod
+    def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
+        """Returns the 21 names."""
+        return VOC_CLASSES
+
+    @classmethod
+    def class_palette(cls, **arguments: Any) -> list[list[int]] | None:
+        """Returns Pascal VOC's colors."""
+        return voc_palette(len(VOC_CLASSES))
+
+    @classmethod
+    def check_paths(cls, **arguments: Any) -> Iterator[str]:
+        """Looks for `root`, the folders of images and labels, and the list of the split."""
+        yield from super().check_paths(
+            root=arguments.get("root", VOC_ROOT),
+            images="JPEGImages",
+            labels=arguments.get("labels", "SegmentationClass"),
+            split=f"ImageSets/Segmentation/{arguments.get('split', 'train')}.txt",
         )
 
 

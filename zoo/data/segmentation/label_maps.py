@@ -8,10 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from ..common.decoding import UNREADABLE, BrokenImageError
-
-IGNORED = 255
-"""The label of pixels that count neither in a loss nor in a figure."""
+from ....heads.segmentation.pixel_losses import IGNORE_INDEX
+from ..common.decoding import reading_image
 
 MOST_CLASSES = 255
 """Labels are 0 to 254: label maps are uint8, and 255 is taken."""
@@ -35,16 +33,13 @@ def read_label_image(path: str) -> np.ndarray:
         ValueError: the image has colours or is compressed with losses, so that its values are no class numbers.
         BrokenImageError: the file is truncated, damaged or no image.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(_PNG_HEADER.size)
-            file.seek(0)
-            with Image.open(file) as image:
-                image.load()
-                mode, kind = image.mode, image.format
-                values = np.asarray(image)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise BrokenImageError.of(path, f"{type(error).__name__}: {error}") from error
+    with reading_image(path), open(path, "rb") as file:
+        start = file.read(_PNG_HEADER.size)
+        file.seek(0)
+        with Image.open(file) as image:
+            image.load()
+            mode, kind = image.mode, image.format
+            values = np.asarray(image)
     if kind == "JPEG":
         raise ValueError(
             f"The label image {path} is a JPEG, whose values are only near to those saved: save it as PNG."
@@ -99,13 +94,13 @@ class LabelTable:
         self._given = values is not None
         if values is None:
             first = int(reduce_zero_label)
-            values = {label + first: label for label in range(num_classes)} | {IGNORED: IGNORED}
+            values = {label + first: label for label in range(num_classes)} | {IGNORE_INDEX: IGNORE_INDEX}
             if reduce_zero_label:
-                values[0] = IGNORED
-        self._labels = np.full(1 << 16, IGNORED, np.uint8)
+                values[0] = IGNORE_INDEX
+        self._labels = np.full(1 << 16, IGNORE_INDEX, np.uint8)
         self._known = np.zeros(1 << 16, bool)
         for value, label in values.items():
-            if not 0 <= int(value) < 1 << 16 or not (0 <= label < num_classes or label == IGNORED):
+            if not 0 <= int(value) < 1 << 16 or not (0 <= label < num_classes or label == IGNORE_INDEX):
                 raise ValueError(
                     f"label_values gives the value {value} the label {label}: values are 0 to 65535, labels 0 to "
                     f"{num_classes - 1}, and 255 for pixels that do not count."

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import torch
 
+from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ....heads.structures import ImageInfo
 from ...registry import TRANSFORMS
 from ..common.photometric import distort
 from ..common.resizing import check_scale, fitted_size, next_multiple, resize_image, resize_labels
-from .label_maps import IGNORED
 
 CROP_TRIES = 10
 
@@ -110,7 +110,9 @@ class SegmentationTrain:
         if self.cat_max_ratio >= 1:
             return place
         for _ in range(CROP_TRIES):
-            counts = cv2.calcHist([np.ascontiguousarray(labels[place])], [0], None, [256], [0, 256]).ravel()[:IGNORED]
+            counts = cv2.calcHist([np.ascontiguousarray(labels[place])], [0], None, [256], [0, 256]).ravel()[
+                :IGNORE_INDEX
+            ]
             if counts.max() < self.cat_max_ratio * float(counts.sum()):  # never where no pixel counts
                 break
             place = self._place(labels.shape)

@@ -247,3 +247,40 @@ def test_mmengines_runner_builds_the_loader(folder, workers):
 def test_the_collate_function_is_found_in_both_registries():
     found = roots.FUNCTIONS.get("classification_collate"), FUNCTIONS.get("classification_collate")
     assert found == (classification_collate, classification_collate)
+
+
+def test_class_names_are_known_before_images_are_read(make_folder, tmp_path):
+    names = ImageClassificationDataset.class_names
+    root = make_folder(classes=("10", "9", "cat"), count=1)
+    assert names(root=str(root)) == ("9", "10", "cat") == ImageClassificationDataset(str(root), transform=TRAIN).classes
+    assert names(root=str(root.parent), split=root.name) == ("9", "10", "cat")
+    assert names(root="nowhere", class_map=["b", "a"]) == ("b", "a")
+    assert names(root="nowhere", class_map={"dog": 0, "wolf": 0, "cat": 1}) == ("dog/wolf", "cat")
+    assert names(root="nowhere", class_map="imagenet-1k")[0] == "n01440764"
+    (root / "names.txt").write_text("x\ny\n")
+    assert names(root=str(root), class_map="names.txt") == ("x", "y")
+    with pytest.raises(ValueError, match=r"class map 'others\.txt'"):
+        names(root=str(root), class_map="others.txt")
+    # Nested folders, folders of splits, lists, tar files and other data sets: only the built data set knows.
+    assert names(root=str(tmp_path)) is None
+    for split in ("train", "val"):
+        (tmp_path / "splits" / split).mkdir(parents=True)
+    assert names(root=str(tmp_path / "splits")) is None
+    assert names(root=str(root), annotations="val.txt") is None
+    assert names(root=str(root), reader="tar") is None
+    assert names(root="nowhere") is None
+
+
+def test_missing_folders_are_named_by_their_argument(make_folder):
+    check = ImageClassificationDataset.check_paths
+    root = make_folder("train")
+    assert list(check(root=str(root))) == []
+    assert list(check(root=str(root.parent), split="train")) == []
+    assert list(check(root=str(root.parent), split="val", annotations="val.txt")) == []
+    assert list(check(root="hfds/nobody/nothing", split="val")) == list(check(root="nothing", reader="hfds")) == []
+    (problem,) = check(root=str(root.parent), split="trian")
+    assert problem == (
+        f"split: there is neither a folder {root.parent / 'trian'} nor trian.tar. Did you mean {root.parent / 'train'}?"
+    )
+    (problem,) = check(root=str(root.parent / "nothing"), split="train")
+    assert problem.startswith(f"root: there is no {root.parent / 'nothing'} (from ")

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from attnzoo.zoo.data import BrokenImageError, CocoDetection, DetectionTest, SampleKey, dense_collate
+from attnzoo.zoo.data.detection import coco_classes
 from attnzoo.zoo.registry import DATASETS
 from attnzoo.zoo.training.loaders import build_dataloader
 from support import painted_coco
@@ -290,3 +291,28 @@ def test_workers_resize_with_one_thread(root):
     finally:
         cv2.setNumThreads(here)
     assert batch["threads"] == [1] * 3
+
+
+def test_class_names_are_known_before_the_file_is_read():
+    names = CocoDetection.class_names
+    assert names(root="data/coco", split="val2017") == coco_classes.CLASSES
+    assert names(root="data/coco", annotations="annotations/instances_train2014.json") == coco_classes.CLASSES
+    assert len(set(coco_classes.CLASSES)) == 80
+    # Labels follow the ids, not the order in which the classes are chosen.
+    assert names(root="data/coco", split="val2017", classes=["dog", "cat", "person"]) == ("person", "cat", "dog")
+    assert names(root="fish", split="val", classes=["eel", "cod"]) == ("eel", "cod")
+    assert names(root="fish", split="val") is None
+    assert CocoDetection.kind == "detection"
+
+
+def test_missing_files_are_named_by_their_argument(root):
+    check = CocoDetection.check_paths
+    assert list(check(root=str(root), split="train2017")) == []
+    assert list(check(root=str(root), annotations="annotations/instances_train2017.json")) == []
+    problems = list(check(root=str(root), split="val2017"))
+    assert [problem.split(" (from")[0] for problem in problems] == [
+        f"split: there is no {root / 'val2017'}",
+        f"annotations: there is no {root / 'annotations/instances_val2017.json'}",
+    ]
+    (problem,) = check(root=str(root / "nothing"), split="train2017")
+    assert problem.startswith(f"root: there is no {root / 'nothing'} (from")

@@ -155,3 +155,17 @@ def test_colours_of_categories_are_the_palette(tmp_path):
         category["color"] = [number, 2, 3]
     dataset = CocoPanopticSemantic(**write(tmp_path, annotations))
     assert dataset.metainfo["palette"] == [[1, 2, 3], [3, 2, 3], [2, 2, 3], [0, 2, 3]]
+
+
+def test_missing_files_are_named_by_their_argument(tmp_path):
+    arguments = write(tmp_path, content())
+    check = CocoPanopticSemantic.check_paths
+    assert list(check(**arguments)) == []
+    problems = list(check(**{**arguments, "images": "nowhere", "panoptic": "neither"}))
+    assert [problem.split(" (from")[0] for problem in problems] == [
+        "images: there is no nowhere",
+        "panoptic: there is no neither",
+    ]
+    (problem,) = check(**{**arguments, "ann_file": str(tmp_path / "panoptic_train.jso")})
+    assert f"Did you mean {tmp_path / 'panoptic_train.json'}" in problem
+    assert CocoPanopticSemantic.kind == "segmentation"

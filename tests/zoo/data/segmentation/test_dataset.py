@@ -16,7 +16,6 @@ from attnzoo.zoo.data import (
     SegmentationFolders,
     dense_collate,
 )
-from attnzoo.zoo.data.segmentation.checks import choose
 from attnzoo.zoo.registry import DATASETS
 from support import painted
 
@@ -255,9 +254,6 @@ def test_large_sets_are_sampled(root):
             outcomes.append(str(error).splitlines()[0].rsplit("in ", 1)[1])
     assert "1 of 2 out of 4 samples:" in outcomes
     assert any(isinstance(outcome, list) for outcome in outcomes)
-    assert choose(1000, 5, 0) == choose(1000, 5, 0) != choose(1000, 5, 1)
-    assert choose(1000, 5, 0) == sorted(set(choose(1000, 5, 0)))
-    assert choose(4, 5, 0) == [0, 1, 2, 3]
 
 
 def test_ade20k(tmp_path):
@@ -294,3 +290,46 @@ def test_pascal_voc(tmp_path):
     assert dataset.metainfo["palette"][15] == [192, 128, 128]
     with pytest.raises(ValueError, match=r"no split file .*test\.txt. Beside it: val\.txt"):
         PascalVOC(str(tmp_path), "test", transform=TEST)
+
+
+def test_class_names_and_colors_are_known_before_images_are_read(root):
+    assert SegmentationFolders.class_names(root=str(root), classes=["a", "b"]) == ("a", "b")
+    (root / "names.txt").write_text("a\nb\n")
+    assert SegmentationFolders.class_names(root=str(root), classes="names.txt") == ("a", "b")
+    assert SegmentationFolders.class_names(root=str(root)) is None
+    assert SegmentationFolders.class_palette(palette=[(1, 2, 3)]) == [[1, 2, 3]]
+    assert SegmentationFolders.class_palette() is None
+    ade, ade_colors = ADE20K.class_names(split="validation"), ADE20K.class_palette()
+    assert ade is not None
+    assert ade_colors is not None
+    assert (len(ade), ade[0], len(ade_colors), ade_colors[0]) == (150, "wall", 150, [120, 120, 120])
+    voc, voc_colors = PascalVOC.class_names(), PascalVOC.class_palette()
+    assert voc is not None
+    assert voc_colors is not None
+    assert (len(voc), voc[1], len(voc_colors), voc_colors[1]) == (21, "aeroplane", 21, [128, 0, 0])
+
+
+def _problems(problems):
+    return [problem.split(" (from")[0] for problem in problems]
+
+
+def test_missing_folders_are_named_by_their_argument(root, monkeypatch):
+    monkeypatch.chdir(root)
+    check = SegmentationFolders.check_paths
+    assert list(check(root=str(root))) == list(check(root=str(root), labels=None)) == []
+    assert _problems(check(root=str(root), images="a", labels="b", split="c.txt")) == [
+        f"images: there is no {root / 'a'}",
+        f"labels: there is no {root / 'b'}",
+        f"split: there is no {root / 'c.txt'}",
+    ]
+    assert _problems(check(root="nowhere")) == ["root: there is no nowhere"]
+    assert _problems(ADE20K.check_paths()) == ["root: there is no data/ade/ADEChallengeData2016"]
+    assert _problems(ADE20K.check_paths(root=str(root))) == [
+        f"images: there is no {root / 'images/training'}",
+        f"labels: there is no {root / 'annotations/training'}",
+    ]
+    assert _problems(PascalVOC.check_paths(root=str(root), split="val")) == [
+        f"images: there is no {root / 'JPEGImages'}",
+        f"labels: there is no {root / 'SegmentationClass'}",
+        f"split: there is no {root / 'ImageSets/Segmentation/val.txt'}",
+    ]

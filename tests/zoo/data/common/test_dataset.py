@@ -1,0 +1,195 @@
+"""The base class, through data sets that a user defines in a file outside of the package."""
+
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from attnzoo.zoo.data import (
+    BrokenImageError,
+    ClassificationDataset,
+    DetectionDataset,
+    ImageDataset,
+    SampleKey,
+    SegmentationDataset,
+)
+from attnzoo.zoo.data.common.dataset import read_or_replace
+from attnzoo.zoo.data.detection.annotated_image import AnnotatedImage
+from attnzoo.zoo.data.segmentation.dataset import Pair
+from attnzoo.zoo.registry import DATASETS
+from attnzoo.zoo.training.loaders import build_dataloader
+
+OUTSIDE = """
+    from pathlib import Path
+
+    from attnzoo.zoo.data import ClassificationDataset
+    from attnzoo.zoo.registry import DATASETS
+
+
+    @DATASETS.register_module()
+    class NumberedImages(ClassificationDataset):
+        def __init__(self, root, **options):
+            self.files = sorted(Path(root).glob("*.png"))
+            super().__init__(root, self.class_names(), **options)
+
+        @classmethod
+        def class_names(cls, **arguments):
+            return ("even", "odd")
+
+        def __len__(self):
+            return len(self.files)
+
+        def path(self, index):
+            return str(self.files[index])
+
+        def load(self, index):
+            return self.read_image(index), int(self.files[index].stem) % 2
+"""
+
+
+@pytest.fixture
+def root(tmp_path, make_picture):
+    for number in range(4):
+        make_picture(number).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """Writes a user's module and imports it as a config does."""
+    (tmp_path / "numbered_images.py").write_text(textwrap.dedent(OUTSIDE))
+    (tmp_path / "config.py").write_text("custom_imports = dict(imports=['numbered_images'])\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Config.fromfile(str(tmp_path / "config.py"))
+    yield DATASETS.get("NumberedImages")
+    DATASETS.module_dict.pop("NumberedImages")
+    sys.modules.pop("numbered_images")
+
+
+def test_a_data_set_from_outside_is_one_class_of_three_methods(root, outside):
+    loader = {
+        "dataset": {"type": "NumberedImages", "root": str(root), "transform": {"type": "SmallImageTrain", "size": 16}},
+        "sampler": {"type": "EpochSampler", "shuffle": False},
+        "batch_size": 2,
+        "collate_fn": {"type": "classification_collate"},
+    }
+    built = build_dataloader(loader, seed=7)
+    dataset = built.dataset
+    assert isinstance(dataset, ClassificationDataset)
+    assert (dataset.kind, dataset.classes, dataset.metainfo) == (
+        "classification",
+        ("even", "odd"),
+        {"classes": ("even", "odd")},
+    )
+    assert (dataset.seed, dataset.training, dataset.replace_broken, dataset.check()) == (7, True, True, [])
+    batches = list(built)
+    assert torch.cat([batch["label"] for batch in batches]).tolist() == [0, 1, 0, 1]
+    assert batches[1]["path"] == [str(root / "2.png"), str(root / "3.png")]
+    other = build_dataloader(loader, seed=8)
+    assert not torch.equal(batches[0]["image"], next(iter(other))["image"])
+
+
+def test_broken_images_of_a_data_set_from_outside_are_replaced(root, outside):
+    (root / "1.png").write_bytes((root / "1.png").read_bytes()[:40])
+    transform = {"type": "SmallImageTrain", "size": 16}
+    dataset = outside(str(root), transform=transform)
+    sample = dataset[SampleKey(2, 1)]
+    assert sample["broken"] == [str(root / "1.png")]
+    assert (sample["index"], sample["epoch"]) == (1, 2)
+    assert sample["path"] != str(root / "1.png")
+    (root / "3.png").unlink()
+    assert outside(str(root), transform=transform)[SampleKey(2, 1)]["broken"][0] == str(root / "1.png")
+    with pytest.raises(BrokenImageError, match=r"1\.png cannot be read"):
+        outside(str(root), transform={"type": "Evaluation", "size": 16})[1]
+
+
+def test_impossible_arguments_raise(root, outside):
+    with pytest.raises(ValueError, match=r"needs a transform, such as dict\(type='Evaluation'"):
+        outside(str(root))
+    with pytest.raises(ValueError, match=r"has 2 classes, not num_classes=3: correct the number or classes"):
+        outside(str(root), transform={"type": "Evaluation"}, num_classes=3)
+    with pytest.raises(IndexError, match="has no sample 4: its 4 are numbered from 0"):
+        outside(str(root), transform={"type": "Evaluation", "size": 8})[4]
+
+
+def test_by_default_a_class_knows_nothing_before_it_is_built():
+    assert ImageDataset.class_names(root="somewhere") is None
+    assert ImageDataset.class_palette(root="somewhere") is None
+    assert list(ImageDataset.check_paths(root="somewhere")) == []
+
+
+class Boxes(DetectionDataset):
+    """One image with one object."""
+
+    def __init__(self, file, **options):
+        self.file = file
+        super().__init__(file, ("thing",), **options)
+
+    def __len__(self):
+        return 1
+
+    def path(self, index):
+        return self.file
+
+    def load(self, index):
+        image = np.asarray(self.read_image(index))
+        return AnnotatedImage(
+            image, (image.shape[0], image.shape[1]), np.array([[2.0, 3.0, 22.0, 13.0]]), np.array([0])
+        )
+
+
+def test_a_detection_set_from_outside(root):
+    train = Boxes(str(root / "0.png"), transform={"type": "DetectionTrain", "scales": [(80, 60)], "flip": 0.0})
+    sample = train[0]
+    assert sample["image"].shape == (3, 60, 80)
+    np.testing.assert_allclose(sample["target"].boxes, [[4, 6, 44, 26]])
+    assert (sample["image_id"], train.kind) == (0, "detection")
+    evaluation = Boxes(str(root / "0.png"), transform={"type": "DetectionTest", "scale": (80, 60)})
+    assert evaluation[0]["target"] is None
+    assert evaluation.load(0).boxes is not None
+
+
+class Halves(SegmentationDataset):
+    """Images whose left half is of class 0 and whose right half is of class 1."""
+
+    def __init__(self, files, **options):
+        super().__init__("halves", [Pair(file, None) for file in files], ("left", "right"), **options)
+
+    def path(self, index):
+        return self.pairs[index].image
+
+    def read_labels(self, index):
+        width, height = Image.open(self.path(index)).size
+        return np.repeat([[0, 1]], width // 2, axis=1).repeat(height, axis=0).astype(np.uint8)
+
+
+def test_a_segmentation_set_from_outside(root):
+    dataset = Halves([str(root / "0.png")], transform={"type": "SegmentationTest", "scale": (40, 30)})
+    sample = dataset[0]
+    assert dataset.kind == "segmentation"
+    assert sample["label_map"].shape == (30, 40)
+    assert sample["label_map"].float().mean() == 0.5
+    assert sample["image"].shape == (3, 30, 40)
+
+
+def test_replacements_depend_on_the_seeds_alone():
+    def read(index):
+        if index in (0, 2):
+            raise BrokenImageError.of(f"{index}.png", "torn")
+        return index * 10
+
+    found = {read_or_replace(read, 0, 5, (seed, 0, 0, 0), True, 10)[1] for seed in range(40)}
+    assert found == {1, 3, 4}
+    first = read_or_replace(read, 0, 5, (3, 0, 0, 0), True, 10)
+    assert first == read_or_replace(read, 0, 5, (3, 0, 0, 0), True, 10)
+    assert first[0] == first[1] * 10
+    assert first[2][0] == "0.png"
+    assert read_or_replace(read, 3, 5, (0, 0, 3, 0), True, 10) == (30, 3, [])
+    with pytest.raises(BrokenImageError, match=r"2\.png cannot be read: torn"):
+        read_or_replace(read, 2, 5, (0, 0, 2, 0), False, 10)
+    with pytest.raises(BrokenImageError, match="nor can 3 others"):
+        read_or_replace(lambda index: read(0), 0, 5, (0, 0, 0, 0), True, 3)
