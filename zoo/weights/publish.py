@@ -1,50 +1,40 @@
-"""Giving models away: a folder or hub repository of weights, a config and a model card, for `create_model` to read."""
+"""Saves models with their weights, config and model card to a folder or the Hugging Face hub."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ...backbones.common.layers import FeatureMaps
 from ...names import unknown_name
 from ..files import sync_folder, temporary_name, write_json, write_text
 from .cache import is_offline
 from .card import model_card
 from .hub import HubRepository
+from .saved_config import build_config
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-CARD = "README.md"
-FORMAT = 1
-"""Version of the entry "attnzoo" of config.json."""
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 
-_LEFT_OUT = {
-    "url",
-    "file",
-    "hf_hub_id",
-    "hf_hub_filename",
-    "sha256",
-    "verified",
-    "broken",
-    "top1",
-    "origin_url",
-    "note",
+_PUSH_ADVICE = {
+    401: "the hub rejected the token. Create one with write access at https://huggingface.co/settings/tokens and pass "
+    "it as token=, in the environment variable HF_TOKEN, or to `hf auth login`",
+    403: "the token has no write access to this repository. It needs write access, and its owner must be {owner!r} or "
+    "one of its members",
+    404: "there is no such repository or branch, or the token has no access to it. revision= selects a branch",
 }
-"""What a published configuration says of other weights than these."""
 
 
 class PublishError(OSError):
-    """A model could not be handed to the hub; the message says what to do."""
+    """A model could not be pushed to the hub; the message explains what to do."""
 
 
 def save_pretrained(
@@ -61,52 +51,51 @@ def save_pretrained(
     repo_id: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a folder from which `create_model("local-dir:folder")` builds the same model with the same weights.
+    """Saves a model to a folder, from which `create_model("local-dir:folder")` rebuilds it with its weights.
 
-    The folder holds `model.safetensors`, `config.json` in timm's form (the architecture, its arguments, classes, how
-    images are prepared) and a model card, `README.md`. It is written elsewhere, loaded and compared, and only then gets
-    its name: a folder of that name is complete. Nothing in it is run by whoever loads it.
+    The folder contains `model.safetensors`, `config.json` in timm's format (architecture, arguments, classes,
+    preprocessing) and a model card, `README.md`. Before it gets its name, the model is rebuilt from it and compared, so
+    a folder with that name is complete. Loading it does not run any code from it.
 
     Args:
-        model: a backbone, a `FeatureMaps`, or a classifier task, whose backbone is taken.
-        folder: where to. Other files in it are kept.
-        class_names: of the classes, in the order of the logits.
-        preprocessing: fields of `PretrainedCfg` that say how images are prepared, where they differ from those that the
-            model carries: mean, std, input_size, crop_pct, interpolation, ...
-        metrics: figures for the model card, by name: {"top-1 accuracy (%)": 81.2}.
-        license: SPDX identifier of the weights' licence, such as "apache-2.0"; by default what is known of the weights
-            that the model was built with.
-        description: sentences for the model card.
-        tag: a name for the weights, as in "nat_mini.tag".
-        model_args: the arguments that the model was built with, where it was not built by `create_model`.
-        repo_id: the repository that the card's usage shows, "owner/name".
-        overwrite: whether files of these names that are there may be replaced.
+        model: A backbone, a `FeatureMaps`, or a classifier task, whose backbone is saved.
+        folder: Folder to save to. Other files in it are kept.
+        class_names: Class names in the order of the logits.
+        preprocessing: Fields of `PretrainedCfg` that describe the preprocessing if it differs from the model's own:
+            mean, std, input_size, crop_pct, interpolation and others.
+        metrics: Metrics for the model card, by name: {"top-1 accuracy (%)": 81.2}.
+        license: SPDX identifier of the weights' license, such as "apache-2.0"; by default that of the weights that the
+            model was built with.
+        description: Text for the model card.
+        tag: Name of the weights, as in "nat_mini.tag".
+        model_args: Arguments that the model was built with, if it was not built by `create_model`.
+        repo_id: Repository that the model card's usage refers to, "owner/name".
+        overwrite: Whether existing files may be replaced.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the model is none of the zoo's, its arguments are unknown or cannot be written, the number of class
-            names is wrong, weights are not finite, or what was written does not give the same model; then nothing is
-            kept.
-        FileExistsError: there is a model in the folder.
+        ValueError: The model is not from the zoo, its arguments are unknown or cannot be written, the number of class
+            names is wrong, weights are not finite, or the rebuilt model differs. Nothing is saved then.
+        FileExistsError: The folder contains a model.
     """
     folder = Path(folder).expanduser()
-    backbone = _backbone_of(model)
-    config = _config_of(backbone, class_names, preprocessing, license, tag, model_args)
-    there = [name for name in (WEIGHTS, CONFIG, CARD) if (folder / name).exists()]
-    if there and not overwrite:
-        raise FileExistsError(f"There is {', '.join(there)} in {str(folder)!r} already; overwrite=True replaces it.")
-    card = model_card(config, parameters=_count(backbone), metrics=metrics, description=description, repo_id=repo_id)
+    backbone = _find_backbone(model)
+    config = build_config(backbone, class_names, preprocessing, license, tag, model_args)
+    existing = [name for name in (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE) if (folder / name).exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{str(folder)!r} already contains {', '.join(existing)}. overwrite=True replaces them.")
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(folder)
     temporary.mkdir()
     try:
-        _write_weights(backbone, temporary / WEIGHTS)
-        write_json(temporary / CONFIG, config)
-        write_text(temporary / CARD, card)
-        _check(backbone, temporary)
-        _put_in_place(temporary, folder)
+        _write_weights(backbone, temporary / WEIGHTS_FILE)
+        write_json(temporary / CONFIG_FILE, config)
+        write_text(temporary / CARD_FILE, model_card(config, parameters, metrics, description, repo_id))
+        _compare_with_rebuilt(backbone, temporary)
+        _move_into_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -124,36 +113,36 @@ def push_to_hub(
     replace_card: bool = False,
     **kwargs: Any,
 ) -> str:
-    """Hands a model to a repository of the Hugging Face hub, from which `create_model("hf-hub:owner/name")` builds it.
+    """Pushes a model to a Hugging Face hub repository, from which `create_model("hf-hub:owner/name")` rebuilds it.
 
     Args:
-        model: see `save_pretrained`.
-        repo_id: "owner/name"; made where it does not exist.
-        token: of the hub; by default what `hf auth login` keeps, or the environment variable HF_TOKEN.
-        private: whether a repository that is made is private; by default what the owner's settings say.
-        revision: branch to write to; by default "main".
-        create_pr: open a pull request instead of writing to the branch.
-        commit_message: of the commit.
-        replace_card: whether a model card that is there is replaced.
-        **kwargs: further arguments of `save_pretrained`: class_names, metrics, license, ...
+        model: See `save_pretrained`.
+        repo_id: "owner/name"; the repository is created if it does not exist.
+        token: Access token; by default that of `hf auth login` or the environment variable HF_TOKEN.
+        private: Whether a new repository is private; by default as the owner's settings say.
+        revision: Branch to push to; by default "main".
+        create_pr: Open a pull request instead of committing to the branch.
+        commit_message: Message of the commit.
+        replace_card: Whether to replace an existing model card.
+        **kwargs: Further arguments of `save_pretrained`: class_names, metrics, license and others.
 
     Returns:
-        The address of the commit, or of the pull request.
+        The URL of the commit or of the pull request.
 
     Raises:
-        ValueError: the name is none, or see `save_pretrained`.
-        PublishError: the hub refuses or cannot be reached; the message says what to do.
+        ValueError: The repository's name is invalid, or an argument of `save_pretrained` is.
+        PublishError: The hub refuses or cannot be reached; the message explains what to do.
     """
-    name = HubRepository.parse(repo_id)
-    if name.revision is not None:
-        raise ValueError(f"{repo_id!r}: the branch to write to is given as revision={name.revision!r}.")
+    repository = HubRepository.parse(repo_id)
+    if repository.revision is not None:
+        raise ValueError(f"Pass the branch of {repo_id!r} as revision={repository.revision!r}.")
     wrong = set(kwargs) & {"folder", "repo_id", "overwrite"}
     if wrong:
         raise ValueError(unknown_name("argument of push_to_hub", wrong.pop(), ["class_names", "metrics", "license"]))
     if is_offline():
         raise PublishError(
-            f"{repo_id!r} was not written: the network is switched off (ATTNZOO_OFFLINE or HF_HUB_OFFLINE). "
-            "attnzoo.save_pretrained writes a folder that can be uploaded later."
+            f"{repo_id!r} was not pushed: the network is disabled (ATTNZOO_OFFLINE or HF_HUB_OFFLINE is set). "
+            "attnzoo.save_pretrained saves a folder that can be uploaded later."
         )
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -163,48 +152,34 @@ def push_to_hub(
         folder = save_pretrained(model, Path(temporary) / "model", repo_id=repo_id, **kwargs)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
-            kept = [] if replace_card or not api.file_exists(repo_id, CARD, revision=revision) else [CARD]
+            keep_card = not replace_card and api.file_exists(repo_id, CARD_FILE, revision=revision)
             commit = api.upload_folder(
                 repo_id=repo_id,
                 folder_path=folder,
                 commit_message=commit_message,
                 revision=revision,
                 create_pr=create_pr,
-                ignore_patterns=kept or None,
+                ignore_patterns=[CARD_FILE] if keep_card else None,
             )
         except HFValidationError as error:
-            raise ValueError(f"{repo_id!r} is no name of a repository: {error}") from error
-        except Exception as error:  # huggingface_hub passes on what its HTTP library raises
-            raise PublishError(_explain(repo_id, error)) from error
+            raise ValueError(f"{repo_id!r} is not a valid repository name: {error}") from error
+        except Exception as error:  # huggingface_hub raises the errors of its HTTP library
+            raise _push_error(repo_id, error) from error
     return commit.pr_url or commit.commit_url
 
 
-def _explain(repo_id: str, error: Exception) -> str:
-    """Says why the hub refused, and what to do."""
+def _push_error(repo_id: str, error: Exception) -> PublishError:
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if type(error).__name__ == "LocalTokenNotFoundError":
+        status = 401
+    other = "the hub could not be reached" if status is None else f"the hub answered {status}"
+    advice = _PUSH_ADVICE.get(status or 0, other).format(owner=repo_id.split("/")[0])
     reason = str(error).strip().split("\n")[0] or type(error).__name__
-    if status == 401 or type(error).__name__ == "LocalTokenNotFoundError":
-        advice = (
-            "the hub does not know who you are. Make a token with the right to write at "
-            "https://huggingface.co/settings/tokens and give it as token=, as the environment variable HF_TOKEN, or to "
-            "`hf auth login`"
-        )
-    elif status == 403:
-        advice = (
-            f"the token may not write there. It needs the right to write, and its owner to be "
-            f"{repo_id.split('/')[0]!r} or a member of it"
-        )
-    elif status == 404:
-        advice = "there is no such repository or branch, or the token may not see it; revision= names a branch"
-    elif status is not None:
-        advice = f"the hub answered {status}"
-    else:
-        advice = "the hub could not be reached"
-    return f"The model was not handed to 'hf-hub:{repo_id}': {advice} ({reason})."
+    return PublishError(f"The model was not pushed to 'hf-hub:{repo_id}': {advice} ({reason}).")
 
 
-def _backbone_of(model: nn.Module) -> Any:
-    """Finds what can be written: the model itself, or the backbone of a classifier."""
+def _find_backbone(model: nn.Module) -> Any:
+    """Returns the module to save: the model itself, or the backbone of a classifier."""
     inner: Any = model
     for name in ("_orig_mod", "module"):
         inner = getattr(inner, name, inner)
@@ -215,124 +190,36 @@ def _backbone_of(model: nn.Module) -> Any:
         )
     inner = inner.backbone if isinstance(getattr(inner, "backbone", None), nn.Module) else inner
     if not (getattr(inner, "pretrained_cfg", None) or {}).get("architecture"):
-        raise ValueError(f"{type(inner).__name__} is none of the zoo's models: it carries no pretrained_cfg.")
+        raise ValueError(f"{type(inner).__name__} is not a model of the zoo: it has no pretrained_cfg.")
     return inner
 
 
-def _config_of(
-    backbone: Any,
-    class_names: Sequence[str] | None,
-    preprocessing: Mapping[str, Any] | None,
-    license: str | None,
-    tag: str | None,
-    model_args: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Makes the content of config.json."""
-    from ...backbones.registry import PretrainedCfg, model_arguments
-
-    carried: dict[str, Any] = {**backbone.pretrained_cfg}
-    body = backbone.body if isinstance(backbone, FeatureMaps) else backbone
-    architecture = carried.pop("architecture")
-    arguments = getattr(body, "model_args", None) if model_args is None else model_args
-    if arguments is None:
-        raise ValueError(
-            f"It is not known with which arguments this {architecture} was built: give them as model_args=dict(...), "
-            "or build it with attnzoo.create_model."
-        )
-    allowed = model_arguments(architecture)
-    for name in arguments:
-        if allowed is not None and name not in allowed:
-            raise ValueError(unknown_name(f"argument of {architecture}", name, allowed))
-    arguments = {name: _plain(name, value) for name, value in arguments.items() if name != "num_classes"}
-    classes = int(getattr(backbone, "num_classes", 0))
-    names = carried.pop("label_names", None) if class_names is None else class_names
-    if names is not None and not isinstance(backbone, FeatureMaps):
-        names = [str(name) for name in names]
-        if len(names) != classes:
-            raise ValueError(f"There are {len(names)} class_names, but the model tells {classes} classes apart.")
-    images: dict[str, Any] = {name: value for name, value in carried.items() if name not in _LEFT_OUT}
-    fields = PretrainedCfg.__dataclass_fields__
-    for name in preprocessing or {}:
-        if name not in fields or name in _LEFT_OUT:
-            raise ValueError(unknown_name("field of preprocessing", name, set(fields) - _LEFT_OUT, most=0))
-    images |= preprocessing or {}
-    if license is not None:
-        images["license"] = license
-    images["tag"] = tag or "saved"
-    images["num_classes"] = classes
-    if not isinstance(backbone, FeatureMaps) and "global_pool" in (allowed or ()):
-        arguments["global_pool"] = backbone.head.global_pool
-    config: dict[str, Any] = {
-        "architecture": architecture,
-        "num_classes": classes,
-        "num_features": body.num_features,
-        "model_args": arguments,
-        "pretrained_cfg": {name: _plain(name, value) for name, value in images.items()},
-        "attnzoo": {"format": FORMAT, "versions": _versions()},
-    }
-    if isinstance(backbone, FeatureMaps):
-        config["attnzoo"] |= {"features_only": True, "out_indices": list(backbone.out_indices)}
-    if names is not None and not isinstance(backbone, FeatureMaps):
-        config["label_names"] = names
-    return config
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("attnzoo", "torch", "timm"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Gives a value as JSON has it; raises a ValueError for what JSON has not."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(f"{name}.{key}", one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(name, one) for one in value]
-    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise ValueError(
-        f"The argument {name} = {value!r} cannot be written as text, so nobody could build the model again from a "
-        "file: only numbers, texts, and lists and dicts of them can."
-    )
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def _write_weights(model: nn.Module, path: Path) -> None:
-    """Writes a model's weights as safetensors, each tensor by itself.
-
-    Raises:
-        ValueError: a tensor has no values, or values that are not finite.
-    """
+    """Writes a model's weights as safetensors; raises a ValueError if a tensor has no values or infinite ones."""
     from safetensors.torch import save_file
 
     tensors = {}
     for name, value in model.state_dict().items():
         if value.is_meta:
-            raise ValueError(f"{name!r} is on the meta device, which holds no values: there is nothing to save.")
+            raise ValueError(f"{name!r} is on the meta device, which stores no values: there is nothing to save.")
         if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{name!r} has values that are not finite: these weights are broken.")
+            raise ValueError(f"{name!r} has values that are not finite.")
         tensors[name] = value.detach().cpu().contiguous().clone()
     save_file(tensors, path, metadata={"format": "pt"})
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
-def _check(model: nn.Module, folder: Path) -> None:
-    """Raises a ValueError unless what a folder holds builds the same model with the same weights."""
+def _compare_with_rebuilt(model: nn.Module, folder: Path) -> None:
+    """Raises a ValueError unless a model that is rebuilt from a folder has the same weights."""
     from ..factory import create_model
 
-    advice = "Were the arguments that it was built with other ones? model_args= says them."
+    advice = "If the model was built with other arguments, pass them as model_args=."
     try:
-        again = create_model(f"local-dir:{folder}", pretrained=True)
+        rebuilt = create_model(f"local-dir:{folder}", pretrained=True)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"The model cannot be built again from what would be saved: {error} {advice}") from error
-    own, other = model.state_dict(), again.state_dict()
+        raise ValueError(f"The model cannot be rebuilt from the files to be saved: {error} {advice}") from error
+    own, other = model.state_dict(), rebuilt.state_dict()
     different = [
         name
         for name in {**own, **other}
@@ -340,19 +227,19 @@ def _check(model: nn.Module, folder: Path) -> None:
     ]
     if different:
         raise ValueError(
-            f"The model that is built from what would be saved differs in {', '.join(different[:8])}. {advice}"
+            f"The model that is rebuilt from the files to be saved differs in {', '.join(different[:8])}. {advice}"
         )
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Gives a finished folder its name, or moves its files into the folder that is there, the config last."""
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    """Renames a complete folder, or moves its files into an existing one, the config last."""
     if not folder.exists():
         os.replace(temporary, folder)
         sync_folder(folder.parent)
         return
-    # Without its config a folder names no model, so that half of the old and half of the new is never loaded.
+    # A folder without config.json is not a model, so a mixture of old and new files is never loaded.
     with contextlib.suppress(FileNotFoundError):
-        (folder / CONFIG).unlink()
-    for name in (WEIGHTS, CARD, CONFIG):
+        (folder / CONFIG_FILE).unlink()
+    for name in (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE):
         os.replace(temporary / name, folder / name)
     sync_folder(folder)
