@@ -1,5 +1,5 @@
 """Necks and heads on feature maps: detection, instance and semantic segmentation, probing.
 
-They compute what OpenMMLab's heads compute, under OpenMMLab's parameter names, on torchvision's operators alone, so
-that published checkpoints load and reproduce. They know nothing of backbones, data or configs.
+They compute what OpenMMLab's heads compute, with the same parameter names and on torchvision's operators alone, so that
+published checkpoints load and reproduce. They do not depend on backbones, data or configs.
 """

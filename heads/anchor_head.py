@@ -1,4 +1,4 @@
-"""What heads on anchors do alike: lay anchors, give them targets, compute the loss of boxes."""
+"""Base class of anchor-based heads: anchor generation, training targets and the box regression loss."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ BOX_LOSSES = ("l1", "smooth_l1", "giou")
 
 
 def flatten_maps(maps: Sequence[torch.Tensor], width: int) -> torch.Tensor:
-    """Puts the numbers of all anchors of all levels in a row.
+    """Flattens the predictions of all levels to one row per anchor.
 
     Args:
-        maps: (B, anchors * width, h, w) each.
-        width: numbers of an anchor.
+        maps: Predictions of each level, (B, anchors * width, h, w).
+        width: Number of predictions per anchor.
 
     Returns:
-        (B, n, width), by level, row, column, anchor.
+        (B, n, width), ordered by level, row, column and anchor.
     """
-    return torch.cat([one.permute(0, 2, 3, 1).reshape(len(one), -1, width) for one in maps], dim=1)
+    return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, width) for level in maps], dim=1)
 
 
-def sizes_of(maps: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
-    """Gives the (rows, columns) of maps (B, C, h, w)."""
-    return [(int(one.shape[2]), int(one.shape[3])) for one in maps]
+def map_sizes(maps: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
+    """Returns the (rows, columns) of feature maps (B, C, h, w)."""
+    return [(int(level.shape[2]), int(level.shape[3])) for level in maps]
 
 
 @dataclasses.dataclass
 class AnchorTargets:
-    """What the anchors of a batch are trained for. Rows count the anchors of all images, one image after the other.
+    """Training targets of the anchors of a batch. Row numbers count through the anchors of all images in order.
 
     Attributes:
-        pos_inds: (p,) int64, rows trained for objects.
-        neg_inds: (q,) int64, rows trained for background.
-        pos_anchors: (p, 4).
-        pos_boxes: (p, 4), the objects' boxes.
-        pos_labels: (p,) int64.
-        num_pos: of each image.
-        num_neg: of each image.
+        pos_inds: (p,) int64, rows of positive anchors.
+        neg_inds: (q,) int64, rows of negative anchors.
+        pos_anchors: (p, 4) positive anchors.
+        pos_boxes: (p, 4) ground-truth box of each positive anchor.
+        pos_labels: (p,) int64 class of each positive anchor.
+        num_pos: Number of positive anchors per image.
+        num_neg: Number of negative anchors per image.
     """
 
     pos_inds: torch.Tensor
@@ -64,21 +64,21 @@ class AnchorTargets:
 
 
 class AnchorHead(nn.Module):
-    """A head that says something about every anchor; subclasses hold the convolutions.
+    """Base class of heads that predict classes and offsets for every anchor; subclasses hold the convolutions.
 
     Args:
-        anchor_generator: arguments of `AnchorGenerator`.
-        bbox_coder: arguments of `DeltaXYWHBBoxCoder`.
-        assigner: arguments of `MaxIoUAssigner`.
-        sampler: draws the anchors that are trained.
-        allowed_border: anchors that reach further than so many pixels out of the image are not trained; negative to
-            train them too.
-        bbox_loss: "l1" or "smooth_l1" on the offsets, "giou" on the boxes.
-        smooth_l1_beta: below which difference "smooth_l1" is quadratic.
-        loss_weights: of the loss of classes and of that of boxes.
+        anchor_generator: Arguments of `AnchorGenerator`.
+        bbox_coder: Arguments of `DeltaXYWHBBoxCoder`.
+        assigner: Arguments of `MaxIoUAssigner`.
+        sampler: Selects the anchors that contribute to the loss.
+        allowed_border: Anchors that extend more than this many pixels beyond the image are not trained. A negative
+            value trains them too.
+        bbox_loss: "l1" or "smooth_l1" on the offsets, or "giou" on the decoded boxes.
+        smooth_l1_beta: Difference below which "smooth_l1" is quadratic.
+        loss_weights: Weights of the classification loss and the box loss.
 
     Raises:
-        ValueError: unknown keys or an unknown loss.
+        ValueError: A setting or loss is unknown.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class AnchorHead(nn.Module):
     ) -> None:
         super().__init__()
         if bbox_loss not in BOX_LOSSES:
-            raise ValueError(unknown_name("loss of boxes", str(bbox_loss), BOX_LOSSES))
+            raise ValueError(unknown_name("box loss", str(bbox_loss), BOX_LOSSES))
         if len(loss_weights) != 2:
-            raise ValueError(f"loss_weights are those of classes and of boxes, not {tuple(loss_weights)}.")
+            raise ValueError(f"loss_weights must be two numbers (classification, boxes), got {tuple(loss_weights)}.")
         self.anchor_generator = AnchorGenerator(**filled("anchor generator", anchor_generator, AnchorSettings))
         self.bbox_coder = DeltaXYWHBBoxCoder(**filled("box coder", bbox_coder, CoderSettings))
         self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings))
@@ -106,55 +106,57 @@ class AnchorHead(nn.Module):
         self.smooth_l1_beta = smooth_l1_beta
         self.loss_weights = tuple(loss_weights)
 
-    def anchors_of(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Lays the anchors of each level's map (B, C, h, w): (h * w * anchors, 4)."""
-        return self.anchor_generator.grid_anchors(sizes_of(maps), maps[0].device)
+    def anchors_for(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Returns the anchors (h * w * anchors, 4) of each level's feature map (B, C, h, w)."""
+        return self.anchor_generator.grid_anchors(map_sizes(maps), maps[0].device)
 
     @torch.no_grad()
-    def targets_of(
+    def anchor_targets(
         self, maps: Sequence[torch.Tensor], infos: Sequence[ImageInfo], targets: Sequence[Instances]
     ) -> AnchorTargets:
-        """Finds what the anchors of a batch are trained for.
+        """Computes the training targets of the anchors of a batch.
 
         Args:
-            maps: (B, C, h, w) of each level.
-            infos: of the B images.
-            targets: the true objects of the B images.
+            maps: Feature maps (B, C, h, w) of all levels.
+            infos: Metadata of the B images.
+            targets: Ground truth of the B images.
 
         Returns:
-            The anchors that are trained.
+            The sampled positive and negative anchors.
 
         Raises:
-            ValueError: for other numbers of images.
+            ValueError: The numbers of images differ.
         """
         if not len(maps[0]) == len(infos) == len(targets):
-            raise ValueError(f"Maps of {len(maps[0])} images came with {len(infos)} infos, {len(targets)} targets.")
-        sizes = sizes_of(maps)
-        anchors = torch.cat(self.anchors_of(maps))
+            raise ValueError(
+                f"Got feature maps of {len(maps[0])} images, {len(infos)} infos and {len(targets)} targets."
+            )
+        sizes = map_sizes(maps)
+        anchors = torch.cat(self.anchors_for(maps))
         rows: list[torch.Tensor] = []
         samples = []
         for index, (info, target) in enumerate(zip(infos, targets, strict=True)):
-            trained = self._trained_rows(anchors, sizes, info)
-            own = anchors if trained is None else anchors[trained]
-            assigned = self.assigner.assign(own, target.boxes, target.labels, target.ignored_boxes)
-            sample = self.sampler.sample(assigned, own, target.boxes, target.labels)
+            valid = self._valid_rows(anchors, sizes, info)
+            candidates = anchors if valid is None else anchors[valid]
+            assigned = self.assigner.assign(candidates, target.boxes, target.labels, target.ignored_boxes)
+            sample = self.sampler.sample(assigned, candidates, target.boxes, target.labels)
             samples.append(sample)
             for inds in (sample.pos_inds, sample.neg_inds):
-                rows.append((inds if trained is None else trained[inds]) + index * len(anchors))
+                rows.append((inds if valid is None else valid[inds]) + index * len(anchors))
         return AnchorTargets(
             pos_inds=torch.cat(rows[0::2]),
             neg_inds=torch.cat(rows[1::2]),
-            pos_anchors=torch.cat([one.pos_priors for one in samples]),
-            pos_boxes=torch.cat([one.pos_gt_boxes for one in samples]),
-            pos_labels=torch.cat([one.pos_gt_labels for one in samples]),
-            num_pos=[len(one.pos_inds) for one in samples],
-            num_neg=[len(one.neg_inds) for one in samples],
+            pos_anchors=torch.cat([sample.pos_priors for sample in samples]),
+            pos_boxes=torch.cat([sample.pos_gt_boxes for sample in samples]),
+            pos_labels=torch.cat([sample.pos_gt_labels for sample in samples]),
+            num_pos=[len(sample.pos_inds) for sample in samples],
+            num_neg=[len(sample.neg_inds) for sample in samples],
         )
 
-    def _trained_rows(
+    def _valid_rows(
         self, anchors: torch.Tensor, sizes: Sequence[tuple[int, int]], info: ImageInfo
     ) -> torch.Tensor | None:
-        """Gives the rows of anchors that an image may train, None for all."""
+        """Returns the rows of the anchors that an image may train, None for all."""
         padded = info.padded_size or info.batch_size
         strides = self.anchor_generator.strides
         flags = None
@@ -174,25 +176,25 @@ class AnchorHead(nn.Module):
             flags = inside if flags is None else flags & inside
         return None if flags is None else flags.nonzero().flatten()
 
-    def loss_of_boxes(self, offsets: torch.Tensor, targets: AnchorTargets, avg_factor: float) -> torch.Tensor:
-        """Computes the loss of boxes.
+    def box_loss(self, offsets: torch.Tensor, targets: AnchorTargets, avg_factor: float) -> torch.Tensor:
+        """Computes the box regression loss.
 
         Args:
-            offsets: (n, 4), predicted for all anchors of the batch.
-            targets: of those anchors.
-            avg_factor: what the sum is divided by.
+            offsets: (n, 4) predicted offsets of all anchors of the batch.
+            targets: Training targets of these anchors.
+            avg_factor: Divisor of the summed loss.
 
         Returns:
-            A scalar, with its weight.
+            The weighted loss, a scalar.
         """
         offsets = offsets[targets.pos_inds].float()
         if self.bbox_loss == "giou":
             boxes = self.bbox_coder.decode(targets.pos_anchors, offsets)
             loss = giou_loss(boxes, targets.pos_boxes, avg_factor=avg_factor)
         else:
-            goal = self.bbox_coder.encode(targets.pos_anchors, targets.pos_boxes)
+            expected = self.bbox_coder.encode(targets.pos_anchors, targets.pos_boxes)
             if self.bbox_loss == "l1":
-                loss = l1_loss(offsets, goal, avg_factor=avg_factor)
+                loss = l1_loss(offsets, expected, avg_factor=avg_factor)
             else:
-                loss = smooth_l1_loss(offsets, goal, avg_factor=avg_factor, beta=self.smooth_l1_beta)
+                loss = smooth_l1_loss(offsets, expected, avg_factor=avg_factor, beta=self.smooth_l1_beta)
         return self.loss_weights[1] * loss

@@ -1,7 +1,7 @@
-"""Anchors: boxes of fixed sizes and shapes around every cell of every map.
+"""Anchors: boxes of fixed sizes and aspect ratios, centered on every cell of every feature map.
 
-Ren et al., "Faster R-CNN", NeurIPS 2015 (arXiv:1506.01497), section 3.1; one size a level as in FPN (arXiv:1612.03144),
-three a level as in RetinaNet (arXiv:1708.02002).
+Ren et al., "Faster R-CNN", NeurIPS 2015 (arXiv:1506.01497), section 3.1; one size per level as in FPN
+(arXiv:1612.03144), three per level as in RetinaNet (arXiv:1708.02002).
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ class AnchorSettings(TypedDict, total=False):
 
 
 class AnchorGenerator:
-    """Lays the same anchors around every cell of a map; sizes grow with the level's stride.
+    """Generates the same anchors around every cell of a feature map; sizes scale with the level's stride.
 
-    Cell (row, column) of a level is centred on (column * stride, row * stride). Coordinates are not rounded.
+    Cell (row, column) of a level is centered on (column * stride, row * stride). Coordinates are not rounded.
 
     Args:
-        strides: pixels of the image between neighbouring cells, one number a level.
-        ratios: heights over widths.
-        scales: square roots of the areas, in strides. (8,) where no octave is given either.
-        octave_base_scale: instead of scales, together with the next: the first of them.
-        scales_per_octave: how many scales there are from one level to the next, spread evenly by ratio.
+        strides: Distance of neighboring cells in pixels of the image, one per level.
+        ratios: Aspect ratios, height over width.
+        scales: Anchor sizes (square roots of the areas) in multiples of the stride; (8,) by default.
+        octave_base_scale: Smallest scale of an octave, an alternative to `scales`; requires `scales_per_octave`.
+        scales_per_octave: Number of scales per octave, evenly spaced in the logarithm.
 
     Raises:
-        ValueError: both kinds of scales or half of one, no ratios or strides, or such that are not positive.
+        ValueError: Both ways to give scales are used, or one half of the second; or strides, ratios or scales are
+            empty or not positive.
     """
 
     def __init__(
@@ -47,32 +48,32 @@ class AnchorGenerator:
         scales_per_octave: int | None = None,
     ) -> None:
         if (octave_base_scale is None) != (scales_per_octave is None):
-            raise ValueError("octave_base_scale and scales_per_octave go together; one alone was given.")
+            raise ValueError("octave_base_scale and scales_per_octave must be given together.")
         if octave_base_scale is not None and scales_per_octave is not None:
             if scales is not None:
-                raise ValueError("Anchors have scales or octave_base_scale with scales_per_octave, not both.")
+                raise ValueError("Give either scales or octave_base_scale with scales_per_octave, not both.")
             scales = [octave_base_scale * 2 ** (step / scales_per_octave) for step in range(scales_per_octave)]
         scales = (8.0,) if scales is None else scales
         for name, numbers in (("strides", strides), ("ratios", ratios), ("scales", scales)):
             if not numbers or min(numbers) <= 0:
-                raise ValueError(f"{name} are positive numbers, at least one, not {list(numbers)}.")
+                raise ValueError(f"{name} must be a non-empty list of positive numbers, got {list(numbers)}.")
         self.strides = tuple(strides)
         self.ratios = tuple(ratios)
         self.scales = tuple(scales)
 
     @property
     def num_levels(self) -> int:
-        """How many maps there are anchors for."""
+        """Number of feature maps that anchors are generated for."""
         return len(self.strides)
 
     @property
     def num_anchors(self) -> int:
-        """How many anchors a cell has, the same on every level."""
+        """Number of anchors per cell, the same on every level."""
         return len(self.ratios) * len(self.scales)
 
     def base_anchors(self, level: int, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Gives the anchors of the cell at the origin: (num_anchors, 4), by ratio, then scale."""
-        # float32 and in this order of operations, as in OpenMMLab, whose anchors these are to the last bit
+        """Returns the anchors of the cell at the origin: (num_anchors, 4), ordered by ratio, then scale."""
+        # In float32 and in this order of operations, so that anchors equal OpenMMLab's to the last bit.
         heights = torch.tensor(self.ratios, device=device).sqrt()
         scales = torch.tensor(self.scales, device=device, dtype=torch.float32)
         size = self.strides[level] * torch.stack((1 / heights, heights), dim=-1)
@@ -80,17 +81,17 @@ class AnchorGenerator:
         return torch.cat((-half, half), dim=-1)
 
     def grid_anchors(self, sizes: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> list[torch.Tensor]:
-        """Gives the anchors of maps of these sizes.
+        """Returns the anchors for feature maps of the given sizes.
 
         Args:
             sizes: (rows, columns) of each level's map.
-            device: where the anchors are made.
+            device: Device of the anchors.
 
         Returns:
-            For each level (rows * columns * num_anchors, 4), by row, then column, then anchor.
+            One tensor (rows * columns * num_anchors, 4) per level, ordered by row, column and anchor.
 
         Raises:
-            ValueError: for another number of maps than of strides.
+            ValueError: The number of maps differs from the number of strides.
         """
         self._check(sizes)
         anchors = []
@@ -104,18 +105,18 @@ class AnchorGenerator:
     def valid_flags(
         self, sizes: Sequence[Sequence[int]], image_size: Sequence[int], device: torch.device | str = "cpu"
     ) -> list[torch.Tensor]:
-        """Tells which anchors belong to cells of an image, not to what the batch added to its right and below it.
+        """Flags the anchors whose cells are inside the image rather than in the padding to its right and bottom.
 
         Args:
             sizes: (rows, columns) of each level's map.
             image_size: (height, width) of the image in pixels.
-            device: where the flags are made.
+            device: Device of the flags.
 
         Returns:
-            For each level (rows * columns * num_anchors,) bool, in the order of the anchors.
+            One tensor (rows * columns * num_anchors,) bool per level, in the order of the anchors.
 
         Raises:
-            ValueError: for another number of maps than of strides.
+            ValueError: The number of maps differs from the number of strides.
         """
         self._check(sizes)
         flags = []
@@ -128,6 +129,4 @@ class AnchorGenerator:
 
     def _check(self, sizes: Sequence[Sequence[int]]) -> None:
         if len(sizes) != len(self.strides):
-            raise ValueError(
-                f"There are anchors for {len(self.strides)} strides {self.strides}, not {len(sizes)} maps."
-            )
+            raise ValueError(f"Expected one feature map per stride {self.strides}, got {len(sizes)} maps.")

@@ -1,4 +1,4 @@
-"""Which object each prior is trained for (assigners), and which priors are trained at all (samplers).
+"""Assigners match priors to ground-truth objects; samplers select the priors that contribute to the loss.
 
 Priors are anchors or proposals. Ren et al., "Faster R-CNN", NeurIPS 2015 (arXiv:1506.01497), sections 3.1.2 and 3.1.3.
 """
@@ -13,10 +13,10 @@ import torch
 from .boxes import box_iou
 
 CHUNK = 1 << 23
-"""Overlaps that are held at once: 32 MiB in float32."""
+"""Number of overlaps computed at once: 32 MiB in float32."""
 
 CPU_CHUNK = 1 << 18
-"""Overlaps that are held at once on a CPU: few enough to stay in its cache."""
+"""Number of overlaps computed at once on a CPU: few enough to stay in its cache."""
 
 
 class AssignerSettings(TypedDict, total=False):
@@ -42,13 +42,12 @@ class SamplerSettings(TypedDict, total=False):
 
 @dataclasses.dataclass
 class Assignment:
-    """What n priors are trained for.
+    """Match of each of n priors.
 
     Attributes:
-        gt_inds: (n,) int64: -1 for nothing, 0 for background, k for object k - 1.
-        max_overlaps: (n,) largest intersection over union with an object; 0 where there is none, -1 where the prior
-            lies in an ignored box.
-        labels: (n,) int64: the object's class, -1 where there is none.
+        gt_inds: (n,) int64: -1 for ignored, 0 for background, k for object k - 1.
+        max_overlaps: (n,) largest IoU with an object; 0 without objects, -1 for priors inside an ignored box.
+        labels: (n,) int64 class of the matched object, -1 without one.
     """
 
     gt_inds: torch.Tensor
@@ -57,22 +56,22 @@ class Assignment:
 
 
 class MaxIoUAssigner:
-    """Gives a prior the object that it overlaps most, if enough, and an object the priors that overlap it most.
+    """Matches each prior to the object with the highest IoU, and each object to its best priors.
 
     Args:
-        pos_iou_thr: a prior whose largest intersection over union is at least this is trained for that object.
-        neg_iou_thr: below this it is background; between the two it is not trained.
-        min_pos_iou: an object that overlaps no prior by so much gets none of its own.
-        match_low_quality: whether objects get their best priors whatever the thresholds above. Such a prior goes to the
-            last object that it is best for, even if it overlaps another more.
-        gt_max_assign_all: give an object all priors that are equally best, not only the first. With `min_pos_iou` 0,
-            an object that overlaps no prior gets all that it does not overlap.
-        ignore_iof_thr: priors that lie in an ignored box by more than this part are not trained; at most 0 to use no
-            ignored boxes.
-        ignore_wrt_candidates: measure that part of the prior's area, not of the ignored box's.
+        pos_iou_thr: Priors whose highest IoU reaches this threshold are positive.
+        neg_iou_thr: Priors below this threshold are background; between the two thresholds they are ignored.
+        min_pos_iou: Lowest IoU at which an object is matched to its best priors.
+        match_low_quality: Whether objects are matched to their best priors regardless of the thresholds above. Such a
+            prior goes to the last object that it is best for, even if it overlaps another one more.
+        gt_max_assign_all: Match an object to all priors with its highest IoU, not only to the first. With
+            `min_pos_iou` 0, an object without any overlap is matched to all priors that it does not overlap.
+        ignore_iof_thr: Priors that overlap an ignored box by more than this fraction are ignored; 0 or negative to
+            disregard ignored boxes.
+        ignore_wrt_candidates: Measure that fraction relative to the prior's area rather than the ignored box's.
 
     Raises:
-        ValueError: thresholds outside 0 to 1, or neg_iou_thr above pos_iou_thr.
+        ValueError: A threshold is outside [0, 1], or neg_iou_thr exceeds pos_iou_thr.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class MaxIoUAssigner:
     ) -> None:
         if not 0 <= neg_iou_thr <= pos_iou_thr <= 1:
             raise ValueError(
-                f"Thresholds are 0 <= neg_iou_thr <= pos_iou_thr <= 1, not neg_iou_thr={neg_iou_thr} and "
+                f"Thresholds must satisfy 0 <= neg_iou_thr <= pos_iou_thr <= 1, got neg_iou_thr={neg_iou_thr} and "
                 f"pos_iou_thr={pos_iou_thr}."
             )
         self.pos_iou_thr = pos_iou_thr
@@ -106,19 +105,19 @@ class MaxIoUAssigner:
         labels: torch.Tensor,
         ignored_boxes: torch.Tensor | None = None,
     ) -> Assignment:
-        """Assigns an image's priors.
+        """Matches an image's priors to its objects.
 
-        Overlaps are computed for so many priors at a time that memory stays small; again for those among whom an object
-        has its best, once it is known which these are.
+        Overlaps are computed in chunks of priors to bound memory, and once more for the chunks that contain an object's
+        best priors.
 
         Args:
             priors: (n, 4).
-            boxes: (m, 4), the objects.
+            boxes: (m, 4) ground-truth boxes.
             labels: (m,) int64.
             ignored_boxes: (k, 4) or None.
 
         Returns:
-            What each prior is trained for.
+            The match of each prior.
         """
         count = len(boxes)
         if count == 0 or len(priors) == 0:
@@ -164,7 +163,7 @@ class MaxIoUAssigner:
         return Assignment(inds, max_overlaps, torch.where(inds > 0, labels[(inds - 1).clamp(min=0)], -1))
 
     def _overlaps(self, priors: torch.Tensor, boxes: torch.Tensor, ignored: torch.Tensor | None) -> torch.Tensor:
-        """Gives the intersections over union (m, n), -1 for priors in ignored boxes."""
+        """Returns the IoU matrix (m, n), with -1 for priors inside ignored boxes."""
         overlaps = box_iou(boxes, priors)
         if self.ignore_iof_thr > 0 and ignored is not None and len(ignored):
             if self.ignore_wrt_candidates:
@@ -176,24 +175,24 @@ class MaxIoUAssigner:
 
 
 def _last_owner(claims: torch.Tensor) -> torch.Tensor:
-    """Gives the number from 1 of the last object that claims each prior, 0 where none does: (m, n) bool to (n,)."""
+    """Returns the number (from 1) of the last object that claims each prior, 0 for none: (m, n) bool to (n,)."""
     numbers = torch.arange(1, len(claims) + 1, dtype=torch.int32, device=claims.device)
     return (claims * numbers[:, None]).amax(dim=0).long()
 
 
 @dataclasses.dataclass
 class Sample:
-    """The priors of an image that are trained: p for objects, q for background.
+    """Sampled priors of an image: p positive, q negative.
 
     Attributes:
         pos_inds: (p,) int64, rows of the candidates.
         neg_inds: (q,) int64.
         pos_priors: (p, 4).
         neg_priors: (q, 4).
-        pos_assigned_gt_inds: (p,) int64, which object of the image each is trained for, from 0.
-        pos_gt_boxes: (p, 4), that object's box.
+        pos_assigned_gt_inds: (p,) int64, index of the matched object.
+        pos_gt_boxes: (p, 4) box of the matched object.
         pos_gt_labels: (p,) int64.
-        pos_is_gt: (p,) bool: whether the candidate is an object's own box.
+        pos_is_gt: (p,) bool, whether the candidate is a ground-truth box itself.
     """
 
     pos_inds: torch.Tensor
@@ -207,12 +206,12 @@ class Sample:
 
     @property
     def priors(self) -> torch.Tensor:
-        """All trained priors (p + q, 4), those for objects first."""
+        """All sampled priors (p + q, 4), positives first."""
         return torch.cat((self.pos_priors, self.neg_priors))
 
     @property
     def avg_factor(self) -> int:
-        """What losses of this image count as: max(p, 1) + max(q, 1), as in OpenMMLab."""
+        """Divisor of this image's losses: max(p, 1) + max(q, 1), as in OpenMMLab."""
         return max(len(self.pos_inds), 1) + max(len(self.neg_inds), 1)
 
 
@@ -239,24 +238,22 @@ def _sample(
 
 
 class RandomSampler:
-    """Draws so many priors for objects and for background, from torch's CPU generator.
+    """Randomly samples positive and negative priors, using torch's CPU generator.
 
     Args:
-        num: of trained priors of an image.
-        pos_fraction: at most this part of them is trained for objects; background fills up the rest.
-        neg_pos_ub: at most this many times as many for background as for objects (at least one of these is counted);
-            negative for no bound.
-        add_gt_as_proposals: let the objects' own boxes be candidates too; they come first.
+        num: Number of priors sampled per image.
+        pos_fraction: Maximum fraction of positives; negatives fill the remainder.
+        neg_pos_ub: Maximum ratio of negatives to positives (at least one positive is assumed); negative for no limit.
+        add_gt_as_proposals: Add the ground-truth boxes to the candidates, in front of the others.
 
     Raises:
-        ValueError: no positive number, or a part outside 0 to 1.
+        ValueError: num is below 1, or pos_fraction outside [0, 1].
     """
 
     def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
         if num < 1 or not 0 <= pos_fraction <= 1:
             raise ValueError(
-                f"A sampler takes num >= 1 priors, pos_fraction 0 to 1 of them for objects, not num={num} and "
-                f"pos_fraction={pos_fraction}."
+                f"num must be >= 1 and pos_fraction must be in [0, 1], got num={num} and pos_fraction={pos_fraction}."
             )
         self.num = num
         self.pos_fraction = pos_fraction
@@ -265,16 +262,16 @@ class RandomSampler:
 
     @torch.no_grad()
     def sample(self, assignment: Assignment, priors: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> Sample:
-        """Samples an image's priors; ascending order where nothing must be left out.
+        """Samples an image's priors, in ascending order unless candidates have to be dropped.
 
         Args:
-            assignment: of the priors.
+            assignment: Match of each prior.
             priors: (n, 4).
-            boxes: (m, 4), the objects.
+            boxes: (m, 4) ground-truth boxes.
             labels: (m,) int64.
 
         Returns:
-            The trained ones. Rows count the objects' boxes first, where these are candidates.
+            The sampled priors. If ground-truth boxes are candidates, they come first in the row numbering.
         """
         gt_inds, added = assignment.gt_inds, 0
         if self.add_gt_as_proposals and len(boxes):
@@ -292,16 +289,16 @@ class RandomSampler:
 def _draw(rows: torch.Tensor, most: int) -> torch.Tensor:
     if len(rows) <= most:
         return rows
-    # Drawn on the CPU, so that a run draws the same on every device.
+    # Sampled on the CPU, so that a run samples the same priors on every device.
     return rows[torch.randperm(len(rows))[:most].to(rows.device)]
 
 
 class PseudoSampler:
-    """Takes all priors that are assigned to an object or to background."""
+    """Keeps all priors that are matched to an object or to background."""
 
     @torch.no_grad()
     def sample(self, assignment: Assignment, priors: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> Sample:
-        """Gives all priors of an image that are trained, in ascending order; arguments as `RandomSampler.sample`."""
+        """Returns all positive and negative priors in ascending order; arguments as in `RandomSampler.sample`."""
         gt_inds = assignment.gt_inds
         pos_inds, neg_inds = ((gt_inds > 0).nonzero().flatten(), (gt_inds == 0).nonzero().flatten())
         return _sample(pos_inds, neg_inds, priors, gt_inds, boxes, labels, 0)

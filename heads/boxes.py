@@ -1,6 +1,6 @@
-"""Boxes: overlap, offsets from one box to another, scaling.
+"""Box operations: overlap, offset coding, clipping, scaling.
 
-Boxes are x1, y1, x2, y2 in pixels, continuous: a box from 0 to 10 is 10 pixels wide.
+Boxes are (x1, y1, x2, y2) in continuous pixel coordinates: a box from 0 to 10 is 10 pixels wide.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from ..names import unknown_name
 
 OVERLAPS = ("iou", "iof", "giou")
-"""Measures of overlap."""
+"""Overlap measures of `box_iou`."""
 
 SIZE_RATIO_CLIP = 16 / 1000
-"""A decoded box is at least this part of its prior's side and at most its inverse, whatever the offsets say."""
+"""Limit of the ratio between a decoded box's sides and its prior's, and of the inverse ratio."""
 
 
 class CoderSettings(TypedDict, total=False):
@@ -28,7 +28,7 @@ class CoderSettings(TypedDict, total=False):
 
 
 def box_area(boxes: torch.Tensor) -> torch.Tensor:
-    """Gives the areas (...) of boxes (..., 4), in square pixels."""
+    """Returns the areas (...) of boxes (..., 4) in square pixels."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -39,31 +39,31 @@ def box_iou(
     aligned: bool = False,
     eps: float = 1e-6,
 ) -> torch.Tensor:
-    """Measures how much boxes overlap.
+    """Computes the overlap of boxes.
 
     Args:
         boxes: (n, 4).
-        others: (m, 4); where aligned (n, 4).
-        mode: "iou": intersection over union; "iof": intersection over the area of `boxes`; "giou": generalised
-            intersection over union, -1 to 1 (Rezatofighi et al., CVPR 2019, arXiv:1902.09630).
-        aligned: row against row instead of all against all.
-        eps: areas that divide are at least this, in square pixels.
+        others: (m, 4); (n, 4) if `aligned`.
+        mode: "iou": intersection over union; "iof": intersection over the area of `boxes`; "giou": generalized
+            intersection over union, in [-1, 1] (Rezatofighi et al., CVPR 2019, arXiv:1902.09630).
+        aligned: Compare row by row instead of all pairs.
+        eps: Lower bound of divisors, in square pixels.
 
     Returns:
-        (n, m); where aligned (n,).
+        (n, m), or (n,) if `aligned`.
 
     Raises:
-        ValueError: for another mode, or aligned boxes of unequal number.
+        ValueError: The mode is unknown, or aligned boxes differ in number.
     """
     if mode not in OVERLAPS:
-        raise ValueError(unknown_name("measure of overlap", str(mode), OVERLAPS))
+        raise ValueError(unknown_name("overlap mode", str(mode), OVERLAPS))
     if aligned and len(boxes) != len(others):
-        raise ValueError(f"Aligned boxes come in pairs, not as {len(boxes)} and {len(others)}.")
+        raise ValueError(f"Aligned boxes must be equal in number, got {len(boxes)} and {len(others)}.")
     area, other_area = box_area(boxes), box_area(others)
     if not aligned:
         boxes, others = boxes[:, None], others[None]
         area, other_area = area[:, None], other_area[None]
-    # Side by side rather than as pairs of coordinates: no tensor is larger than the result.
+    # One tensor per coordinate, so that no intermediate is larger than the result.
     ax1, ay1, ax2, ay2 = boxes.unbind(-1)
     bx1, by1, bx2, by2 = others.unbind(-1)
     overlap = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
@@ -81,7 +81,7 @@ def box_iou(
 
 
 def clip_boxes(boxes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Moves coordinates of boxes (..., 4) that lie outside an image of (height, width) to its border."""
+    """Clips boxes (..., 4) to an image of (height, width)."""
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
@@ -94,21 +94,21 @@ def scale_boxes(boxes: torch.Tensor, factor: Sequence[float]) -> torch.Tensor:
 
 
 def wider_and_higher_than(boxes: torch.Tensor, size: float) -> torch.Tensor:
-    """Tells which boxes (..., 4) are more than `size` pixels wide and high: (...) bool."""
+    """Returns which boxes (..., 4) are wider and higher than `size` pixels: (...) bool."""
     return (boxes[..., 2] - boxes[..., 0] > size) & (boxes[..., 3] - boxes[..., 1] > size)
 
 
 class DeltaXYWHBBoxCoder:
-    """Writes a box as offsets from a prior: centre in parts of the prior's size, size as logarithm of the ratio.
+    """Codes boxes as offsets from priors: center shift relative to the prior's size, logarithm of the size ratio.
 
     Girshick et al., "Rich feature hierarchies for accurate object detection", CVPR 2014 (arXiv:1311.2524), appendix C.
 
     Args:
-        target_means: of the four offsets x, y, width, height; taken off in encoding.
-        target_stds: of the four offsets; divided by in encoding.
+        target_means: Means of the offsets (x, y, width, height), subtracted when encoding.
+        target_stds: Standard deviations of the offsets, divided by when encoding.
 
     Raises:
-        ValueError: not four means and four positive deviations.
+        ValueError: There are not four means and four positive standard deviations.
     """
 
     def __init__(
@@ -118,17 +118,17 @@ class DeltaXYWHBBoxCoder:
     ) -> None:
         if len(target_means) != 4 or len(target_stds) != 4 or min(target_stds) <= 0:
             raise ValueError(
-                "A coder has four target_means and four positive target_stds, for x, y, width and height, not "
+                "target_means must be four numbers and target_stds four positive numbers (x, y, width, height), got "
                 f"{tuple(target_means)} and {tuple(target_stds)}."
             )
-        self.means = tuple(float(one) for one in target_means)
-        self.stds = tuple(float(one) for one in target_stds)
+        self.means = tuple(map(float, target_means))
+        self.stds = tuple(map(float, target_stds))
 
     def encode(self, priors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Gives the offsets (n, 4) that lead from priors (n, 4) to boxes (n, 4)."""
+        """Returns the offsets (n, 4) from priors (n, 4) to boxes (n, 4)."""
         prior_size, size = priors[..., 2:] - priors[..., :2], boxes[..., 2:] - boxes[..., :2]
-        prior_centre, centre = (priors[..., 2:] + priors[..., :2]) * 0.5, (boxes[..., 2:] + boxes[..., :2]) * 0.5
-        offsets = torch.cat(((centre - prior_centre) / prior_size, torch.log(size / prior_size)), dim=-1)
+        prior_center, center = (priors[..., 2:] + priors[..., :2]) * 0.5, (boxes[..., 2:] + boxes[..., :2]) * 0.5
+        offsets = torch.cat(((center - prior_center) / prior_size, torch.log(size / prior_size)), dim=-1)
         return (offsets - offsets.new_tensor(self.means)) / offsets.new_tensor(self.stds)
 
     def decode(
@@ -138,13 +138,13 @@ class DeltaXYWHBBoxCoder:
         max_shape: Sequence[int] | None = None,
         wh_ratio_clip: float = SIZE_RATIO_CLIP,
     ) -> torch.Tensor:
-        """Gives the boxes that offsets lead to.
+        """Applies offsets to priors.
 
         Args:
             priors: (n, 4).
-            offsets: (n, 4), or (n, 4 * classes), four columns a class.
-            max_shape: (height, width) in pixels that boxes are cut to; None for none.
-            wh_ratio_clip: a side is at least this part of the prior's and at most its inverse.
+            offsets: (n, 4), or (n, 4 * classes) with four columns per class.
+            max_shape: (height, width) in pixels that boxes are clipped to; None for no clipping.
+            wh_ratio_clip: Limit of the ratio between a box's sides and its prior's, and of the inverse ratio.
 
         Returns:
             Boxes in the shape of the offsets.
@@ -155,9 +155,9 @@ class DeltaXYWHBBoxCoder:
         priors = priors.unsqueeze(-2)
         limit = abs(math.log(wh_ratio_clip))
         prior_size = priors[..., 2:] - priors[..., :2]
-        centre = (priors[..., :2] + priors[..., 2:]) * 0.5 + prior_size * offsets[..., :2]
+        center = (priors[..., :2] + priors[..., 2:]) * 0.5 + prior_size * offsets[..., :2]
         half = prior_size * offsets[..., 2:].clamp(-limit, limit).exp() * 0.5
-        boxes = torch.cat((centre - half, centre + half), dim=-1)
+        boxes = torch.cat((center - half, center + half), dim=-1)
         if max_shape is not None:
             boxes = clip_boxes(boxes, max_shape)
         return boxes.reshape(shape)

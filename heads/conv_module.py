@@ -1,4 +1,4 @@
-"""The unit that necks and heads are made of: convolution, normalisation, activation."""
+"""The building block of necks and heads: convolution, normalization, activation."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from ..names import unknown_name
 Norm = Literal["BN", "GN"]
 
 GROUPS = 32
-"""Groups of a group normalisation."""
+"""Number of groups of GroupNorm."""
 
 
 def make_norm(norm: Norm, channels: int) -> tuple[str, nn.Module]:
-    """Makes a normalisation of maps, and gives the name it has in checkpoints of OpenMMLab ("bn", "gn").
+    """Builds a normalization layer and returns it with its name in OpenMMLab's checkpoints ("bn" or "gn").
 
     Args:
-        norm: "BN" (batch normalisation) or "GN" (32 groups).
-        channels: of the maps.
+        norm: "BN" (BatchNorm2d) or "GN" (GroupNorm with 32 groups).
+        channels: Number of channels.
 
     Raises:
-        ValueError: for another norm, or channels that do not make 32 groups.
+        ValueError: The norm is unknown, or channels is not a multiple of 32 for "GN".
     """
     if norm == "BN":
         return "bn", nn.BatchNorm2d(channels)
     if norm == "GN":
         if channels % GROUPS:
-            raise ValueError(f"norm='GN' makes {GROUPS} groups, which {channels} channels do not divide into.")
+            raise ValueError(f"norm='GN' needs channels to be a multiple of {GROUPS}, got {channels}.")
         return "gn", nn.GroupNorm(GROUPS, channels)
-    raise ValueError(unknown_name("norm of a head", str(norm), ("BN", "GN")))
+    raise ValueError(unknown_name("norm", str(norm), ("BN", "GN")))
 
 
 class ConvModule(nn.Module):
-    """Convolution, then normalisation and ReLU where asked for, with OpenMMLab's parameter names.
+    """Convolution with optional normalization and ReLU, with OpenMMLab's parameter names.
 
-    Weights are Kaiming-normal by fan-out, as OpenMMLab initialises this unit.
+    Weights are initialized with Kaiming normal (fan-out), as in OpenMMLab.
 
     Args:
-        in_channels: of the map given.
-        out_channels: of the map made.
-        kernel_size: of the square kernel, in pixels.
-        stride: in pixels.
-        padding: with zeros, in pixels on each side.
-        dilation: of the kernel.
-        norm: "BN", "GN" (32 groups) or None. The convolution has a bias only without a norm.
-        act: whether a ReLU ends it.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        kernel_size: Side of the square kernel.
+        stride: Stride of the convolution.
+        padding: Zero padding on each side.
+        dilation: Dilation of the kernel.
+        norm: "BN", "GN" (32 groups) or None. The convolution has a bias only without normalization.
+        act: Whether to apply a ReLU at the end.
     """
 
     def __init__(

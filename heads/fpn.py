@@ -1,8 +1,8 @@
 """Feature pyramid network.
 
-Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017 (arXiv:1612.03144); the further levels of
-RetinaNet: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002), section 4. Parameter names
-are OpenMMLab's.
+Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017 (arXiv:1612.03144). Extra levels as in RetinaNet:
+Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002), section 4. Parameter names match
+OpenMMLab's.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from ..names import unknown_name
 from .conv_module import ConvModule
 
 EXTRA = ("on_input", "on_lateral", "on_output")
-"""What the first further level may be convolved from."""
+"""Inputs that the first extra level can be computed from."""
 
 
 class FPN(nn.Module):
-    """Brings a backbone's maps to one width and adds what coarser levels know to finer ones.
+    """Projects a backbone's feature maps to one width and adds coarse, semantic features to the finer levels.
 
-    A 1x1 convolution on every used level, sums from coarse to fine (nearest neighbour, to the finer map's exact size,
-    so that odd sizes work), a 3x3 convolution on every sum. Further coarse levels follow by pooling or by strided
-    convolutions.
+    Every used level has a 1x1 lateral convolution. Levels are added from coarse to fine, with nearest-neighbor
+    upsampling to the finer map's exact size, so odd sizes work, and a 3x3 convolution follows each sum. Extra coarse
+    levels come from pooling or strided convolutions.
 
     Args:
-        in_channels: channels of all of the backbone's maps, finest first.
-        out_channels: channels of every map made.
-        num_outs: how many maps are made.
-        start_level: first used map of the backbone.
-        end_level: last used map of the backbone, -1 for the last there is.
-        add_extra_convs: how levels beyond the backbone's are made. False takes every second pixel of the last map. A
-            name makes 3x3 convolutions of stride 2, the first of them on the backbone's last used map ("on_input", also
-            True), its 1x1 convolution with the sums ("on_lateral") or the pyramid's last map ("on_output").
-        relu_before_extra_convs: whether a ReLU stands before each of these convolutions but the first.
+        in_channels: Number of channels of each of the backbone's feature maps, finest first.
+        out_channels: Number of channels of each output.
+        num_outs: Number of output feature maps.
+        start_level: Index of the first feature map that is used.
+        end_level: Index of the last feature map that is used; -1 for the last one.
+        add_extra_convs: How levels beyond the backbone's are computed. False subsamples the last output by 2. A name
+            applies 3x3 convolutions of stride 2, the first one to the backbone's last used feature map ("on_input",
+            also True), to its lateral sum ("on_lateral") or to the last output ("on_output").
+        relu_before_extra_convs: Whether a ReLU precedes each of these convolutions except the first.
 
     Raises:
-        ValueError: levels that are not there or number less than used, or an unknown `add_extra_convs`.
+        ValueError: A level does not exist, num_outs is smaller than the number of used levels, or `add_extra_convs` is
+            unknown.
     """
 
     def __init__(
@@ -60,16 +61,18 @@ class FPN(nn.Module):
         last = levels - 1 if end_level == -1 else end_level
         if not 0 <= start_level <= last < levels:
             raise ValueError(
-                f"start_level={start_level} and end_level={end_level} do not fit {levels} maps: a neck uses maps "
-                f"0 <= start_level <= end_level <= {levels - 1} (or end_level=-1)."
+                f"start_level and end_level must satisfy 0 <= start_level <= end_level <= {levels - 1} "
+                f"(or end_level=-1) for {levels} feature maps, got start_level={start_level} and end_level={end_level}."
             )
         used = last - start_level + 1
         if num_outs < used:
-            raise ValueError(f"num_outs={num_outs}, but {used} maps are used: each of them makes one.")
+            raise ValueError(
+                f"num_outs must be >= the number of used feature maps, got num_outs={num_outs} for {used} maps."
+            )
         if last < levels - 1 and num_outs > used:
             raise ValueError(
-                f"num_outs={num_outs} with end_level={end_level}: further levels are made only where the last of the "
-                f"{levels} maps is used; give num_outs={used} or end_level=-1."
+                f"Extra levels need the last of the {levels} feature maps, got num_outs={num_outs} with "
+                f"end_level={end_level}. Set num_outs={used} or end_level=-1."
             )
         self.in_channels = tuple(in_channels)
         self.out_channels = out_channels
@@ -97,25 +100,25 @@ class FPN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Makes the pyramid.
+        """Computes the pyramid.
 
         Args:
-            features: all of the backbone's maps (B, in_channels[i], H_i, W_i), finest first.
+            features: All of the backbone's feature maps (B, in_channels[i], H_i, W_i), finest first.
 
         Returns:
-            `num_outs` maps (B, out_channels, h_i, w_i), finest first.
+            `num_outs` feature maps (B, out_channels, h_i, w_i), finest first.
 
         Raises:
-            ValueError: another number of maps.
+            ValueError: The number of feature maps differs from `in_channels`.
         """
         if len(features) != len(self.in_channels):
-            raise ValueError(f"The neck has in_channels for {len(self.in_channels)} maps, not for {len(features)}.")
+            raise ValueError(f"Expected {len(self.in_channels)} feature maps (in_channels), got {len(features)}.")
         used = features[self.start_level : self.end_level + 1]
-        sums = [conv(one) for conv, one in zip(self.lateral_convs, used, strict=True)]
+        sums = [conv(feature) for conv, feature in zip(self.lateral_convs, used, strict=True)]
         for level in range(len(sums) - 1, 0, -1):
             coarser = F.interpolate(sums[level], size=sums[level - 1].shape[2:], mode="nearest")
             sums[level - 1] = sums[level - 1] + coarser
-        maps = [self.fpn_convs[level](one) for level, one in enumerate(sums)]
+        maps = [self.fpn_convs[level](x) for level, x in enumerate(sums)]
         if self.add_extra_convs is None:
             while len(maps) < self.num_outs:
                 maps.append(F.max_pool2d(maps[-1], 1, stride=2))

@@ -1,8 +1,8 @@
 """Losses of detection and segmentation heads, reduced as OpenMMLab reduces them.
 
-The loss of each element is multiplied by its weight; the sum is divided by `avg_factor` (plus float32's eps, which
-OpenMMLab adds against division by zero), or all are averaged where no factor is given. All compute in float32 whatever
-the predictions' type is. An empty prediction gives a loss of 0 and gradients of 0.
+The loss of each element is multiplied by its weight. The sum is divided by `avg_factor` (plus float32's eps, which
+OpenMMLab adds against division by zero); without `avg_factor` the mean over all elements is taken. All losses compute
+in float32 regardless of the predictions' dtype. Empty predictions have a loss of 0 and gradients of 0.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from torch.autograd.function import once_differentiable
 from .boxes import box_iou
 
 EPS = torch.finfo(torch.float32).eps
-"""Added to what divides: 1.1920929e-07."""
+"""Added to divisors: 1.1920929e-07."""
 
 CHUNK = 1 << 24
-"""Elements of the focal loss that are computed at once: 64 MiB in float32."""
+"""Number of focal-loss elements computed at once: 64 MiB in float32."""
 
 CPU_CHUNK = 1 << 18
-"""The same on a CPU: few enough to stay in its cache."""
+"""Number of focal-loss elements computed at once on a CPU: few enough to stay in its cache."""
 
 
 def weighted_mean(
     loss: torch.Tensor, weight: torch.Tensor | None = None, avg_factor: float | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Reduces a loss.
+    """Reduces an elementwise loss to a scalar.
 
     Args:
-        loss: of any shape.
-        weight: of the same shape, or None.
-        avg_factor: what the sum is divided by; None for the number of elements.
+        loss: Loss of each element, any shape.
+        weight: Weight of each element, in the same shape, or None.
+        avg_factor: Divisor of the sum; None for the number of elements.
 
     Returns:
-        A scalar; 0 where there are no elements.
+        A scalar; 0 if there are no elements.
     """
     if weight is not None:
         loss = loss * weight
@@ -56,12 +56,12 @@ def cross_entropy(
     """Cross entropy after a softmax over the classes.
 
     Args:
-        pred: (n, classes, ...), logits. Where background is a class it is the last.
+        pred: (n, classes, ...) logits. The background class, if there is one, is the last.
         target: (n, ...) int64.
         weight: (n, ...) or None.
-        avg_factor: see `weighted_mean`.
-        class_weight: (classes,) or None; multiplies the loss of elements of that class, and divides nothing.
-        ignore_index: label whose loss is 0. Such elements count all the same where no `avg_factor` is given.
+        avg_factor: As in `weighted_mean`.
+        class_weight: (classes,) or None. Scales the loss of elements of each class, but not the divisor.
+        ignore_index: Label whose loss is 0. Such elements still count in the divisor if `avg_factor` is None.
 
     Returns:
         A scalar.
@@ -74,7 +74,7 @@ def cross_entropy(
 
 
 def one_hot_without_background(target: torch.Tensor, classes: int) -> torch.Tensor:
-    """Turns labels (n,), `classes` for background, into (n, classes) bool."""
+    """Converts labels (n,), in which `classes` is background, to (n, classes) bool."""
     return target[:, None] == torch.arange(classes, device=target.device)
 
 
@@ -87,10 +87,10 @@ def binary_cross_entropy(
     """Binary cross entropy after a sigmoid.
 
     Args:
-        pred: logits of any shape; (n, classes) where labels are given.
-        target: 0 to 1 in the shape of `pred`; or (n,) int64 labels, of which `classes` is background.
+        pred: Logits of any shape; (n, classes) if `target` holds labels.
+        target: Targets in [0, 1] in the shape of `pred`, or (n,) int64 labels in which `classes` is background.
         weight: (n,) or in the shape of `pred`, or None.
-        avg_factor: see `weighted_mean`.
+        avg_factor: As in `weighted_mean`.
 
     Returns:
         A scalar.
@@ -105,18 +105,18 @@ def binary_cross_entropy(
 
 
 def mask_cross_entropy(pred: torch.Tensor, target: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of each object's mask in the channel of its class, averaged over all pixels.
+    """Mean binary cross entropy of each object's mask, in the channel of its class.
 
     Args:
-        pred: (n, classes, height, width), logits.
-        target: (n, height, width), 0 to 1.
+        pred: (n, classes, height, width) logits.
+        target: (n, height, width), in [0, 1].
         label: (n,) int64.
 
     Returns:
         A scalar.
     """
-    own = pred[torch.arange(len(pred), device=pred.device), label]
-    return binary_cross_entropy(own, target)
+    logits = pred[torch.arange(len(pred), device=pred.device), label]
+    return binary_cross_entropy(logits, target)
 
 
 def sigmoid_focal_loss(
@@ -127,17 +127,17 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     alpha: float = 0.25,
 ) -> torch.Tensor:
-    """Focal loss: binary cross entropy in which what is already right counts little.
+    """Focal loss: binary cross entropy that down-weights well-classified elements.
 
     Lin et al., ICCV 2017 (arXiv:1708.02002), section 3.
 
     Args:
-        pred: (n, classes), logits.
-        target: (n,) int64; `classes` is background.
+        pred: (n, classes) logits.
+        target: (n,) int64; the label `classes` is background.
         weight: (n,) or None.
-        avg_factor: see `weighted_mean`.
-        gamma: power of the part that is still wrong.
-        alpha: weight of the true class; 1 - alpha that of others.
+        avg_factor: As in `weighted_mean`.
+        gamma: Focusing parameter.
+        alpha: Weight of the target class; other classes have 1 - alpha.
 
     Returns:
         A scalar.
@@ -149,10 +149,10 @@ def sigmoid_focal_loss(
 
 
 class _FocalSum(torch.autograd.Function):
-    """Sums the weighted focal loss over all elements.
+    """Weighted sum of the focal loss over all elements.
 
-    There are tens of millions of elements for a few images, and automatic differentiation would keep five tensors of
-    them. This keeps the logits alone, and computes on some rows at a time.
+    A few images have tens of millions of elements, and automatic differentiation would store five tensors of that size.
+    This function stores the logits alone and computes in chunks of rows.
     """
 
     @staticmethod
@@ -183,7 +183,7 @@ class _FocalSum(torch.autograd.Function):
     def parts(
         pred: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, alpha: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Gives the logits of the wrong answers, their sign in the prediction, and the weights: (rows, classes)."""
+        """Returns the logits of the wrong answers, their sign in the prediction, and the weights: (rows, classes)."""
         true = one_hot_without_background(target, pred.shape[1])
         sign = torch.where(true, -1.0, 1.0)
         balance = torch.where(true, alpha, 1 - alpha)
@@ -201,7 +201,7 @@ def l1_loss(
     weight: torch.Tensor | None = None,
     avg_factor: float | torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Absolute difference; all in one shape, reduced by `weighted_mean`."""
+    """L1 loss; all arguments in one shape, reduced by `weighted_mean`."""
     return weighted_mean((pred.float() - target).abs(), weight, avg_factor)
 
 
@@ -212,7 +212,7 @@ def smooth_l1_loss(
     avg_factor: float | torch.Tensor | None = None,
     beta: float = 1.0,
 ) -> torch.Tensor:
-    """Absolute difference, squared over 2 * beta below beta; all in one shape, reduced by `weighted_mean`.
+    """Smooth L1 loss, quadratic below `beta`; all arguments in one shape, reduced by `weighted_mean`.
 
     Girshick, "Fast R-CNN", ICCV 2015 (arXiv:1504.08083), section 2.3.
     """
@@ -226,16 +226,16 @@ def giou_loss(
     avg_factor: float | torch.Tensor | None = None,
     eps: float = 1e-6,
 ) -> torch.Tensor:
-    """One minus the generalised intersection over union of pairs of boxes.
+    """GIoU loss: one minus the generalized intersection over union of pairs of boxes.
 
     Rezatofighi et al., CVPR 2019 (arXiv:1902.09630).
 
     Args:
-        pred: (n, 4), boxes.
-        target: (n, 4), boxes.
-        weight: (n,) or (n, 4), of which the mean is taken, or None.
-        avg_factor: see `weighted_mean`.
-        eps: areas that divide are at least this.
+        pred: (n, 4) boxes.
+        target: (n, 4) boxes.
+        weight: (n,), or (n, 4) which is averaged over the coordinates, or None.
+        avg_factor: As in `weighted_mean`.
+        eps: Lower bound of divisors.
 
     Returns:
         A scalar.

@@ -1,4 +1,4 @@
-"""Suppression of boxes that overlap a better one, on torchvision's operator."""
+"""Non-maximum suppression per group and per class, on torchvision's operator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchvision.ops import nms
 from .structures import Detections
 
 SPLIT_THRESHOLD = 10000
-"""From this number of boxes on, groups are treated one by one."""
+"""Number of boxes from which groups are processed one by one."""
 
 
 def batched_nms(
@@ -19,23 +19,23 @@ def batched_nms(
     class_agnostic: bool = False,
     split_threshold: int = SPLIT_THRESHOLD,
 ) -> torch.Tensor:
-    """Finds the boxes that no better box of their group overlaps by more than a threshold.
+    """Non-maximum suppression within groups.
 
-    The groups are moved apart by a multiple of the largest coordinate and treated at once, as OpenMMLab does. That
-    rounds the coordinates of later groups a little, so that now and then a box near the threshold lives or dies
-    otherwise than with a pass for each group: published figures were measured so. From `split_threshold` boxes on,
-    there is a pass for each group, on the same moved coordinates.
+    All groups are processed at once, separated by offsets of a multiple of the largest coordinate, as in OpenMMLab. The
+    offsets round the coordinates of later groups slightly, so a box close to the threshold can be decided differently
+    than by a separate call per group; published results were measured this way. From `split_threshold` boxes on, each
+    group is processed by itself, on the same shifted coordinates.
 
     Args:
         boxes: (n, 4) float32.
         scores: (n,).
         groups: (n,) integers, such as classes or levels.
-        iou_threshold: a box goes if its intersection over union with a better one is above this.
-        class_agnostic: boxes of all groups suppress each other.
-        split_threshold: from this number of boxes on, the groups are treated one by one.
+        iou_threshold: A box is suppressed if its IoU with a better box exceeds this.
+        class_agnostic: Whether boxes of all groups suppress each other.
+        split_threshold: Number of boxes from which groups are processed one by one.
 
     Returns:
-        (k,) int64: the rows that stay, best first.
+        (k,) int64 rows that are kept, best first.
     """
     if len(boxes) == 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
@@ -61,19 +61,19 @@ def multiclass_nms(
     class_agnostic: bool = False,
     split_threshold: int = SPLIT_THRESHOLD,
 ) -> tuple[Detections, torch.Tensor]:
-    """Turns boxes with a score for every class into detections.
+    """Converts boxes with per-class scores to detections.
 
     Args:
-        boxes: (n, 4), or (n, 4 * classes) where each class has a box of its own.
-        scores: (n, classes + 1); the last column is the background's.
-        score_thr: only pairs of box and class that score more are looked at.
-        iou_threshold: a detection goes if its intersection over union with a better one of its class is above this.
-        max_num: how many detections there are at most; -1 for any number.
-        class_agnostic: detections of all classes suppress each other.
-        split_threshold: as in `batched_nms`.
+        boxes: (n, 4), or (n, 4 * classes) with one box per class.
+        scores: (n, classes + 1); the last column is background.
+        score_thr: Minimum score (exclusive) of a pair of box and class.
+        iou_threshold: A detection is suppressed if its IoU with a better one of its class exceeds this.
+        max_num: Maximum number of detections; -1 for no limit.
+        class_agnostic: Whether detections of all classes suppress each other.
+        split_threshold: As in `batched_nms`.
 
     Returns:
-        The detections, best first, and for each which pair it was: row * classes + class.
+        The detections, best first, and the pair that each came from: row * classes + class.
     """
     classes = scores.shape[1] - 1
     boxes = boxes.reshape(len(boxes), boxes.shape[1] // 4, 4).expand(len(boxes), classes, 4).reshape(-1, 4)

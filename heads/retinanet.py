@@ -1,7 +1,7 @@
-"""RetinaNet's head: classes and boxes of every anchor at once, trained with the focal loss.
+"""RetinaNet head: dense per-anchor classification and box regression, trained with the focal loss.
 
-Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002). Parameter names and numbers are
-OpenMMLab's (mmdet 3).
+Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002). Parameter names and default
+values are OpenMMLab's (mmdet 3).
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from .settings import filled
 from .structures import Detections, ImageInfo, Instances
 
 PRIOR = 0.01
-"""Probability of an object that every anchor begins with (section 4.1)."""
+"""Initial object probability of every anchor (section 4.1)."""
 
 CANDIDATES = ("pairs", "anchors")
-"""What `nms_pre` may count."""
+"""What `nms_pre` can count."""
 
 
 class RetinaTestSettings(TypedDict, total=False):
-    """How anchors become detections.
+    """Settings for converting predictions to detections.
 
     Keys:
-        nms_pre: how many candidates of a level are looked at, the best ones.
-        nms_pre_of: what a candidate is. "pairs": a pair of anchor and class that scores more than `score_thr`, as in
-            mmdet 3 and late mmdet 2. "anchors": an anchor by its best class; all its classes above `score_thr` are
-            looked at, and `min_bbox_size` is not used, as in mmdet 2.11, with which BiFormer's and DaViT's published
-            figures were measured. It gives a few more boxes.
-        score_thr: a detection scores more than this.
-        nms_iou: a detection goes if its intersection over union with a better one of its class is above this.
-        max_per_img: how many detections an image has at most.
-        min_bbox_size: detections are wider and higher than so many pixels; negative to keep also those without area.
+        nms_pre: Maximum number of candidates per level, best first.
+        nms_pre_of: What a candidate is. "pairs": a pair of anchor and class with a score above `score_thr`, as in mmdet
+            3 and late mmdet 2. "anchors": an anchor ranked by its best class; all its classes above `score_thr` are
+            kept and `min_bbox_size` is ignored, as in mmdet 2.11, with which the published results of BiFormer and
+            DaViT were measured. It keeps slightly more boxes.
+        score_thr: Minimum score (exclusive) of a detection.
+        nms_iou: A detection is suppressed if its IoU with a better one of its class exceeds this.
+        max_per_img: Maximum number of detections per image.
+        min_bbox_size: Minimum width and height (exclusive) of detections in pixels; negative to keep empty boxes.
     """
 
     nms_pre: int
@@ -56,32 +56,33 @@ class RetinaTestSettings(TypedDict, total=False):
 
 
 class RetinaHead(AnchorHead):
-    """Gives every anchor a logit for each class, and four offsets.
+    """Predicts one logit per class and four offsets for every anchor.
 
-    There is a stack of convolutions for each of the two, the same on all levels.
-    Defaults are those of OpenMMLab's RetinaNet on an FPN of the levels 3 to 7.
+    Classification and regression each have a stack of convolutions, shared by all levels. The defaults are those of
+    OpenMMLab's RetinaNet on an FPN with levels 3 to 7.
 
     Args:
-        num_classes: how many classes there are; there is no logit of background.
-        in_channels: of the maps.
-        stacked_convs: 3x3 convolutions of each stack.
-        feat_channels: their channels.
-        norm: "BN", "GN" or None, after each of these convolutions.
-        anchor_generator: arguments of `AnchorGenerator`; by default 4 strides wide, three scales an octave, ratios 0.5,
-            1, 2.
-        bbox_coder: arguments of `DeltaXYWHBBoxCoder`.
-        focal_gamma: see `losses.sigmoid_focal_loss`.
-        focal_alpha: see `losses.sigmoid_focal_loss`.
-        bbox_loss: "l1" or "smooth_l1" on the offsets, "giou" on the boxes.
-        smooth_l1_beta: below which difference "smooth_l1" is quadratic.
-        loss_weights: of the loss of classes and of that of boxes.
-        assigner: arguments of `MaxIoUAssigner` that differ from thresholds 0.5 and 0.4, min_pos_iou 0.
-        allowed_border: anchors that reach further than so many pixels out of the image are not trained; negative to
-            train them too.
-        test: what differs from nms_pre 1000 (of pairs), score_thr 0.05, nms_iou 0.5, max_per_img 100, min_bbox_size 0.
+        num_classes: Number of classes, without background.
+        in_channels: Number of channels of the feature maps.
+        stacked_convs: Number of 3x3 convolutions per stack.
+        feat_channels: Number of channels of these convolutions.
+        norm: Normalization after each of these convolutions: "BN", "GN" or None.
+        anchor_generator: Arguments of `AnchorGenerator`; by default base scale 4, three scales per octave, ratios 0.5,
+            1 and 2.
+        bbox_coder: Arguments of `DeltaXYWHBBoxCoder`.
+        focal_gamma: `gamma` of `losses.sigmoid_focal_loss`.
+        focal_alpha: `alpha` of `losses.sigmoid_focal_loss`.
+        bbox_loss: "l1" or "smooth_l1" on the offsets, or "giou" on the decoded boxes.
+        smooth_l1_beta: Difference below which "smooth_l1" is quadratic.
+        loss_weights: Weights of the classification loss and the box loss.
+        assigner: Arguments of `MaxIoUAssigner`; pos_iou_thr 0.5, neg_iou_thr 0.4 and min_pos_iou 0 by default.
+        allowed_border: Anchors that extend more than this many pixels beyond the image are not trained. A negative
+            value trains them too.
+        test: Test settings; by default nms_pre 1000 (of pairs), score_thr 0.05, nms_iou 0.5, max_per_img 100,
+            min_bbox_size 0.
 
     Raises:
-        ValueError: unknown keys, or numbers that fit nothing.
+        ValueError: A setting is unknown or out of range.
     """
 
     class_layers = ("retina_cls",)
@@ -106,7 +107,7 @@ class RetinaHead(AnchorHead):
         test: RetinaTestSettings | None = None,
     ) -> None:
         if num_classes < 1:
-            raise ValueError(f"A detector has num_classes >= 1, not {num_classes}.")
+            raise ValueError(f"num_classes must be >= 1, got {num_classes}.")
         anchors: AnchorSettings = {"strides": (8, 16, 32, 64, 128), **(anchor_generator or {})}
         if "scales" not in anchors:
             anchors = {"octave_base_scale": 4, "scales_per_octave": 3, **anchors}
@@ -125,7 +126,7 @@ class RetinaHead(AnchorHead):
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
         self.test = filled(
-            "test of a RetinaHead",
+            "RetinaHead test settings",
             test,
             RetinaTestSettings,
             nms_pre=1000,
@@ -153,17 +154,17 @@ class RetinaHead(AnchorHead):
         nn.init.constant_(self.retina_cls.bias, -math.log((1 - PRIOR) / PRIOR))  # pyright: ignore[reportArgumentType]
 
     def forward(self, features: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Says something about every anchor.
+        """Computes logits and offsets of every anchor.
 
         Args:
-            features: maps (B, in_channels, h, w), finest first, one for each stride.
+            features: Feature maps (B, in_channels, h, w), finest first, one per stride.
 
         Returns:
-            The logits (B, anchors * num_classes, h, w) and the offsets (B, anchors * 4, h, w) of each level.
+            Logits (B, anchors * num_classes, h, w) and offsets (B, anchors * 4, h, w) of each level.
         """
         cls_scores, bbox_preds = [], []
-        for one in features:
-            cls_map = reg_map = one
+        for feature in features:
+            cls_map = reg_map = feature
             for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs, strict=True):
                 cls_map, reg_map = cls_conv(cls_map), reg_conv(reg_map)
             cls_scores.append(self.retina_cls(cls_map))
@@ -175,29 +176,29 @@ class RetinaHead(AnchorHead):
     ) -> dict[str, torch.Tensor]:
         """Computes the losses of a batch.
 
-        Both are divided by the number of anchors that are trained for objects, at least one an image.
+        Both are divided by the number of positive anchors, at least one per image.
 
         Args:
-            features: maps (B, in_channels, h, w), finest first, one for each stride.
-            infos: of the B images.
-            targets: the true objects of the B images.
+            features: Feature maps (B, in_channels, h, w), finest first, one per stride.
+            infos: Metadata of the B images.
+            targets: Ground truth of the B images.
 
         Returns:
-            The scalars `loss_cls` and `loss_bbox`.
+            Scalars `loss_cls` and `loss_bbox`.
         """
         cls_maps, reg_maps = self(features)
-        found = self.targets_of(cls_maps, infos, targets)
-        avg_factor = sum(max(one, 1) for one in found.num_pos)
+        anchor_targets = self.anchor_targets(cls_maps, infos, targets)
+        avg_factor = sum(max(count, 1) for count in anchor_targets.num_pos)
         logits = flatten_maps(cls_maps, self.num_classes).flatten(0, 1)
         labels = torch.full((len(logits),), self.num_classes, dtype=torch.int64, device=logits.device)
-        labels[found.pos_inds] = found.pos_labels
+        labels[anchor_targets.pos_inds] = anchor_targets.pos_labels
         weight = torch.zeros(len(logits), device=logits.device)
-        weight[found.pos_inds] = 1
-        weight[found.neg_inds] = 1
+        weight[anchor_targets.pos_inds] = 1
+        weight[anchor_targets.neg_inds] = 1
         loss = sigmoid_focal_loss(logits, labels, weight, avg_factor, self.focal_gamma, self.focal_alpha)
         return {
             "loss_cls": self.loss_weights[0] * loss,
-            "loss_bbox": self.loss_of_boxes(flatten_maps(reg_maps, 4).flatten(0, 1), found, avg_factor),
+            "loss_bbox": self.box_loss(flatten_maps(reg_maps, 4).flatten(0, 1), anchor_targets, avg_factor),
         }
 
     @torch.no_grad()
@@ -207,24 +208,26 @@ class RetinaHead(AnchorHead):
         """Detects objects.
 
         Args:
-            features: maps (B, in_channels, h, w), finest first, one for each stride.
-            infos: of the B images.
-            rescale: give boxes in pixels of the original image, not of the one that the model saw.
+            features: Feature maps (B, in_channels, h, w), finest first, one per stride.
+            infos: Metadata of the B images.
+            rescale: Whether to return boxes in pixels of the original image instead of the network input.
 
         Returns:
-            Each image's detections, best first.
+            Detections of each image, best first.
 
         Raises:
-            ValueError: for another number of images.
+            ValueError: The numbers of images differ.
         """
         cls_maps, reg_maps = self(features)
         if len(cls_maps[0]) != len(infos):
-            raise ValueError(f"Maps of {len(cls_maps[0])} images came with {len(infos)} infos.")
-        anchors = self.anchors_of(cls_maps)
-        scores = [flatten_maps([one], self.num_classes).float().sigmoid() for one in cls_maps]
-        offsets = [flatten_maps([one], 4).float() for one in reg_maps]
+            raise ValueError(f"Got feature maps of {len(cls_maps[0])} images and {len(infos)} infos.")
+        anchors = self.anchors_for(cls_maps)
+        scores = [flatten_maps([level], self.num_classes).float().sigmoid() for level in cls_maps]
+        offsets = [flatten_maps([level], 4).float() for level in reg_maps]
         return [
-            self._detect(anchors, [one[image] for one in scores], [one[image] for one in offsets], info, rescale)
+            self._detect(
+                anchors, [level[image] for level in scores], [level[image] for level in offsets], info, rescale
+            )
             for image, info in enumerate(infos)
         ]
 
@@ -236,16 +239,16 @@ class RetinaHead(AnchorHead):
         info: ImageInfo,
         rescale: bool,
     ) -> Detections:
-        """Detects an image's objects from each level's anchors (n, 4), scores (n, classes) and offsets (n, 4)."""
+        """Detects the objects of one image from each level's anchors (n, 4), scores (n, classes) and offsets (n, 4)."""
         test = self.test
         candidates = self._best_pairs if test["nms_pre_of"] == "pairs" else self._pairs_of_best_anchors
-        rows, values, labels = zip(*(candidates(one) for one in scores), strict=True)
+        rows, values, labels = zip(*(candidates(level) for level in scores), strict=True)
         boxes = self.bbox_coder.decode(
-            torch.cat([one[own] for one, own in zip(anchors, rows, strict=True)]),
-            torch.cat([one[own] for one, own in zip(offsets, rows, strict=True)]),
+            torch.cat([level[kept] for level, kept in zip(anchors, rows, strict=True)]),
+            torch.cat([level[kept] for level, kept in zip(offsets, rows, strict=True)]),
         )
         boxes, values, labels = clip_boxes(boxes, info.image_size), torch.cat(values), torch.cat(labels)
-        if rescale:  # before suppression, as OpenMMLab does
+        if rescale:  # before NMS, as in OpenMMLab
             boxes = scale_boxes(boxes, [1 / factor for factor in info.scale_factor])
         if test["min_bbox_size"] >= 0 and test["nms_pre_of"] == "pairs":
             large = wider_and_higher_than(boxes, test["min_bbox_size"])
@@ -254,14 +257,14 @@ class RetinaHead(AnchorHead):
         return Detections(boxes[kept], values[kept], labels[kept])
 
     def _best_pairs(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Gives anchor, score and class of the best pairs of a level (n, classes)."""
+        """Returns anchor, score and class of the best pairs of a level (n, classes)."""
         pairs = (scores.flatten() > self.test["score_thr"]).nonzero().flatten()
         values, order = scores.flatten()[pairs].topk(min(self.test["nms_pre"], len(pairs)))
         pairs = pairs[order]
         return pairs // self.num_classes, values, pairs % self.num_classes
 
     def _pairs_of_best_anchors(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Gives anchor, score and class of all pairs above the threshold that a level's best anchors have."""
+        """Returns anchor, score and class of all pairs above the threshold among a level's best anchors."""
         rows = torch.arange(len(scores), device=scores.device)
         if len(scores) > self.test["nms_pre"]:
             rows = scores.amax(dim=1).topk(self.test["nms_pre"]).indices

@@ -1,7 +1,7 @@
-"""Region proposal network: where objects may be, whatever they are.
+"""Region proposal network: class-agnostic object proposals.
 
 Ren et al., "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", NeurIPS 2015
-(arXiv:1506.01497). Parameter names and numbers are OpenMMLab's (mmdet 3).
+(arXiv:1506.01497). Parameter names and default values are OpenMMLab's (mmdet 3).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .structures import Detections, ImageInfo, Instances
 
 
 class ProposalSettings(TypedDict, total=False):
-    """How the best anchors become proposals.
+    """Settings for converting anchors to proposals.
 
     Keys:
-        nms_pre: how many anchors of a level are looked at, the best ones.
-        max_per_img: how many proposals an image has at most.
-        nms_iou: a proposal goes if its intersection over union with a better one of its level is above this.
-        min_bbox_size: proposals are wider and higher than so many pixels; negative to keep also those without area.
+        nms_pre: Maximum number of anchors per level that are considered, best first.
+        max_per_img: Maximum number of proposals per image.
+        nms_iou: A proposal is suppressed if its IoU with a better one of its level exceeds this.
+        min_bbox_size: Minimum width and height (exclusive) of proposals in pixels; negative to keep empty boxes.
     """
 
     nms_pre: int
@@ -39,28 +39,28 @@ class ProposalSettings(TypedDict, total=False):
 
 
 class RPNHead(AnchorHead):
-    """Scores every anchor and shifts it to the object it may be part of.
+    """Predicts an objectness logit and four offsets for every anchor.
 
-    A 3x3 convolution, the same on all levels, then a 1x1 convolution for one logit and one for four offsets an anchor.
-    Defaults are those of OpenMMLab's Faster and Mask R-CNN on an FPN of five levels.
+    A 3x3 convolution, shared by all levels, followed by 1x1 convolutions for logits and offsets. The defaults are those
+    of OpenMMLab's Faster and Mask R-CNN on an FPN with five levels.
 
     Args:
-        in_channels: of the maps.
-        feat_channels: of the 3x3 convolution.
-        anchor_generator: arguments of `AnchorGenerator`; (8,) strides wide, ratios 0.5, 1, 2 by default.
-        bbox_coder: arguments of `DeltaXYWHBBoxCoder`.
-        bbox_loss: "l1" or "smooth_l1" on the offsets, "giou" on the boxes.
-        smooth_l1_beta: below which difference "smooth_l1" is quadratic.
-        loss_weights: of the loss of logits and of that of boxes.
-        assigner: arguments of `MaxIoUAssigner` that differ from thresholds 0.7 and 0.3, min_pos_iou 0.3.
-        sampler: arguments of `RandomSampler` that differ from 256 anchors, at most half of them for objects.
-        allowed_border: anchors that reach further than so many pixels out of the image are not trained; negative to
-            train them too.
-        train_proposals: what differs from nms_pre 2000, max_per_img 1000, nms_iou 0.7, min_bbox_size 0.
-        test_proposals: what differs from nms_pre 1000, max_per_img 1000, nms_iou 0.7, min_bbox_size 0.
+        in_channels: Number of channels of the feature maps.
+        feat_channels: Number of channels of the 3x3 convolution.
+        anchor_generator: Arguments of `AnchorGenerator`; scale 8 and ratios 0.5, 1 and 2 by default.
+        bbox_coder: Arguments of `DeltaXYWHBBoxCoder`.
+        bbox_loss: "l1" or "smooth_l1" on the offsets, or "giou" on the decoded boxes.
+        smooth_l1_beta: Difference below which "smooth_l1" is quadratic.
+        loss_weights: Weights of the classification loss and the box loss.
+        assigner: Arguments of `MaxIoUAssigner`; pos_iou_thr 0.7, neg_iou_thr 0.3 and min_pos_iou 0.3 by default.
+        sampler: Arguments of `RandomSampler`; 256 anchors with at most half of them positive by default.
+        allowed_border: Anchors that extend more than this many pixels beyond the image are not trained. A negative
+            value trains them too.
+        train_proposals: Training settings; nms_pre 2000, max_per_img 1000, nms_iou 0.7, min_bbox_size 0 by default.
+        test_proposals: Test settings; nms_pre 1000, max_per_img 1000, nms_iou 0.7, min_bbox_size 0 by default.
 
     Raises:
-        ValueError: unknown keys, or numbers that fit nothing.
+        ValueError: A setting is unknown or out of range.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class RPNHead(AnchorHead):
     ) -> None:
         sampling = filled("sampler", sampler, SamplerSettings, num=256, pos_fraction=0.5, add_gt_as_proposals=False)
         if sampling["add_gt_as_proposals"]:
-            raise ValueError("An RPN trains anchors; add_gt_as_proposals=True is for the heads that refine proposals.")
+            raise ValueError(
+                "add_gt_as_proposals=True is not supported by the RPN, which trains anchors rather than proposals."
+            )
         super().__init__(
             {"strides": (4, 8, 16, 32, 64), **(anchor_generator or {})},
             bbox_coder,
@@ -104,16 +106,16 @@ class RPNHead(AnchorHead):
             nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType] (these have one)
 
     def forward(self, features: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Says something about every anchor.
+        """Computes logits and offsets of every anchor.
 
         Args:
-            features: maps (B, in_channels, h, w), finest first, one for each stride.
+            features: Feature maps (B, in_channels, h, w), finest first, one per stride.
 
         Returns:
-            The logits (B, anchors, h, w) and the offsets (B, anchors * 4, h, w) of each level.
+            Logits (B, anchors, h, w) and offsets (B, anchors * 4, h, w) of each level.
         """
-        hidden = [self.rpn_conv(one).relu() for one in features]
-        return [self.rpn_cls(one) for one in hidden], [self.rpn_reg(one) for one in hidden]
+        hidden = [self.rpn_conv(feature).relu() for feature in features]
+        return [self.rpn_cls(x) for x in hidden], [self.rpn_reg(x) for x in hidden]
 
     def losses(
         self,
@@ -123,25 +125,26 @@ class RPNHead(AnchorHead):
     ) -> dict[str, torch.Tensor]:
         """Computes the losses of a batch.
 
-        Both are divided by the number of trained anchors of all images, objects and background counted as one at least.
+        Both are divided by the number of sampled anchors of all images, counting at least one positive and one negative
+        anchor per image.
 
         Args:
-            maps: what `forward` gave.
-            infos: of the B images.
-            targets: the true objects of the B images; their labels do not matter.
+            maps: Output of `forward`.
+            infos: Metadata of the B images.
+            targets: Ground truth of the B images; labels are ignored.
 
         Returns:
-            The scalars `loss_rpn_cls` and `loss_rpn_bbox`.
+            Scalars `loss_rpn_cls` and `loss_rpn_bbox`.
         """
         cls_maps, reg_maps = maps
-        found = self.targets_of(cls_maps, infos, targets)
-        avg_factor = sum(max(one, 1) for one in (*found.num_pos, *found.num_neg))
-        rows = torch.cat((found.pos_inds, found.neg_inds))
+        anchor_targets = self.anchor_targets(cls_maps, infos, targets)
+        avg_factor = sum(max(count, 1) for count in (*anchor_targets.num_pos, *anchor_targets.num_neg))
+        rows = torch.cat((anchor_targets.pos_inds, anchor_targets.neg_inds))
         logits = flatten_maps(cls_maps, 1).flatten()[rows]
-        truth = torch.cat((torch.ones_like(found.pos_inds), torch.zeros_like(found.neg_inds)))
+        truth = torch.cat((torch.ones_like(anchor_targets.pos_inds), torch.zeros_like(anchor_targets.neg_inds)))
         return {
             "loss_rpn_cls": self.loss_weights[0] * binary_cross_entropy(logits, truth, avg_factor=avg_factor),
-            "loss_rpn_bbox": self.loss_of_boxes(flatten_maps(reg_maps, 4).flatten(0, 1), found, avg_factor),
+            "loss_rpn_bbox": self.box_loss(flatten_maps(reg_maps, 4).flatten(0, 1), anchor_targets, avg_factor),
         }
 
     @torch.no_grad()
@@ -151,44 +154,45 @@ class RPNHead(AnchorHead):
         infos: Sequence[ImageInfo],
         training: bool,
     ) -> list[Detections]:
-        """Proposes boxes.
+        """Computes proposals.
 
         Args:
-            maps: what `forward` gave.
-            infos: of the B images.
-            training: whether `train_proposals` hold, or `test_proposals`.
+            maps: Output of `forward`.
+            infos: Metadata of the B images.
+            training: Whether to use `train_proposals` rather than `test_proposals`.
 
         Returns:
-            For each image boxes in pixels of the image that the model saw, best first; all labels are 0.
+            Boxes of each image in pixels of the network input, best first; all labels are 0.
 
         Raises:
-            ValueError: for another number of images.
+            ValueError: The numbers of images differ.
         """
         cls_maps, reg_maps = maps
         if len(cls_maps[0]) != len(infos):
-            raise ValueError(f"Maps of {len(cls_maps[0])} images came with {len(infos)} infos.")
+            raise ValueError(f"Got feature maps of {len(cls_maps[0])} images and {len(infos)} infos.")
         settings = self.train_proposals if training else self.test_proposals
         scores, offsets, anchors, levels = [], [], [], []
-        for level, (logits, shifts, own) in enumerate(zip(cls_maps, reg_maps, self.anchors_of(cls_maps), strict=True)):
+        level_anchors = self.anchors_for(cls_maps)
+        for level, (logits, shifts, candidates) in enumerate(zip(cls_maps, reg_maps, level_anchors, strict=True)):
             level_scores = flatten_maps([logits], 1)[..., 0].float().sigmoid()
             level_offsets = flatten_maps([shifts], 4).float()
-            own = own.expand_as(level_offsets)
+            candidates = candidates.expand_as(level_offsets)
             if level_scores.shape[1] > settings["nms_pre"]:
                 level_scores, rows = level_scores.topk(settings["nms_pre"], dim=1)
                 rows = rows[..., None].expand(-1, -1, 4)
-                level_offsets, own = level_offsets.gather(1, rows), own.gather(1, rows)
+                level_offsets, candidates = level_offsets.gather(1, rows), candidates.gather(1, rows)
             scores.append(level_scores)
             offsets.append(level_offsets)
-            anchors.append(own)
+            anchors.append(candidates)
             levels.append(torch.full_like(level_scores[0], level, dtype=torch.int64))
         boxes = self.bbox_coder.decode(torch.cat(anchors, dim=1), torch.cat(offsets, dim=1))
         return [
-            self._best(clip_boxes(own, info.image_size), own_scores, torch.cat(levels), **settings)
-            for own, own_scores, info in zip(boxes, torch.cat(scores, dim=1), infos, strict=True)
+            self._suppress(clip_boxes(image_boxes, info.image_size), image_scores, torch.cat(levels), **settings)
+            for image_boxes, image_scores, info in zip(boxes, torch.cat(scores, dim=1), infos, strict=True)
         ]
 
     @staticmethod
-    def _best(
+    def _suppress(
         boxes: torch.Tensor,
         scores: torch.Tensor,
         levels: torch.Tensor,
@@ -197,7 +201,7 @@ class RPNHead(AnchorHead):
         nms_iou: float,
         min_bbox_size: float,
     ) -> Detections:
-        """Suppresses an image's boxes (n, 4) on each level; `nms_pre` has been seen to."""
+        """Applies NMS per level to one image's boxes (n, 4); `nms_pre` has been applied before."""
         if min_bbox_size >= 0:
             large = wider_and_higher_than(boxes, min_bbox_size)
             boxes, scores, levels = boxes[large], scores[large], levels[large]

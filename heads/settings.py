@@ -1,4 +1,4 @@
-"""Settings that a config gives a head as a dict."""
+"""Settings of a head that are given as a dict."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..names import unknown_name
 
 
 def filled(what: str, given: Mapping[str, Any] | None, allowed: type, **defaults: Any) -> dict[str, Any]:
-    """Fills defaults into settings.
+    """Returns settings completed with defaults.
 
     Args:
-        what: the settings are of, for the message: "assigner".
-        given: by a config; None as an empty dict.
-        allowed: the TypedDict that they are meant to be.
-        **defaults: for keys that are not given.
+        what: What the settings configure, for the error message: "assigner".
+        given: Settings from a config; None for none.
+        allowed: TypedDict whose keys are allowed.
+        **defaults: Values of keys that are not given.
 
     Raises:
-        ValueError: a key that there is not.
+        ValueError: A key is unknown.
     """
     for key in given or {}:
         if key not in allowed.__annotations__:

@@ -1,4 +1,4 @@
-"""What heads take and give besides feature maps: facts of an image, its objects, what was found in it."""
+"""Inputs and outputs of heads besides feature maps: image metadata, ground truth, detections."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 
 @dataclasses.dataclass(frozen=True)
 class ImageInfo:
-    """How an image of a batch came to be; sizes in pixels.
+    """Metadata of an image in a batch; sizes in pixels.
 
     Attributes:
-        image_size: (height, width) after resizing, before padding: where boxes may lie.
-        original_size: (height, width) of the file's image.
-        scale_factor: (x, y): image_size over original_size, width first, as OpenMMLab has it. The two differ a little
-            where a side was rounded.
-        batch_size: (height, width) of the batch's padded images; None before there is a batch.
-        padded_size: (height, width) of this image alone, rounded up to the multiple that batches are padded to: anchors
-            outside it are not trained. None before there is a batch: then those outside `batch_size`.
-        flip: whether the image was mirrored left and right.
+        image_size: (height, width) after resizing, before padding.
+        original_size: (height, width) of the original image.
+        scale_factor: (x, y) ratio of image_size to original_size, width first, as in OpenMMLab. The two values differ
+            slightly when a side was rounded.
+        batch_size: (height, width) of the padded batch; None before batching.
+        padded_size: (height, width) of this image rounded up to the padding multiple; anchors outside it are not
+            trained. None before batching: then anchors outside `batch_size` are not trained.
+        flip: Whether the image was flipped horizontally.
     """
 
     image_size: tuple[int, int]
@@ -31,35 +31,36 @@ class ImageInfo:
     flip: bool = False
 
 
-class _Moving:
-    """Lets a dataclass of tensors move as tensors do."""
+class _TensorDataclass:
+    """Adds `to` and `pin_memory` to a dataclass of tensors."""
 
-    def _each(self, move: Callable[[torch.Tensor], torch.Tensor]):
+    def _apply(self, function: Callable[[torch.Tensor], torch.Tensor]):
         changes = {}
-        for one in dataclasses.fields(self):  # pyright: ignore[reportArgumentType] (its subclasses are dataclasses)
-            value = getattr(self, one.name)
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType] (its subclasses are dataclasses)
+            value = getattr(self, field.name)
             if isinstance(value, torch.Tensor):
-                changes[one.name] = move(value)
+                changes[field.name] = function(value)
         return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType, reportType]
 
     def to(self, device: torch.device | str, non_blocking: bool = False):
-        """Gives a copy on a device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Returns a copy on a device."""
+        return self._apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self):
-        """Gives a copy in page-locked memory; torch's data loader asks for it."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        """Returns a copy in page-locked memory; called by torch's data loader."""
+        return self._apply(lambda tensor: tensor.pin_memory())
 
 
 @dataclasses.dataclass
-class Instances(_Moving):
-    """The true objects of an image, for training; coordinates are those of the image that the model sees.
+class Instances(_TensorDataclass):
+    """Ground-truth objects of an image; coordinates refer to the network input.
 
     Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels.
+        boxes: (n, 4) float32, (x1, y1, x2, y2) in pixels.
         labels: (n,) int64, from 0.
-        masks: (n, height, width) uint8 of 0 and 1, as large as the image or the padded batch; None where
-            there are none.
+        masks: (n, height, width) uint8 of 0 and 1, in the size of the image or the padded batch; None without masks.
+        ignored_boxes: (m, 4) float32: crowds and other regions that count neither as objects nor as background; None
+            without any.
         ignored_boxes: (m, 4) float32: crowds and others that are neither objects nor background; None where there are
             none.
     """
@@ -74,14 +75,14 @@ class Instances(_Moving):
 
 
 @dataclasses.dataclass
-class Detections(_Moving):
-    """What was found in an image, best first.
+class Detections(_TensorDataclass):
+    """Detected objects of an image, best first.
 
     Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels.
-        scores: (n,) float32, 0 to 1.
+        boxes: (n, 4) float32, (x1, y1, x2, y2) in pixels.
+        scores: (n,) float32, in [0, 1].
         labels: (n,) int64, from 0.
-        masks: (n, height, width) bool, as large as the image; None where no masks are predicted.
+        masks: (n, height, width) bool in the size of the image; None if no masks are predicted.
     """
 
     boxes: torch.Tensor

@@ -1,4 +1,4 @@
-"""Detections in several views of an image, scaled or mirrored, put together: test-time augmentation."""
+"""Merging of detections from several views of an image (scales, flips) for test-time augmentation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .structures import Detections, ImageInfo
 
 
 def unflip(detections: Detections, width: float) -> Detections:
-    """Mirrors what was found in a mirrored image back.
+    """Maps the detections of a horizontally flipped image back to the original one.
 
     Args:
-        detections: n of them.
-        width: of the image that boxes and masks are in, in pixels.
+        detections: n detections.
+        width: Width in pixels of the image that boxes and masks refer to.
 
     Returns:
-        The same detections: x becomes width - x, and a mask's first column its last.
+        The detections with x replaced by width - x, and masks flipped.
     """
     left, top, right, bottom = detections.boxes.unbind(-1)
     return Detections(
@@ -32,33 +32,34 @@ def unflip(detections: Detections, width: float) -> Detections:
 def merge_views(
     views: Sequence[Detections], infos: Sequence[ImageInfo], nms_iou: float = 0.5, max_per_img: int = 100
 ) -> Detections:
-    """Puts together what was found in several views of one image, as OpenMMLab's DetTTAModel does.
+    """Merges detections from several views of one image, as OpenMMLab's DetTTAModel does.
 
-    The boxes of all views, mirrored back, go through a non-maximum suppression within each class: of boxes that
-    overlap, that with the highest score stays, wherever it was found. OpenMMLab's merges no masks; here each kept box
-    keeps the mask of its own view.
+    The boxes of all views go through non-maximum suppression per class after being flipped back. OpenMMLab does not
+    merge masks; here each kept box keeps the mask of its own view.
 
     Args:
-        views: what was found in each view, as a head's `predict` gives it: boxes in pixels of the original image, masks
-            as large as that, but mirrored where the view was.
-        infos: of each view.
-        nms_iou: boxes of a class whose IoU is higher are duplicates.
-        max_per_img: how many detections stay at most.
+        views: Detections of each view, as returned by `predict`: boxes in pixels of the original image, masks in its
+            size, both flipped where the view was flipped.
+        infos: Metadata of each view.
+        nms_iou: IoU above which boxes of a class are duplicates.
+        max_per_img: Maximum number of detections.
 
     Returns:
-        Best first.
+        The merged detections, best first.
 
     Raises:
-        ValueError: there are no views, or views of several images, or only some views have masks.
+        ValueError: There are no views, they belong to different images, or only some of them have masks.
     """
     if not views or len(views) != len(infos):
-        raise ValueError(f"Merging needs one ImageInfo a view, and a view: there are {len(views)} and {len(infos)}.")
+        raise ValueError(
+            f"Expected one ImageInfo per view and at least one view, got {len(views)} views and {len(infos)} infos."
+        )
     sizes = {info.original_size for info in infos}
     if len(sizes) > 1:
-        raise ValueError(f"These are views of different images: their original sizes are {sorted(sizes)}.")
+        raise ValueError(f"All views must show the same image, got original sizes {sorted(sizes)}.")
     with_masks = {view.masks is not None for view in views}
     if len(with_masks) > 1:
-        raise ValueError("Some views have masks and some have none: they cannot be merged.")
+        raise ValueError("Either all views or none must have masks, got both.")
     width = infos[0].original_size[1]
     upright = [
         unflip(Detections(view.boxes, view.scores, view.labels), width) if info.flip else view
@@ -72,7 +73,7 @@ def merge_views(
 
 
 def _kept_masks(views: Sequence[Detections], infos: Sequence[ImageInfo], keep: torch.Tensor) -> torch.Tensor | None:
-    """The masks of kept detections (n,), mirrored back; the others, which can be many and large, are not touched."""
+    """Returns the masks of the kept detections (n,), flipped back, without touching the others."""
     first = views[0].masks
     if first is None:
         return None

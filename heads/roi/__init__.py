@@ -1,4 +1,4 @@
-"""Heads on regions of interest: features of boxes, and classes, better boxes and masks from them."""
+"""RoI heads: classes, refined boxes and masks from region features."""
 
 from .cascade import CascadeRoIHead
 from .standard import StandardRoIHead

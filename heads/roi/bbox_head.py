@@ -1,7 +1,7 @@
-"""The box head of Faster R-CNN and its descendants: a class and a better box for each region.
+"""The box head of Faster R-CNN and its descendants: classification and box refinement of each region.
 
-Girshick 2015, "Fast R-CNN", section 3; with shared convolutions, class-wise boxes and a GIoU loss as the Cascade Mask
-R-CNN of Liu et al. 2021, "Swin Transformer", has it.
+Girshick 2015, "Fast R-CNN", section 3. Shared convolutions, class-specific boxes and the GIoU loss follow the Cascade
+Mask R-CNN of Liu et al. 2021, "Swin Transformer".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..settings import filled
 
 
 class BBoxHeadSettings(TypedDict, total=False):
-    """Arguments of `BBoxHead` besides those that the RoI head itself has."""
+    """Arguments of `BBoxHead` other than those that the RoI head sets."""
 
     roi_size: int
     num_shared_convs: int
@@ -37,28 +37,28 @@ class BBoxHeadSettings(TypedDict, total=False):
 
 
 class BBoxHead(nn.Module):
-    """Shared convolutions, shared fully connected layers, and from them logits of classes and offsets of boxes.
+    """Shared convolutions and fully connected layers, followed by classification and regression layers.
 
-    The defaults are OpenMMLab's Shared2FCBBoxHead. Its Shared4Conv1FCBBoxHead is `num_shared_convs=4,
-    num_shared_fcs=1, norm="BN"`.
+    The defaults are OpenMMLab's Shared2FCBBoxHead. Shared4Conv1FCBBoxHead is `num_shared_convs=4, num_shared_fcs=1,
+    norm="BN"`.
 
     Args:
-        num_classes: without the background, which is the last of the predicted classes.
-        in_channels: of the regions' features.
-        roi_size: their height and width.
-        num_shared_convs: number of 3 x 3 convolutions.
-        conv_channels: their channels.
-        num_shared_fcs: number of fully connected layers, at least 1.
-        fc_channels: their width.
-        norm: "BN", "GN" or None, after each convolution.
-        class_agnostic: predict one box a region instead of one for each class.
-        bbox_coder: arguments of `DeltaXYWHBBoxCoder` that differ from target_stds (0.1, 0.1, 0.2, 0.2).
-        bbox_loss: "l1" or "smooth_l1" on the offsets, "giou" on the boxes themselves.
-        smooth_l1_beta: below which difference "smooth_l1" is quadratic.
-        loss_weights: multiply the loss of the classes and that of the boxes.
+        num_classes: Number of classes, without background, which is the last predicted class.
+        in_channels: Number of channels of the region features.
+        roi_size: Height and width of the region features.
+        num_shared_convs: Number of 3x3 convolutions.
+        conv_channels: Number of channels of these convolutions.
+        num_shared_fcs: Number of fully connected layers, at least 1.
+        fc_channels: Width of these layers.
+        norm: Normalization after each convolution: "BN", "GN" or None.
+        class_agnostic: Predict one box per region instead of one per class.
+        bbox_coder: Arguments of `DeltaXYWHBBoxCoder`; target_stds (0.1, 0.1, 0.2, 0.2) by default.
+        bbox_loss: "l1" or "smooth_l1" on the offsets, or "giou" on the decoded boxes.
+        smooth_l1_beta: Difference below which "smooth_l1" is quadratic.
+        loss_weights: Weights of the classification loss and the box loss.
 
     Raises:
-        ValueError: for an unknown key or loss, not two loss weights, or no fully connected layer.
+        ValueError: A setting or loss is unknown, there are not two loss weights, or no fully connected layer.
     """
 
     class_layers = ("fc_cls", "fc_reg")
@@ -82,11 +82,11 @@ class BBoxHead(nn.Module):
     ) -> None:
         super().__init__()
         if bbox_loss not in BOX_LOSSES:
-            raise ValueError(unknown_name("loss of boxes", bbox_loss, BOX_LOSSES))
+            raise ValueError(unknown_name("box loss", bbox_loss, BOX_LOSSES))
         if len(loss_weights) != 2:
-            raise ValueError(f"loss_weights are those of classes and of boxes, not {tuple(loss_weights)}.")
+            raise ValueError(f"loss_weights must be two numbers (classification, boxes), got {tuple(loss_weights)}.")
         if num_shared_fcs < 1:
-            raise ValueError(f"A box head needs a fully connected layer: num_shared_fcs={num_shared_fcs}.")
+            raise ValueError(f"num_shared_fcs must be >= 1, got {num_shared_fcs}.")
         self.num_classes = num_classes
         self.roi_size = roi_size
         self.class_agnostic = class_agnostic
@@ -112,14 +112,14 @@ class BBoxHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Looks at regions.
+        """Computes logits and offsets of regions.
 
         Args:
-            x: their features (n, in_channels, roi_size, roi_size).
+            x: Region features (n, in_channels, roi_size, roi_size).
 
         Returns:
-            Logits (n, num_classes + 1), the background last, and offsets (n, 4 * num_classes), those of a class side by
-            side; (n, 4) where they are class-agnostic.
+            Logits (n, num_classes + 1), background last, and offsets (n, 4 * num_classes) grouped by class, or (n, 4)
+            if class-agnostic.
         """
         for conv in self.shared_convs:
             x = conv(x)
@@ -134,52 +134,52 @@ class BBoxHead(nn.Module):
         offsets: torch.Tensor,
         boxes: torch.Tensor,
         labels: torch.Tensor,
-        true_boxes: torch.Tensor,
+        gt_boxes: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Compares what was predicted with the truth.
+        """Computes the losses of regions.
 
         Args:
-            logits: (n, num_classes + 1), as from `forward`.
-            offsets: (n, 4 * num_classes) or (n, 4), as from `forward`.
-            boxes: (n, 4), the regions, in pixels.
+            logits: (n, num_classes + 1), from `forward`.
+            offsets: (n, 4 * num_classes) or (n, 4), from `forward`.
+            boxes: (n, 4) regions in pixels.
             labels: (n,) int64; num_classes for background.
-            true_boxes: (n, 4), each region's true box, in pixels; not read for background.
+            gt_boxes: (n, 4) ground-truth box of each region in pixels; ignored for background.
 
         Returns:
-            `loss_cls`, the mean over the regions; `loss_bbox`, summed over the objects and divided by the number of
-            regions; `acc`, the percentage of regions with the right class. Without regions all are 0.
+            `loss_cls`, averaged over the regions; `loss_bbox`, summed over the positive regions and divided by the
+            number of regions; `acc`, the percentage of correctly classified regions. All are 0 without regions.
         """
         count = len(labels)
         logits, offsets = logits.float(), offsets.float()
         foreground = (labels < self.num_classes).nonzero().squeeze(1)
-        predicted = self.own_class(offsets[foreground], labels[foreground])
+        positive_offsets = self.select_class(offsets[foreground], labels[foreground])
         if not count:
-            return {"loss_cls": logits.sum(), "acc": logits.new_zeros(()), "loss_bbox": predicted.sum()}
+            return {"loss_cls": logits.sum(), "acc": logits.new_zeros(()), "loss_bbox": positive_offsets.sum()}
         return {
             "loss_cls": self.loss_weights[0] * cross_entropy(logits, labels, avg_factor=count),
             "acc": 100 * (logits.argmax(1) == labels).float().mean(),
             "loss_bbox": self.loss_weights[1]
-            * self._box_loss(predicted, boxes[foreground], true_boxes[foreground], count),
+            * self._box_loss(positive_offsets, boxes[foreground], gt_boxes[foreground], count),
         }
 
     def _box_loss(
-        self, offsets: torch.Tensor, boxes: torch.Tensor, true_boxes: torch.Tensor, avg_factor: int
+        self, offsets: torch.Tensor, boxes: torch.Tensor, gt_boxes: torch.Tensor, avg_factor: int
     ) -> torch.Tensor:
         if not len(offsets):
             return offsets.sum()
         if self.bbox_loss == "giou":
-            return giou_loss(self.bbox_coder.decode(boxes, offsets), true_boxes, avg_factor=avg_factor)
-        targets = self.bbox_coder.encode(boxes, true_boxes)
+            return giou_loss(self.bbox_coder.decode(boxes, offsets), gt_boxes, avg_factor=avg_factor)
+        targets = self.bbox_coder.encode(boxes, gt_boxes)
         if self.bbox_loss == "l1":
             return l1_loss(offsets, targets, avg_factor=avg_factor)
         return smooth_l1_loss(offsets, targets, beta=self.smooth_l1_beta, avg_factor=avg_factor)
 
-    def own_class(self, offsets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Takes each region's offsets of one class.
+    def select_class(self, offsets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Selects the offsets of one class per region.
 
         Args:
-            offsets: (n, 4 * num_classes) or (n, 4), as from `forward`.
-            labels: (n,) int64, no background among them.
+            offsets: (n, 4 * num_classes) or (n, 4), from `forward`.
+            labels: (n,) int64, without background.
 
         Returns:
             (n, 4).
@@ -189,15 +189,15 @@ class BBoxHead(nn.Module):
         return offsets.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
 
     def decode(self, boxes: torch.Tensor, offsets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Moves regions to where the offsets point.
+        """Applies offsets to regions.
 
         Args:
-            boxes: (n, 4), the regions, in pixels.
-            offsets: (n, 4 k).
-            size: (height, width) that the result is cut to.
+            boxes: (n, 4) regions in pixels.
+            offsets: (n, 4 * k).
+            size: (height, width) that the result is clipped to.
 
         Returns:
-            (n, 4 k), in pixels.
+            (n, 4 * k) boxes in pixels.
         """
         return self.bbox_coder.decode(boxes, offsets.float(), size)
 
@@ -209,20 +209,20 @@ class BBoxHead(nn.Module):
         size: tuple[int, int],
         labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Moves each region to the box of one class: the regions that the next stage of a cascade looks at.
+        """Refines each region with the offsets of one class, for the next stage of a cascade.
 
         Args:
-            boxes: (n, 4), the regions, in pixels.
-            logits: (n, num_classes + 1), as from `forward`.
-            offsets: (n, 4 * num_classes) or (n, 4), as from `forward`.
+            boxes: (n, 4) regions in pixels.
+            logits: (n, num_classes + 1), from `forward`.
+            offsets: (n, 4 * num_classes) or (n, 4), from `forward`.
             size: (height, width) of the image.
-            labels: (n,) int64, the true classes in training. Without them, and for background, the class is the best
-                besides background.
+            labels: (n,) int64 ground-truth classes during training. Without labels, and for background regions, the
+                best-scoring foreground class is used.
 
         Returns:
-            (n, 4), in pixels.
+            (n, 4) boxes in pixels.
         """
         best = logits[:, :-1].argmax(1)
         if labels is not None:
             best = torch.where(labels < self.num_classes, labels, best)
-        return self.decode(boxes, self.own_class(offsets, best), size)
+        return self.decode(boxes, self.select_class(offsets, best), size)

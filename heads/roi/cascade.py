@@ -1,4 +1,4 @@
-"""The RoI head of Cascade R-CNN: stages that each look at the boxes of the one before, with stricter training.
+"""The RoI head of Cascade R-CNN: each stage refines the boxes of the previous one, with stricter matching.
 
 Cai and Vasconcelos 2018, "Cascade R-CNN: Delving into High Quality Object Detection".
 """
@@ -20,12 +20,12 @@ from .mask_head import FCNMaskHead, MaskHeadSettings
 
 
 class StageSettings(TypedDict, total=False):
-    """What differs between the stages of a cascade.
+    """Settings of one stage of a cascade.
 
     Keys:
-        iou: intersection over union with an object from which on a region is trained for it; below it is background.
-        loss_weight: multiplies the stage's losses.
-        target_stds: of the four offsets, divided by.
+        iou: IoU threshold: regions that reach it with an object are positive, others are background.
+        loss_weight: Weight of the stage's losses.
+        target_stds: Standard deviations of the four offsets.
     """
 
     iou: float
@@ -38,29 +38,28 @@ STAGES = (
     StageSettings(iou=0.6, loss_weight=0.5, target_stds=(0.05, 0.05, 0.1, 0.1)),
     StageSettings(iou=0.7, loss_weight=0.25, target_stds=(0.033, 0.033, 0.067, 0.067)),
 )
-"""The three stages of all published Cascade R-CNN."""
+"""The three stages of the published Cascade R-CNN models."""
 
 
 class CascadeRoIHead(RoIHead):
-    """A box head, and where masks are asked for a mask head, for each stage.
+    """A box head, and optionally a mask head, per stage.
 
-    Parameters lie under `bbox_head.<stage>` and `mask_head.<stage>`, as in OpenMMLab's checkpoints. The default box
-    heads are class-agnostic with a smooth L1 loss, as in Cascade R-CNN. Those of the Swin papers and their followers:
+    Parameters are named `bbox_head.<stage>` and `mask_head.<stage>`, as in OpenMMLab's checkpoints. By default the box
+    heads are class-agnostic with a smooth L1 loss, as in Cascade R-CNN. The Swin papers and later work use
     `bbox_head=dict(num_shared_convs=4, num_shared_fcs=1, norm="BN", class_agnostic=False, bbox_loss="giou",
     loss_weights=(1.0, 10.0))`.
 
     Args:
-        num_classes: without background.
-        in_channels: of the maps.
-        stages: what differs between the stages; a key that is left out is that of the published stage of that number.
-        bbox_head: arguments of every stage's `BBoxHead` that differ from class_agnostic=True, bbox_loss="smooth_l1".
-        mask_head: arguments of every stage's `FCNMaskHead` that differ from its defaults, dict() for all of them; None
-            for no masks.
-        mask_size: height and width of a predicted mask.
-        settings: `strides`, `test` and what else `RoIHead` takes.
+        num_classes: Number of classes, without background.
+        in_channels: Number of channels of the feature maps.
+        stages: Settings of each stage; omitted keys are those of the published stage with the same index.
+        bbox_head: Arguments of every stage's `BBoxHead`; class_agnostic=True and bbox_loss="smooth_l1" by default.
+        mask_head: Arguments of every stage's `FCNMaskHead`, dict() for its defaults; None for no masks.
+        mask_size: Height and width of predicted masks.
+        settings: `strides`, `test` and other arguments of `RoIHead`.
 
     Raises:
-        ValueError: a number outside its range, or an unknown key.
+        ValueError: A setting is unknown or out of range.
     """
 
     def __init__(
@@ -77,19 +76,21 @@ class CascadeRoIHead(RoIHead):
         size = None if mask_head is None else mask_size
         super().__init__(num_classes, in_channels, mask_size=size, **settings)
         if not stages:
-            raise ValueError("A cascade has at least one stage.")
+            raise ValueError("stages must not be empty.")
         shared = filled("box head", bbox_head, BBoxHeadSettings, class_agnostic=True, bbox_loss="smooth_l1")
         if "bbox_coder" in shared:
-            raise ValueError("The stages of a cascade have coders of their own: give their target_stds in `stages`.")
+            raise ValueError(
+                "bbox_coder cannot be set for all stages of a cascade. Set target_stds per stage in `stages`."
+            )
         self.loss_weights: list[float] = []
         self.assigners: list[MaxIoUAssigner] = []
         self.bbox_head: Any = nn.ModuleList()
-        for number, given in enumerate(stages):
-            default = STAGES[min(number, len(STAGES) - 1)]
+        for index, given in enumerate(stages):
+            default = STAGES[min(index, len(STAGES) - 1)]
             stage = filled("stage", given, StageSettings, **default)
             iou, weight = stage["iou"], stage["loss_weight"]
             if not isinstance(weight, int | float) or weight < 0:
-                raise ValueError(f"loss_weight of stage {number} is a number from 0 on, not {weight!r}.")
+                raise ValueError(f"loss_weight of stage {index} must be a number >= 0, got {weight!r}.")
             self.loss_weights.append(weight)
             self.assigners.append(MaxIoUAssigner(iou, iou, iou, match_low_quality=False))
             self.bbox_head.append(
@@ -106,35 +107,36 @@ class CascadeRoIHead(RoIHead):
         targets: Sequence[Instances],
         infos: Sequence[ImageInfo],
     ) -> dict[str, torch.Tensor]:
-        """Trains every stage on regions drawn from what the stage before made of its own, and the true boxes.
+        """Computes the losses of all stages.
 
-        Every stage takes part, also where there is nothing to train: distributed training waits for all gradients.
+        Each stage samples from the refined boxes of the previous one and from the ground truth. All stages take part
+        even if there is nothing to train, because distributed training waits for all gradients.
 
         Args:
-            features: maps (B, in_channels, H, W), finest first.
-            proposals: of each image, as the RPN gives them; no gradient flows back to them.
-            targets: the true objects of each image, with masks where there is a mask head.
-            infos: of each image.
+            features: Feature maps (B, in_channels, H, W), finest first.
+            proposals: Proposals of each image, as returned by the RPN; no gradient flows back to them.
+            targets: Ground truth of each image, with masks if there are mask heads.
+            infos: Metadata of each image.
 
         Returns:
-            For each stage `s<stage>.loss_cls`, `s<stage>.loss_bbox`, `s<stage>.loss_mask` where there are mask heads,
-            each times the stage's weight, and `s<stage>.acc` (percent of the regions).
+            `s<stage>.loss_cls`, `s<stage>.loss_bbox` and, with mask heads, `s<stage>.loss_mask` of each stage, scaled
+            by the stage's weight, and `s<stage>.acc` (percentage of correctly classified regions).
 
         Raises:
-            ValueError: labels out of range, boxes without area, or masks missing.
+            ValueError: Labels are out of range, boxes are empty, or masks are missing.
         """
         self._check_targets(targets)
-        boxes = [one.boxes for one in proposals]
+        boxes = [proposal.boxes for proposal in proposals]
         losses = {}
         for stage, (weight, assigner, head) in enumerate(
             zip(self.loss_weights, self.assigners, self.bbox_head, strict=True)
         ):
-            samples = self._draw(assigner, boxes, targets)
-            logits, offsets = self._look(head, features, [one.priors for one in samples])
-            found = self._box_losses(head, logits, offsets, samples)
+            samples = self._sample(assigner, boxes, targets)
+            logits, offsets = self._run_bbox_head(head, features, [sample.priors for sample in samples])
+            stage_losses = self._bbox_losses(head, logits, offsets, samples)
             if self.with_mask:
-                found |= self._mask_losses(self.mask_head[stage], features, samples, targets)
-            for name, value in found.items():
+                stage_losses |= self._mask_losses(self.mask_head[stage], features, samples, targets)
+            for name, value in stage_losses.items():
                 losses[f"s{stage}.{name}"] = weight * value if "loss" in name else value
             if stage + 1 < len(self.bbox_head):
                 boxes = self._refine_samples(head, logits, offsets, samples, infos)
@@ -149,28 +151,28 @@ class CascadeRoIHead(RoIHead):
         samples: Sequence[Sample],
         infos: Sequence[ImageInfo],
     ) -> list[torch.Tensor]:
-        """Gives the regions of the next stage: those of this one, moved, without the true boxes among them."""
-        counts = [len(one.priors) for one in samples]
+        """Returns the regions of the next stage: the refined samples without the ground-truth boxes."""
+        counts = [len(sample.priors) for sample in samples]
         refined = []
         for sample, logit, offset, info in zip(
             samples, logits.split(counts), offsets.split(counts), infos, strict=True
         ):
             boxes = head.refine(sample.priors, logit, offset, info.image_size, self._labels(sample))
-            moved = torch.cat([~sample.pos_is_gt, sample.pos_is_gt.new_ones(len(sample.neg_inds))])
-            refined.append(boxes[moved])
+            keep = torch.cat([~sample.pos_is_gt, sample.pos_is_gt.new_ones(len(sample.neg_inds))])
+            refined.append(boxes[keep])
         return refined
 
     def forward(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], infos: Sequence[ImageInfo]
     ) -> list[ScoredBoxes]:
-        """Gives classes and better boxes of proposals; see `RoIHead.forward`.
+        """Predicts classes and refined boxes for proposals; see `RoIHead.forward`.
 
-        The boxes are the last stage's, the scores those of the mean over the stages of their logits.
+        Boxes come from the last stage, scores from the logits averaged over the stages.
         """
         counts = [len(one) for one in boxes]
         total, scored = torch.zeros(()), []
         for stage, head in enumerate(self.bbox_head):
-            logits, offsets = self._look(head, features, boxes)
+            logits, offsets = self._run_bbox_head(head, features, boxes)
             logits = logits.float()
             total = logits if not stage else total + logits
             images = list(zip(boxes, logits.split(counts), offsets.split(counts), infos, strict=True))
@@ -187,10 +189,10 @@ class CascadeRoIHead(RoIHead):
     def mask_probabilities(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
-        """Gives the mean over the stages of the detections' small masks; see `RoIHead.mask_probabilities`."""
+        """Averages the masks of all stages; see `RoIHead.mask_probabilities`."""
         classes = torch.cat(list(labels))
         stages = [
-            head.own_class(self._look_for_masks(head, features, boxes), classes).float().sigmoid()
+            head.select_class(self._run_mask_head(head, features, boxes), classes).float().sigmoid()
             for head in self.mask_head
         ]
         return [*torch.stack(stages).mean(0).split([len(one) for one in boxes])]

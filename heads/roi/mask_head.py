@@ -1,4 +1,4 @@
-"""The mask head of Mask R-CNN: a small map of probabilities in each box and class.
+"""The mask head of Mask R-CNN: a low-resolution mask per region and class.
 
 He et al. 2017, "Mask R-CNN", figure 4 (right).
 """
@@ -15,7 +15,7 @@ from ..losses import binary_cross_entropy
 
 
 class MaskHeadSettings(TypedDict, total=False):
-    """Arguments of `FCNMaskHead` besides those that the RoI head itself has."""
+    """Arguments of `FCNMaskHead` other than those that the RoI head sets."""
 
     num_convs: int
     conv_channels: int
@@ -25,16 +25,16 @@ class MaskHeadSettings(TypedDict, total=False):
 
 
 class FCNMaskHead(nn.Module):
-    """Convolutions, a doubling of the size, and one logit a class and pixel.
+    """Convolutions, 2x upsampling, and one logit per class and pixel.
 
     Args:
-        num_classes: without the background.
-        in_channels: of the regions' features.
-        num_convs: number of 3 x 3 convolutions.
-        conv_channels: their channels.
-        class_agnostic: predict one mask a box instead of one for each class.
-        norm: "BN", "GN" or None, after each convolution.
-        loss_weight: multiplies the loss.
+        num_classes: Number of classes, without background.
+        in_channels: Number of channels of the region features.
+        num_convs: Number of 3x3 convolutions.
+        conv_channels: Number of channels of these convolutions.
+        class_agnostic: Predict one mask per region instead of one per class.
+        norm: Normalization after each convolution: "BN", "GN" or None.
+        loss_weight: Weight of the loss.
     """
 
     class_layers = ("conv_logits",)
@@ -65,16 +65,16 @@ class FCNMaskHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps regions' features (n, in_channels, s, s) to logits (n, classes, 2 s, 2 s)."""
+        """Maps region features (n, in_channels, s, s) to logits (n, classes, 2 * s, 2 * s)."""
         for conv in self.convs:
             x = conv(x)
         return self.conv_logits(self.upsample(x).relu())
 
-    def own_class(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Takes each box's map of its own class.
+    def select_class(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Selects the mask of one class per region.
 
         Args:
-            logits: (n, classes, s, s), as from `forward`.
+            logits: (n, classes, s, s), from `forward`.
             labels: (n,) int64.
 
         Returns:
@@ -85,14 +85,14 @@ class FCNMaskHead(nn.Module):
         return logits[torch.arange(len(labels), device=labels.device), labels]
 
     def losses(self, logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compares the maps of the boxes' own classes with the true masks.
+        """Computes the mask loss.
 
         Args:
-            logits: (n, classes, s, s), as from `forward`.
-            labels: (n,) int64, of the true objects.
-            targets: (n, s, s) of 0 and 1, as `masks.mask_targets` makes them.
+            logits: (n, classes, s, s), from `forward`.
+            labels: (n,) int64 classes of the matched objects.
+            targets: (n, s, s) of 0 and 1, from `masks.mask_targets`.
 
         Returns:
-            `loss_mask`: the mean binary cross-entropy over all pixels; 0 where there is no box.
+            `loss_mask`: binary cross entropy averaged over all pixels; 0 without regions.
         """
-        return {"loss_mask": self.loss_weight * binary_cross_entropy(self.own_class(logits, labels), targets)}
+        return {"loss_mask": self.loss_weight * binary_cross_entropy(self.select_class(logits, labels), targets)}

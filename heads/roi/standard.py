@@ -18,26 +18,26 @@ from .bbox_head import BBoxHead, BBoxHeadSettings
 from .mask_head import FCNMaskHead, MaskHeadSettings
 
 THRESHOLDS = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5}
-"""From which intersection over union on a region is trained for an object; below it is background."""
+"""IoU thresholds: regions that reach them with an object are positive, others are background."""
 
 
 class StandardRoIHead(RoIHead):
-    """One box head, and one mask head where masks are asked for; the defaults are mmdet's Faster R-CNN.
+    """One box head and, optionally, one mask head; the defaults are mmdet's Faster R-CNN.
 
-    Parameters lie under `bbox_head` and `mask_head`, as in OpenMMLab's checkpoints.
+    Parameters are named `bbox_head` and `mask_head`, as in OpenMMLab's checkpoints.
 
     Args:
-        num_classes: without background.
-        in_channels: of the maps.
-        bbox_head: arguments of `BBoxHead` that differ from its defaults.
-        mask_head: arguments of `FCNMaskHead` that differ from its defaults, dict() for all of them; None for no masks.
-        mask_size: height and width of a predicted mask.
-        assigner: arguments of `MaxIoUAssigner` that differ from thresholds of 0.5, and `match_low_quality` with a mask
-            head only, as mmdet's Faster R-CNN and Mask R-CNN differ.
-        settings: `strides`, `test` and what else `RoIHead` takes.
+        num_classes: Number of classes, without background.
+        in_channels: Number of channels of the feature maps.
+        bbox_head: Arguments of `BBoxHead`.
+        mask_head: Arguments of `FCNMaskHead`, dict() for its defaults; None for no masks.
+        mask_size: Height and width of predicted masks.
+        assigner: Arguments of `MaxIoUAssigner`. By default all thresholds are 0.5, and `match_low_quality` is True only
+            with a mask head, which is how mmdet's Faster R-CNN and Mask R-CNN differ.
+        settings: `strides`, `test` and other arguments of `RoIHead`.
 
     Raises:
-        ValueError: a number outside its range, or an unknown key.
+        ValueError: A setting is unknown or out of range.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class StandardRoIHead(RoIHead):
     ) -> None:
         size = None if mask_head is None else mask_size
         super().__init__(num_classes, in_channels, mask_size=size, **settings)
-        own: dict[str, Any] = {**THRESHOLDS, "match_low_quality": mask_head is not None}
-        self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings, **own))
+        defaults: dict[str, Any] = {**THRESHOLDS, "match_low_quality": mask_head is not None}
+        self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings, **defaults))
         self.bbox_head = BBoxHead(num_classes, in_channels, **filled("box head", bbox_head, BBoxHeadSettings))
         if mask_head is not None:
             self.mask_head = FCNMaskHead(num_classes, in_channels, **filled("mask head", mask_head, MaskHeadSettings))
@@ -66,24 +66,25 @@ class StandardRoIHead(RoIHead):
         targets: Sequence[Instances],
         infos: Sequence[ImageInfo],
     ) -> dict[str, torch.Tensor]:
-        """Trains on regions drawn from the proposals and the true boxes.
+        """Computes the losses on regions sampled from the proposals and the ground-truth boxes.
 
         Args:
-            features: maps (B, in_channels, H, W), finest first.
-            proposals: of each image, as the RPN gives them; no gradient flows back to them.
-            targets: the true objects of each image, with masks where there is a mask head.
-            infos: of each image.
+            features: Feature maps (B, in_channels, H, W), finest first.
+            proposals: Proposals of each image, as returned by the RPN; no gradient flows back to them.
+            targets: Ground truth of each image, with masks if there is a mask head.
+            infos: Metadata of each image.
 
         Returns:
-            `loss_cls`, `loss_bbox`, `acc` (percent of the regions), and `loss_mask` where there is a mask head.
+            `loss_cls`, `loss_bbox`, `acc` (percentage of correctly classified regions) and, with a mask head,
+            `loss_mask`.
 
         Raises:
-            ValueError: labels out of range, boxes without area, or masks missing.
+            ValueError: Labels are out of range, boxes are empty, or masks are missing.
         """
         self._check_targets(targets)
-        samples = self._draw(self.assigner, [one.boxes for one in proposals], targets)
-        logits, offsets = self._look(self.bbox_head, features, [one.priors for one in samples])
-        losses = self._box_losses(self.bbox_head, logits, offsets, samples)
+        samples = self._sample(self.assigner, [proposal.boxes for proposal in proposals], targets)
+        logits, offsets = self._run_bbox_head(self.bbox_head, features, [sample.priors for sample in samples])
+        losses = self._bbox_losses(self.bbox_head, logits, offsets, samples)
         if self.with_mask:
             losses |= self._mask_losses(self.mask_head, features, samples, targets)
         return losses
@@ -91,8 +92,8 @@ class StandardRoIHead(RoIHead):
     def forward(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], infos: Sequence[ImageInfo]
     ) -> list[ScoredBoxes]:
-        """Gives classes and better boxes of proposals; see `RoIHead.forward`."""
-        logits, offsets = self._look(self.bbox_head, features, boxes)
+        """Predicts classes and refined boxes for proposals; see `RoIHead.forward`."""
+        logits, offsets = self._run_bbox_head(self.bbox_head, features, boxes)
         counts = [len(one) for one in boxes]
         images = zip(boxes, logits.split(counts), offsets.split(counts), infos, strict=True)
         return [
@@ -103,10 +104,10 @@ class StandardRoIHead(RoIHead):
     def mask_probabilities(
         self, features: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
-        """Gives the small masks of detections, not yet pasted; see `RoIHead.mask_probabilities`."""
-        logits = self._look_for_masks(self.mask_head, features, boxes)
+        """Predicts masks at low resolution; see `RoIHead.mask_probabilities`."""
+        logits = self._run_mask_head(self.mask_head, features, boxes)
         return [
-            *self.mask_head.own_class(logits, torch.cat(list(labels)))
+            *self.mask_head.select_class(logits, torch.cat(list(labels)))
             .float()
             .sigmoid()
             .split([len(one) for one in boxes])

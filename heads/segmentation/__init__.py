@@ -1,4 +1,4 @@
-"""Heads of semantic segmentation: from a backbone's or a neck's maps to a map of logits."""
+"""Heads for semantic segmentation: from the feature maps of a backbone or neck to a map of logits."""
 
 from .decode_head import DecodeHead
 from .fcn_head import FCNHead

@@ -1,4 +1,4 @@
-"""What all heads of semantic segmentation share: choice of maps, classifier, losses."""
+"""Base class of semantic segmentation heads: choice of feature maps, classifier, losses."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from .pixel_losses import IGNORE_INDEX, check_labels, pixel_accuracy, pixel_cros
 
 
 def resize(x: torch.Tensor, size: Sequence[int], align_corners: bool = False) -> torch.Tensor:
-    """Resizes maps (B, C, h, w) bilinearly to (B, C, *size)."""
+    """Resizes feature maps (B, C, h, w) bilinearly to (B, C, *size)."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 class DecodeHead(nn.Module):
-    """A head that gives each place of a map its class. A subclass makes the map: `pixel_features`.
+    """A head that predicts the class of every position. Subclasses implement `pixel_features`.
 
-    Parameter names and initial values are those of mmsegmentation: `conv_seg` is drawn from a normal distribution of
-    std 0.01, if `init_std` says nothing else, and has zero biases.
+    Parameter names and initialization are those of mmsegmentation: `conv_seg` is drawn from a normal distribution with
+    standard deviation `init_std` and has zero biases.
 
     Args:
-        in_channels: channels of each map that is used.
-        in_index: which of the given maps are used; negative ones count from the end. None for all.
-        channels: of the map that the classifier sees.
-        num_classes: number of classes, at least 2.
-        dropout_ratio: how often a channel of that map is left out in training.
-        ignore_index: the label of pixels that do not count.
-        loss_weight: what the loss is multiplied by.
-        avg_non_ignore: divide the loss by the pixels that count, not by all; see `pixel_cross_entropy`.
-        align_corners: how maps are resized, see `torch.nn.functional.interpolate`.
-        class_weight: what a pixel of each class counts for in the loss.
-        init_std: standard deviation of the classifier's initial weights. OpenMMLab's 0.01 is for backbones that were
-            trained before. From scratch at a high learning rate the first steps, which tell all objects from the
-            ground, are larger than that: they make the classes' weights alike, and take long to part again.
+        in_channels: Number of channels of each feature map that is used.
+        in_index: Indices of the feature maps that are used; negative ones count from the end. None for all.
+        channels: Number of channels of the classifier's input.
+        num_classes: Number of classes, at least 2.
+        dropout_ratio: Probability of dropping a channel of the classifier's input during training.
+        ignore_index: Label of pixels that are ignored.
+        loss_weight: Weight of the loss.
+        avg_non_ignore: Average the loss over labeled pixels instead of all pixels; see `pixel_cross_entropy`.
+        align_corners: As in `torch.nn.functional.interpolate`.
+        class_weight: Weight of each class in the loss.
+        init_std: Standard deviation of the classifier's initial weights. OpenMMLab's 0.01 suits pretrained backbones.
+            When training from scratch with a high learning rate, the first steps, which separate objects from
+            background, exceed it: they make the classes' weights alike, and the classes take long to separate.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     class_weight: torch.Tensor | None
@@ -66,21 +66,18 @@ class DecodeHead(nn.Module):
         self.in_index = tuple(range(len(self.in_channels)) if in_index is None else in_index)
         if not self.in_channels or len(self.in_channels) != len(self.in_index):
             raise ValueError(
-                f"in_channels and in_index need one number a map, but are {self.in_channels} and {self.in_index}."
+                f"in_channels and in_index must have the same length >= 1, got {self.in_channels} and {self.in_index}."
             )
         if num_classes < 2:
-            raise ValueError(f"num_classes is at least 2 (the background counts as one), not {num_classes}.")
+            raise ValueError(f"num_classes must be >= 2 (including background), got {num_classes}.")
         if 0 <= ignore_index < num_classes:
-            raise ValueError(
-                f"ignore_index={ignore_index} is one of the {num_classes} classes, 0 to {num_classes - 1}: take a "
-                "label that no class has."
-            )
+            raise ValueError(f"ignore_index must not be a class label (0 to {num_classes - 1}), got {ignore_index}.")
         if class_weight is not None and len(class_weight) != num_classes:
-            raise ValueError(f"class_weight needs a number for each of {num_classes} classes, not {len(class_weight)}.")
+            raise ValueError(f"class_weight must have one number per class ({num_classes}), got {len(class_weight)}.")
         if init_std <= 0:
-            raise ValueError(f"init_std is over 0, not {init_std!r}.")
+            raise ValueError(f"init_std must be positive, got {init_std!r}.")
         if not 0 <= dropout_ratio < 1:
-            raise ValueError(f"dropout_ratio is at least 0 and below 1, not {dropout_ratio!r}.")
+            raise ValueError(f"dropout_ratio must be in [0, 1), got {dropout_ratio!r}.")
         self.channels = channels
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -95,18 +92,20 @@ class DecodeHead(nn.Module):
         nn.init.zeros_(self.conv_seg.bias)  # pyright: ignore[reportArgumentType] (it has one)
 
     def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Makes the map (B, channels, h, w) that the classifier sees of the used maps."""
+        """Computes the classifier's input (B, channels, h, w) from the feature maps that are used."""
         raise NotImplementedError
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Maps a backbone's or a neck's maps (B, C_i, H_i, W_i), finest first, to logits (B, num_classes, h, w).
+        """Maps feature maps (B, C_i, H_i, W_i), finest first, to logits (B, num_classes, h, w).
 
         Raises:
-            ValueError: there is no map of an index.
+            ValueError: A feature map that `in_index` names is missing.
         """
         least, most = min(self.in_index), max(self.in_index)
         if most >= len(features) or least < -len(features):
-            raise ValueError(f"{type(self).__name__} uses the maps {self.in_index}, but {len(features)} are given.")
+            raise ValueError(
+                f"{type(self).__name__} needs feature maps {self.in_index}, got {len(features)} feature maps."
+            )
         x = self.pixel_features([features[index] for index in self.in_index])
         return self.conv_seg(self.dropout(x))
 
@@ -114,19 +113,19 @@ class DecodeHead(nn.Module):
         """Computes the loss.
 
         Args:
-            features: as for `forward`.
-            label_maps: (B, H, W) int64, as large as the images: logits are resized to them.
+            features: As in `forward`.
+            label_maps: (B, H, W) int64 in the size of the images; logits are resized to it.
 
         Returns:
-            `loss_ce`, weighted, and `acc_seg`, the share of right pixels in percent; scalars.
+            Scalars: `loss_ce`, weighted, and `acc_seg`, the percentage of correct pixels.
 
         Raises:
-            ValueError: a label is out of range. This is only looked for on the CPU: on a GPU it would make every step
-                wait.
+            ValueError: A label is out of range. This is checked on the CPU only, where it does not require a
+                synchronization.
         """
         if label_maps.device.type == "cpu" and not torch.compiler.is_compiling():
             check_labels(label_maps, self.num_classes, self.ignore_index)
-        # Small maps become float32 before they are enlarged, so that the large ones need no second copy for the loss.
+        # Converted to float32 before resizing, so that the loss needs no second copy of the large maps.
         logits = resize(self(features).float(), label_maps.shape[-2:], self.align_corners)
         loss = pixel_cross_entropy(logits, label_maps, self.ignore_index, self.class_weight, self.avg_non_ignore)
         accuracy = pixel_accuracy(logits, label_maps, self.ignore_index)

@@ -1,7 +1,7 @@
-"""The fully convolutional head, which published segmentors have as auxiliary head.
+"""The fully convolutional head, used as the auxiliary head of published segmentors.
 
-Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015 (arXiv:1411.4038); as auxiliary head:
-Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017 (arXiv:1612.01105).
+Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015 (arXiv:1411.4038). As an auxiliary
+head: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017 (arXiv:1612.01105).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from .decode_head import DecodeHead
 
 
 class FCNHead(DecodeHead):
-    """Convolutions on one map.
+    """Convolutions on one feature map.
 
     Args:
-        in_channels: channels of the map that is used.
-        channels: of the map that the classifier sees.
-        in_index: which of the given maps is used; -1 is the last.
-        num_convs: how many convolutions; with 0 the classifier sees the map itself.
-        kernel_size: of the convolutions, odd, in pixels.
-        dilation: of the convolutions.
-        concat_input: whether a further convolution sees the map beside what was made of it.
+        in_channels: Number of channels of the feature map that is used.
+        channels: Number of channels of the classifier's input.
+        in_index: Index of the feature map that is used; -1 for the last one.
+        num_convs: Number of convolutions; with 0 the classifier is applied to the feature map itself.
+        kernel_size: Kernel size of the convolutions, odd.
+        dilation: Dilation of the convolutions.
+        concat_input: Whether another convolution combines the input with the result.
         norm: "BN", "GN" or None.
-        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
+        settings: `num_classes`, `dropout_ratio` and other arguments of `DecodeHead`.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class FCNHead(DecodeHead):
         super().__init__([in_channels], [in_index], channels, **settings)
         if num_convs < 0 or dilation < 1 or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
-                "num_convs is at least 0, dilation at least 1 and kernel_size odd, but they are "
-                f"{num_convs}, {dilation} and {kernel_size}."
+                "num_convs must be >= 0, dilation >= 1 and kernel_size odd, got "
+                f"num_convs={num_convs}, dilation={dilation} and kernel_size={kernel_size}."
             )
         if num_convs == 0 and in_channels != channels:
-            raise ValueError(f"Without convolutions channels is in_channels, {in_channels}, not {channels}.")
+            raise ValueError(f"channels must equal in_channels with num_convs=0, got {channels} and {in_channels}.")
         self.convs = nn.Sequential(
             *(
                 ConvModule(
-                    channels if number else in_channels,
+                    channels if index else in_channels,
                     channels,
                     kernel_size,
                     padding=kernel_size // 2 * dilation,
                     dilation=dilation,
                     norm=norm,
                 )
-                for number in range(num_convs)
+                for index in range(num_convs)
             )
         )
         self.conv_cat = None
@@ -74,7 +74,7 @@ class FCNHead(DecodeHead):
             )
 
     def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Convolves the map."""
+        """Applies the convolutions."""
         (x,) = features
-        made = self.convs(x)
-        return made if self.conv_cat is None else self.conv_cat(torch.cat([x, made], dim=1))
+        out = self.convs(x)
+        return out if self.conv_cat is None else self.conv_cat(torch.cat([x, out], dim=1))

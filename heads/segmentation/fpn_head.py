@@ -1,6 +1,7 @@
-"""Semantic FPN: a pyramid's levels, brought to the finest level's size and added.
+"""Semantic FPN: all levels of a feature pyramid are upsampled to the finest one and summed.
 
-Kirillov et al., "Panoptic Feature Pyramid Networks", CVPR 2019 (arXiv:1901.02446), section 3. It stands on an `FPN`.
+Kirillov et al., "Panoptic Feature Pyramid Networks", CVPR 2019 (arXiv:1901.02446), section 3. Its input comes from an
+`FPN`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from ..conv_module import ConvModule, Norm
 from .decode_head import DecodeHead, resize
 
 
-class _Doubling(nn.Module):
-    """Doubles height and width."""
+class _Upsample2x(nn.Module):
+    """Doubles height and width bilinearly."""
 
     def __init__(self, align_corners: bool) -> None:
         super().__init__()
@@ -27,18 +28,18 @@ class _Doubling(nn.Module):
 
 
 class FPNHead(DecodeHead):
-    """Semantic FPN's head: 3x3 convolutions, each with a doubling where the level is coarser than the finest; a sum.
+    """Semantic FPN's head: 3x3 convolutions with 2x upsampling on each coarser level, followed by a sum.
 
     Args:
-        in_channels: channels of each map that is used.
-        channels: of the map that the classifier sees.
-        in_index: which of the given maps are used, finest first. None for all.
-        feature_strides: of each map that is used, in pixels; each is the first one times a power of 2.
+        in_channels: Number of channels of each feature map that is used.
+        channels: Number of channels of the classifier's input.
+        in_index: Indices of the feature maps that are used, finest first. None for all.
+        feature_strides: Strides of the feature maps that are used; each is the first one times a power of 2.
         norm: "BN", "GN" or None.
-        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
+        settings: `num_classes`, `dropout_ratio` and other arguments of `DecodeHead`.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class FPNHead(DecodeHead):
         super().__init__(in_channels, in_index, channels, **settings)
         if len(feature_strides) != len(self.in_channels):
             raise ValueError(
-                f"feature_strides needs one number for each of {len(self.in_channels)} maps, not {feature_strides}."
+                f"feature_strides must have one value per feature map ({len(self.in_channels)}), got {feature_strides}."
             )
         self.feature_strides = tuple(feature_strides)
         self.scale_heads = nn.ModuleList()
@@ -62,18 +63,18 @@ class FPNHead(DecodeHead):
             ratio = stride // feature_strides[0]
             doublings = ratio.bit_length() - 1
             if ratio < 1 or feature_strides[0] << doublings != stride:
-                raise ValueError(f"Each of feature_strides is the first one times a power of 2: {feature_strides}.")
+                raise ValueError(f"feature_strides must be the first stride times powers of 2, got {feature_strides}.")
             layers: list[nn.Module] = []
-            for number in range(max(1, doublings)):
-                layers.append(ConvModule(channels if number else width, channels, 3, padding=1, norm=norm))
+            for index in range(max(1, doublings)):
+                layers.append(ConvModule(channels if index else width, channels, 3, padding=1, norm=norm))
                 if doublings:
-                    layers.append(_Doubling(self.align_corners))
+                    layers.append(_Upsample2x(self.align_corners))
             self.scale_heads.append(nn.Sequential(*layers))
 
     def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Adds the levels up at the finest one's size."""
-        total = self.scale_heads[0](features[0])
-        for head, one in zip(self.scale_heads[1:], features[1:], strict=True):
-            # Sizes that were rounded up are one off after doubling.
-            total = total + resize(head(one), total.shape[2:], self.align_corners)
-        return total
+        """Sums the levels at the size of the finest one."""
+        out = self.scale_heads[0](features[0])
+        for head, feature in zip(self.scale_heads[1:], features[1:], strict=True):
+            # Odd sizes are off by one after upsampling.
+            out = out + resize(head(feature), out.shape[2:], self.align_corners)
+        return out

@@ -1,8 +1,8 @@
-"""From logits to label maps of the original image: windows, padding, flips, several views, as mmsegmentation does it.
+"""Converts logits to label maps of the original image: windows, padding, flips, several views.
 
-What a head gives is a few times smaller than the image and cheap to keep; enlarged for all classes it would be
-gigabytes (150 classes of 2048x2048 pixels: 2.5). So classes are enlarged in portions, and only the best one so far is
-kept, which gives the same numbers.
+A head's logits are a few times smaller than the image and cheap to keep. Upsampled for all classes they would take
+gigabytes (2.5 GB for 150 classes of 2048x2048 pixels). So classes are upsampled in chunks, and only the best class so
+far is kept, which gives the same result.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import torch
 from .decode_head import resize
 
 Box = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels; the last two are the first row and column outside."""
+"""Top, left, bottom, right in pixels; bottom and right are exclusive."""
 
-PORTION = 2**26
-"""Logits that are enlarged at a time: 256 MiB, all of ADE20K's 150 classes for its usual images."""
+CHUNK = 2**26
+"""Number of logits upsampled at a time: 256 MiB, which fits ADE20K's 150 classes at its usual image sizes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What a model says of an image, as it saw it.
+    """Predictions for one view of an image (a scale, possibly flipped).
 
     Attributes:
-        windows: logits (classes, h, w) of any size, each with the part of the padded image that they stand for. Where
-            windows overlap, their average counts.
-        padded_size: (height, width) of what the model saw.
-        image_size: (height, width) without padding, which is at the right and at the bottom.
-        original_size: (height, width) of the image before it was resized.
-        flip: whether the image was mirrored left and right.
-        align_corners: how maps are resized.
+        windows: Logits (classes, h, w) of any size, each with the rectangle of the padded image that they cover.
+            Overlapping windows are averaged.
+        padded_size: (height, width) of the network input.
+        image_size: (height, width) without padding, which is at the right and bottom.
+        original_size: (height, width) of the image before resizing.
+        flip: Whether the image was flipped horizontally.
+        align_corners: As in `torch.nn.functional.interpolate`.
     """
 
     windows: Sequence[tuple[torch.Tensor, Box]]
@@ -44,107 +44,109 @@ class View:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the logits are of."""
+        """Number of classes of the logits."""
         return self.windows[0][0].shape[0]
 
     @property
-    def classes_at_a_time(self) -> int:
-        """How many classes are enlarged at a time."""
+    def classes_per_chunk(self) -> int:
+        """Number of classes upsampled at a time."""
         (rows, columns), (height, width) = self.padded_size, self.original_size
-        return max(1, PORTION // max(rows * columns, height * width, 1))
+        return max(1, CHUNK // max(rows * columns, height * width, 1))
 
     def logits(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Gives the logits of the original image's pixels: windows enlarged and averaged, padding cut off, resized.
+        """Returns the logits at the size of the original image.
+
+        Windows are upsampled and averaged, padding is removed, and the result is resized.
 
         Args:
-            first: the first class.
-            last: the class after the last one; None for all.
+            first: First class.
+            last: End of the range of classes, exclusive; None for all.
 
         Returns:
             (last - first, height, width) float32.
         """
-        x = self._joined(first, self.num_classes if last is None else last)
+        x = self._merge_windows(first, self.num_classes if last is None else last)
         x = x[..., : self.image_size[0], : self.image_size[1]]
         x = x.flip(-1) if self.flip else x
         return resize(x[None], self.original_size, self.align_corners)[0]
 
-    def _joined(self, first: int, last: int) -> torch.Tensor:
-        """Enlarges the windows and puts them together to (classes, padded height, padded width)."""
+    def _merge_windows(self, first: int, last: int) -> torch.Tensor:
+        """Upsamples the windows and merges them to (classes, padded height, padded width)."""
         maps = [
             resize(small[None, first:last].float(), (bottom - top, right - left), self.align_corners)[0]
             for small, (top, left, bottom, right) in self.windows
         ]
         if len(maps) == 1:
             return maps[0]
-        total = maps[0].new_zeros(last - first, *self.padded_size)
-        times = maps[0].new_zeros(self.padded_size)
-        for one, (_, (top, left, bottom, right)) in zip(maps, self.windows, strict=True):
-            total[:, top:bottom, left:right] += one
-            times[top:bottom, left:right] += 1
-        return total / times
+        logits_sum = maps[0].new_zeros(last - first, *self.padded_size)
+        count = maps[0].new_zeros(self.padded_size)
+        for window, (_, (top, left, bottom, right)) in zip(maps, self.windows, strict=True):
+            logits_sum[:, top:bottom, left:right] += window
+            count[top:bottom, left:right] += 1
+        return logits_sum / count
 
 
 def sliding_windows(size: tuple[int, int], crop_size: tuple[int, int], stride: tuple[int, int]) -> list[Box]:
-    """Lays windows over an image; the last ones of a row and column are moved back inside.
+    """Returns windows that cover an image; the last ones of each row and column are shifted to stay inside.
 
     Args:
         size: (height, width) of the image in pixels.
-        crop_size: (height, width) of a window; where the image is smaller, so is the window.
-        stride: (down, right) from one window to the next.
+        crop_size: (height, width) of a window; limited to the image's size.
+        stride: (vertical, horizontal) distance of neighboring windows.
     """
     starts = []
-    for whole, crop, step in zip(size, crop_size, stride, strict=True):
-        count = -(-max(whole - crop, 0) // step) + 1
-        starts.append([max(min(number * step, whole - crop), 0) for number in range(count)])
+    for length, crop, step in zip(size, crop_size, stride, strict=True):
+        count = -(-max(length - crop, 0) // step) + 1
+        starts.append([max(min(index * step, length - crop), 0) for index in range(count)])
     (height, width), (rows, columns) = size, crop_size
     return [(top, left, min(top + rows, height), min(left + columns, width)) for top in starts[0] for left in starts[1]]
 
 
 @torch.no_grad()
 def best_classes(views: Sequence[View]) -> torch.Tensor:
-    """Finds each pixel's class.
+    """Returns the class of each pixel.
 
     Args:
-        views: of one image. With several, the averages of their probabilities count.
+        views: Views of one image; probabilities of several views are averaged.
 
     Returns:
-        (height, width) int64 of the original image.
+        (height, width) int64 in the size of the original image.
     """
     sizes = {view.original_size for view in views}
     assert len(sizes) == 1, f"views of different images: {sizes}"
     if len(views) == 1:
-        return _best(views[0].logits, views[0])
-    if min(view.classes_at_a_time for view in views) >= views[0].num_classes:
-        total = views[0].logits().softmax(0)
+        return _argmax_in_chunks(views[0].logits, views[0])
+    if min(view.classes_per_chunk for view in views) >= views[0].num_classes:
+        probs = views[0].logits().softmax(0)
         for view in views[1:]:
-            total += view.logits().softmax(0)
-        return total.max(0).indices
-    # Each portion of a softmax needs its divisor, which is of all classes: very large images are enlarged twice.
-    divisors = [_log_sum_exp(view) for view in views]
+            probs += view.logits().softmax(0)
+        return probs.max(0).indices
+    # The softmax of a chunk needs the denominator over all classes, so very large images are upsampled twice.
+    log_denominators = [_log_sum_exp(view) for view in views]
 
     def probabilities(first: int, last: int) -> torch.Tensor:
-        total = (views[0].logits(first, last) - divisors[0]).exp()
-        for view, divisor in zip(views[1:], divisors[1:], strict=True):
-            total += (view.logits(first, last) - divisor).exp()
-        return total
+        probs = (views[0].logits(first, last) - log_denominators[0]).exp()
+        for view, log_denominator in zip(views[1:], log_denominators[1:], strict=True):
+            probs += (view.logits(first, last) - log_denominator).exp()
+        return probs
 
-    return _best(probabilities, min(views, key=lambda view: view.classes_at_a_time))
+    return _argmax_in_chunks(probabilities, min(views, key=lambda view: view.classes_per_chunk))
 
 
-def _best(scores: Callable[[int, int], torch.Tensor], view: View) -> torch.Tensor:
-    """Finds the class with the best score, portion by portion; of equal ones the first."""
-    best, label = scores(0, min(view.classes_at_a_time, view.num_classes)).max(0)
-    for first in range(view.classes_at_a_time, view.num_classes, view.classes_at_a_time):
-        value, place = scores(first, min(first + view.classes_at_a_time, view.num_classes)).max(0)
+def _argmax_in_chunks(scores: Callable[[int, int], torch.Tensor], view: View) -> torch.Tensor:
+    """Returns the class with the highest score, chunk by chunk; the first one of equal scores."""
+    best, label = scores(0, min(view.classes_per_chunk, view.num_classes)).max(0)
+    for first in range(view.classes_per_chunk, view.num_classes, view.classes_per_chunk):
+        value, index = scores(first, min(first + view.classes_per_chunk, view.num_classes)).max(0)
         better = value > best
         best = torch.where(better, value, best)
-        label = torch.where(better, place + first, label)
+        label = torch.where(better, index + first, label)
     return label
 
 
 def _log_sum_exp(view: View) -> torch.Tensor:
-    """Gives the logarithm of the softmax's divisor (height, width)."""
-    step = view.classes_at_a_time
+    """Returns the logarithm of the softmax's denominator (height, width)."""
+    step = view.classes_per_chunk
     total = None
     for first in range(0, view.num_classes, step):
         part = view.logits(first, min(first + step, view.num_classes)).logsumexp(0)

@@ -1,4 +1,4 @@
-"""The all-MLP head of SegFormer: linear layers at every place of every level, and one over all levels.
+"""The all-MLP head of SegFormer: a linear layer on each level, and one that fuses all levels.
 
 Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", NeurIPS 2021
 (arXiv:2105.15203), section 3.2. Parameter names are those of mmsegmentation's SegformerHead.
@@ -17,20 +17,20 @@ from .decode_head import DecodeHead, resize
 
 
 class MLPHead(DecodeHead):
-    """SegFormer's head: a 1x1 convolution on each level, resizing to the finest, a 1x1 convolution over all.
+    """SegFormer's head: a 1x1 convolution on each level, resizing to the finest one, and a 1x1 fusion.
 
-    As in mmsegmentation, each convolution has a normalisation and a ReLU; the paper's own code has them in the last one
-    alone.
+    As in mmsegmentation, each convolution has normalization and ReLU; the paper's own code has them after the last one
+    only.
 
     Args:
-        in_channels: channels of each map that is used.
-        channels: of the map that the classifier sees.
-        in_index: which of the given maps are used, finest first. None for all.
+        in_channels: Number of channels of each feature map that is used.
+        channels: Number of channels of the classifier's input.
+        in_index: Indices of the feature maps that are used, finest first. None for all.
         norm: "BN", "GN" or None.
-        settings: `num_classes`, `dropout_ratio` and what else `DecodeHead` takes.
+        settings: `num_classes`, `dropout_ratio` and other arguments of `DecodeHead`.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class MLPHead(DecodeHead):
         self.fusion_conv = ConvModule(channels * len(self.convs), channels, 1, norm=norm)
 
     def pixel_features(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Mixes channels of each level, then of all levels at the finest one's size."""
+        """Projects each level and fuses all levels at the size of the finest one."""
         size = features[0].shape[2:]
-        levels = [conv(one) for conv, one in zip(self.convs, features, strict=True)]
-        return self.fusion_conv(torch.cat([resize(one, size, self.align_corners) for one in levels], dim=1))
+        levels = [conv(feature) for conv, feature in zip(self.convs, features, strict=True)]
+        return self.fusion_conv(torch.cat([resize(level, size, self.align_corners) for level in levels], dim=1))

@@ -1,4 +1,4 @@
-"""What is trained on: cross entropy over pixels, some of which do not count; and the share of right ones."""
+"""Cross entropy and accuracy over pixels, with an ignored label."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import torch
 import torch.nn.functional as F
 
 IGNORE_INDEX = 255
-"""Label of pixels that count neither in losses nor in metrics, in data sets, tasks and evaluations alike."""
+"""Label of ignored pixels, in data sets, losses and metrics."""
 
 _EPS = torch.finfo(torch.float32).eps
-"""Added to divisors, as OpenMMLab has it: a loss without a pixel that counts is 0."""
+"""Added to divisors, as in OpenMMLab, so that the loss is 0 without labeled pixels."""
 
 
 def check_labels(label_map: torch.Tensor, num_classes: int, ignore_index: int, name: str = "A label map") -> None:
-    """Raises a ValueError where a label is neither a class nor ignored.
+    """Raises a ValueError if a label is neither a class nor ignored.
 
     Args:
-        label_map: integers of any shape. On a GPU the answer would have to be waited for: call it before labels go
-            there.
-        num_classes: labels are 0 to num_classes - 1.
-        ignore_index: the label of pixels that do not count.
-        name: of the label map, for the message.
+        label_map: Integers of any shape. Call this before moving labels to a GPU, where it requires a synchronization.
+        num_classes: Number of classes; labels are 0 to num_classes - 1.
+        ignore_index: Label of pixels that are ignored.
+        name: Name of the label map in the error message.
     """
     wrong = ((label_map < 0) | (label_map >= num_classes)) & (label_map != ignore_index)
     if wrong.any():
         found = label_map[wrong].unique().tolist()
         values = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         raise ValueError(
-            f"{name} holds {values}: with num_classes={num_classes} labels are 0 to {num_classes - 1}, and "
-            f"{ignore_index} where a pixel does not count. Is num_classes right, and is 0 a class (ADE20K's files "
-            "count from 1: reduce_zero_label)?"
+            f"{name} contains {values}, but labels must be 0 to {num_classes - 1} (num_classes={num_classes}) or "
+            f"{ignore_index} (ignored). Check num_classes, and set reduce_zero_label=True if labels start at 1, as in "
+            "ADE20K's files."
         )
 
 
@@ -40,18 +39,18 @@ def pixel_cross_entropy(
     class_weight: torch.Tensor | None = None,
     avg_non_ignore: bool = False,
 ) -> torch.Tensor:
-    """Computes the mean cross entropy of pixels.
+    """Computes the mean cross entropy over pixels.
 
     Args:
         logits: (B, classes, H, W).
         label_maps: (B, H, W) int64.
-        ignore_index: the label of pixels that do not count.
-        class_weight: (classes,): what a pixel of each class counts for. None for 1.
-        avg_non_ignore: divide by what the counted pixels weigh. Otherwise ignored pixels weigh 1 in the divisor, though
-            they add nothing to the sum: the mean is over the whole area, and grows with the share that is labelled.
+        ignore_index: Label of pixels that are ignored.
+        class_weight: (classes,) weight of each class. None for 1.
+        avg_non_ignore: Divide by the total weight of labeled pixels. Otherwise ignored pixels count with weight 1 in
+            the divisor: the mean is over the entire area and grows with the labeled share.
 
     Returns:
-        A scalar; 0 where all pixels are ignored.
+        A scalar; 0 if all pixels are ignored.
     """
     losses = F.cross_entropy(logits, label_maps, class_weight, ignore_index=ignore_index, reduction="none")
     counted = label_maps != ignore_index
@@ -65,16 +64,16 @@ def pixel_cross_entropy(
 
 @torch.no_grad()
 def pixel_accuracy(logits: torch.Tensor, label_maps: torch.Tensor, ignore_index: int = IGNORE_INDEX) -> torch.Tensor:
-    """Computes the share of right pixels among those that count, in percent.
+    """Computes the percentage of correct pixels among those that are not ignored.
 
     Args:
         logits: (B, classes, H, W).
         label_maps: (B, H, W) int64.
-        ignore_index: the label of pixels that do not count.
+        ignore_index: Label of pixels that are ignored.
 
     Returns:
-        A scalar; 0 where all pixels are ignored.
+        A scalar; 0 if all pixels are ignored.
     """
     counted = label_maps != ignore_index
-    right = (logits.argmax(1) == label_maps) & counted
-    return right.sum() * (100.0 / (counted.sum() + _EPS))
+    correct = (logits.argmax(1) == label_maps) & counted
+    return correct.sum() * (100.0 / (counted.sum() + _EPS))

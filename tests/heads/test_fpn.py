@@ -86,17 +86,17 @@ def test_xavier_initialisation():
         ({"add_extra_convs": "on_inputs"}, "Did you mean 'on_input'"),
         ({"start_level": 2}, "0 <= start_level"),
         ({"end_level": 5}, "0 <= start_level"),
-        ({"num_outs": 1}, "2 maps are used"),
-        ({"end_level": 0, "num_outs": 3}, "further levels"),
+        ({"num_outs": 1}, "num_outs=1 for 2 maps"),
+        ({"end_level": 0, "num_outs": 3}, "Extra levels need the last"),
     ],
 )
-def test_arguments_that_fit_nothing(arguments: dict[str, Any], message: str):
+def test_invalid_arguments_raise(arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         FPN(**{"in_channels": (4, 6), "out_channels": 8, **arguments})
 
 
-def test_another_number_of_maps():
-    with pytest.raises(ValueError, match="2 maps, not for 3"):
+def test_a_wrong_number_of_feature_maps_raises():
+    with pytest.raises(ValueError, match=r"Expected 2 feature maps \(in_channels\), got 3"):
         FPN((4, 6), 8)(maps(4, 6, 8))
 
 
@@ -111,7 +111,7 @@ class TestConvModule:
         assert set(ConvModule(4, 64, 3, norm="GN").state_dict()) == {"conv.weight", "gn.weight", "gn.bias"}
 
     @pytest.mark.parametrize("norm", [None, "BN", "GN"])
-    def test_order_of_its_parts(self, norm: Any):
+    def test_order_of_layers(self, norm: Any):
         unit = ConvModule(4, 64, 3, stride=2, padding=2, dilation=2, norm=norm)
         x = torch.randn(2, 4, 9, 11)
         y = unit.conv(x)
@@ -125,15 +125,15 @@ class TestConvModule:
     def test_without_activation(self):
         assert (ConvModule(4, 8, 1, act=False)(torch.randn(2, 4, 5, 5)) < 0).any()
 
-    def test_initialisation(self):
+    def test_initialization(self):
         torch.manual_seed(0)
         unit = ConvModule(16, 64, 3)
         assert unit.conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.03)
         assert unit.conv.bias is not None
         assert not unit.conv.bias.any()
 
-    def test_groups_and_unknown_norms(self):
-        with pytest.raises(ValueError, match="32 groups"):
+    def test_invalid_norms_raise(self):
+        with pytest.raises(ValueError, match="multiple of 32, got 40"):
             ConvModule(4, 40, 1, norm="GN")
         with pytest.raises(ValueError, match="Allowed: 'BN', 'GN'"):
             ConvModule(4, 40, 1, norm="SyncBN")  # pyright: ignore[reportArgumentType]

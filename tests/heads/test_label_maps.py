@@ -89,7 +89,7 @@ def test_several_views_have_the_average_of_their_probabilities():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_portions_of_classes_change_nothing(monkeypatch, count):
+def test_chunks_of_classes_give_the_same_result(monkeypatch, count):
     views = [whole(classes=10, seed=seed, flip=seed == 1) for seed in range(count)]
     expected = best_classes(views)
     sizes = []
@@ -100,19 +100,19 @@ def test_portions_of_classes_change_nothing(monkeypatch, count):
         return resize(x, size, align_corners)
 
     monkeypatch.setattr(label_maps, "resize", watched)
-    monkeypatch.setattr(label_maps, "PORTION", 3 * 31 * 40 + 5)
+    monkeypatch.setattr(label_maps, "CHUNK", 3 * 31 * 40 + 5)
     assert torch.equal(best_classes(views), expected)
     assert set(sizes) == {3, 1}
-    monkeypatch.setattr(label_maps, "PORTION", 5)
+    monkeypatch.setattr(label_maps, "CHUNK", 5)
     sizes.clear()
     assert torch.equal(best_classes(views), expected)
     assert set(sizes) == {1}
 
 
-def test_of_equal_classes_the_first_counts(monkeypatch):
+def test_the_first_of_equal_classes_wins(monkeypatch):
     view = View([(torch.zeros(6, 2, 2), (0, 0, 4, 4))], (4, 4), (4, 4), (4, 4))
     assert not best_classes([view]).any()
-    monkeypatch.setattr(label_maps, "PORTION", 2 * 16)
+    monkeypatch.setattr(label_maps, "CHUNK", 2 * 16)
     assert not best_classes([view]).any()
 
 

@@ -97,13 +97,13 @@ def test_probes_export_for_maps_of_any_size(kind):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EfficientProbe(64, 5, num_queries=5), "64 channels have 5 queries and d_out=1"),
-        (lambda: EfficientProbe(64, 5, num_queries=32, d_out=4), "32 queries and d_out=4"),
-        (lambda: EfficientProbe(64, 0), "at least 1 class"),
-        (lambda: LinearProbe(64, 0), "at least 1 class"),
-        (lambda: LinearProbe(64, 5)(torch.zeros(2, 64)), r"not features of the shape \(2, 64\)"),
+        (lambda: EfficientProbe(64, 5, num_queries=5), "in_channels=64, num_queries=5 and d_out=1"),
+        (lambda: EfficientProbe(64, 5, num_queries=32, d_out=4), "num_queries=32 and d_out=4"),
+        (lambda: EfficientProbe(64, 0), "num_classes must be >= 1, got 0"),
+        (lambda: LinearProbe(64, 0), "num_classes must be >= 1, got 0"),
+        (lambda: LinearProbe(64, 5)(torch.zeros(2, 64)), r"got shape \(2, 64\)"),
     ],
 )
-def test_what_cannot_be_raises(make, message: str):
+def test_invalid_arguments_raise(make, message: str):
     with pytest.raises(ValueError, match=message):
         make()

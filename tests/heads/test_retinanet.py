@@ -75,7 +75,7 @@ class TestOfficial:
         features, infos = head_packs.features(case), head_packs.infos(case)
         targets = head_packs.targets(case, TENSORS)
         head_packs.check_losses(head.losses(features, infos, targets), case)
-        trained = head.targets_of(head(features)[0], infos, targets)
+        trained = head.anchor_targets(head(features)[0], infos, targets)
         assert sum(max(one, 1) for one in trained.num_pos) == case["counts"]["avg_factor"]
         assert sum(trained.num_pos) == case["counts"]["positive_anchors"]
 
@@ -114,7 +114,7 @@ def detect_slowly(
     candidates: list[tuple[float, int, list[float]]] = []
     with torch.no_grad():
         cls_maps, reg_maps = head(features)
-    for logits, offsets, anchors in zip(cls_maps, reg_maps, head.anchors_of(cls_maps), strict=True):
+    for logits, offsets, anchors in zip(cls_maps, reg_maps, head.anchors_for(cls_maps), strict=True):
         scores = logits[image].permute(1, 2, 0).reshape(len(anchors), 3).sigmoid().tolist()
         shifts = offsets[image].permute(1, 2, 0).reshape(-1, 4)
         boxes = clip_boxes(DeltaXYWHBBoxCoder().decode(anchors, shifts), info.image_size)
@@ -187,7 +187,7 @@ class TestDetections:
             assert bool(len(head.predict(maps(1), [INFO])[0])) is expected
 
     def test_another_number_of_images(self):
-        with pytest.raises(ValueError, match="2 images came with 1 infos"):
+        with pytest.raises(ValueError, match="feature maps of 2 images and 1 infos"):
             tiny().predict(maps(), [INFO])
 
 
@@ -197,7 +197,7 @@ class TestLosses:
         target = objects([10, 10, 30, 32], [3, 20, 30, 60])
         infos, targets = [INFO, INFO], [target, objects()]
         cls_maps, reg_maps = head(maps())
-        anchors = torch.cat(head.anchors_of(cls_maps))
+        anchors = torch.cat(head.anchors_for(cls_maps))
         assigned = head.assigner.assign(anchors, target.boxes, target.labels)
         positive, ignored = assigned.gt_inds > 0, assigned.gt_inds == -1
         assert positive.sum() > 2
@@ -244,15 +244,15 @@ def test_norms(norm: Any):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 0}, "num_classes >= 1"),
+        ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
         ({"test": {"nms_pre_of": "anchor"}}, "Did you mean 'anchors'"),
         ({"test": {"score_threshold": 0.1}}, "Did you mean 'score_thr'"),
         ({"assigner": {"num": 0.1}}, "setting of the assigner"),
         ({"bbox_loss": "iou"}, "Did you mean 'giou'"),
-        ({"anchor_generator": {"scales": (4,), "scales_per_octave": 3}}, "go together"),
+        ({"anchor_generator": {"scales": (4,), "scales_per_octave": 3}}, "must be given together"),
     ],
 )
-def test_arguments_that_fit_nothing(arguments: dict[str, Any], message: str):
+def test_invalid_arguments_raise(arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         RetinaHead(**{"num_classes": 3, **arguments})
 

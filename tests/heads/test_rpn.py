@@ -64,7 +64,7 @@ class TestOfficial:
         found = head(head_packs.features(case))
         infos, targets = head_packs.infos(case), head_packs.targets(case, TENSORS)
         head_packs.check_losses(head.losses(found, infos, targets), case)
-        trained = head.targets_of(found[0], infos, targets)
+        trained = head.anchor_targets(found[0], infos, targets)
         assert sum(trained.num_pos) == case["counts"]["positive_anchors"]
         assert sum(trained.num_pos) + sum(trained.num_neg) == case["counts"]["avg_factor"]
 
@@ -105,7 +105,7 @@ def propose_slowly(
     """The definition, a box at a time; suppression on each level by itself."""
     coder = DeltaXYWHBBoxCoder()
     kept: list[tuple[float, list[float]]] = []
-    for logits, offsets, anchors in zip(*found, head.anchors_of(found[0]), strict=True):
+    for logits, offsets, anchors in zip(*found, head.anchors_for(found[0]), strict=True):
         scores = logits[image].permute(1, 2, 0).flatten().sigmoid()
         boxes = clip_boxes(coder.decode(anchors, offsets[image].permute(1, 2, 0).reshape(-1, 4)), info.image_size)
         own: list[tuple[float, list[float]]] = []
@@ -163,8 +163,8 @@ class TestTargets:
             head = tiny(allowed_border=border, sampler={"num": 100000})
             found = head(maps(1))
             info = dataclasses.replace(INFO, image_size=(48, 56), padded_size=(48, 56))
-            trained = head.targets_of(found[0], [info], [target])
-            anchors = torch.cat(head.anchors_of(found[0]))
+            trained = head.anchor_targets(found[0], [info], [target])
+            anchors = torch.cat(head.anchors_for(found[0]))
             inside = [
                 row
                 for row, (x1, y1, x2, y2) in enumerate(anchors.tolist())
@@ -181,7 +181,7 @@ class TestTargets:
         rows = []
         for border in (-1, 1000):
             head = tiny(allowed_border=border, sampler={"num": 100000})
-            trained = head.targets_of(head(maps(1))[0], [info], [objects([4, 4, 20, 20])])
+            trained = head.anchor_targets(head(maps(1))[0], [info], [objects([4, 4, 20, 20])])
             rows.append(torch.cat((trained.pos_inds, trained.neg_inds)))
         assert torch.equal(*rows)
         assert rows[0].max() < 8 * 8 * 3 + 2 * 4 * 3  # the coarser level's first two of four rows
@@ -196,19 +196,19 @@ class TestTargets:
         head = tiny(sampler={"num": 100000})
         found = head(maps(2))
         boxes = objects([10, 10, 40, 42])
-        both = head.targets_of(found[0], [INFO, INFO], [objects(), boxes])
-        anchors = sum(len(one) for one in head.anchors_of(found[0]))
-        single = head.targets_of([one[1:] for one in found[0]], [INFO], [boxes])
+        both = head.anchor_targets(found[0], [INFO, INFO], [objects(), boxes])
+        anchors = sum(len(one) for one in head.anchors_for(found[0]))
+        single = head.anchor_targets([one[1:] for one in found[0]], [INFO], [boxes])
         assert torch.equal(both.pos_inds, single.pos_inds + anchors)
         assert both.num_pos == [0, *single.num_pos]
         assert single.num_pos[0] > 0
 
-    def test_another_number_of_images(self):
+    def test_a_wrong_number_of_images_raises(self):
         head = tiny()
         found = head(maps(2))
-        with pytest.raises(ValueError, match="2 images came with 1 infos"):
+        with pytest.raises(ValueError, match="feature maps of 2 images, 1 infos and [12] targets"):
             head.losses(found, [INFO], [objects()])
-        with pytest.raises(ValueError, match="2 images came with 1 infos"):
+        with pytest.raises(ValueError, match="feature maps of 2 images and 1 infos"):
             head.propose(found, [INFO], training=False)
 
 
@@ -218,10 +218,10 @@ class TestLosses:
         head = tiny(bbox_loss=kind, smooth_l1_beta=0.3, loss_weights=(2.0, 3.0), sampler={"num": 100000})
         found = head(maps(1))
         target = objects([10, 10, 40, 42], [3, 20, 30, 60])
-        trained = head.targets_of(found[0], [INFO], [target])
+        trained = head.anchor_targets(found[0], [INFO], [target])
         terms = head.losses(found, [INFO], [target])
         offsets = flatten_maps(found[1], 4)[0, trained.pos_inds]
-        anchors = torch.cat(head.anchors_of(found[0]))[trained.pos_inds]
+        anchors = torch.cat(head.anchors_for(found[0]))[trained.pos_inds]
         coder = DeltaXYWHBBoxCoder()
         if kind == "giou":
             expected = 1 - box_iou(coder.decode(anchors, offsets), trained.pos_boxes, "giou").diagonal()
@@ -272,7 +272,7 @@ class TestLosses:
         ({"loss_weights": (1.0,)}, "loss_weights"),
     ],
 )
-def test_arguments_that_fit_nothing(arguments: dict[str, Any], message: str):
+def test_invalid_arguments_raise(arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         RPNHead(**arguments)
 

@@ -283,10 +283,12 @@ def test_another_label_can_be_the_ignored_one():
 
 
 @pytest.mark.parametrize("wrong", [5, 254, -1])
-def test_labels_that_are_no_class_are_named(wrong: int):
+def test_labels_out_of_range_raise(wrong: int):
     labels = random_labels((2, 16, 24))
     labels[1, 3, 4] = wrong
-    with pytest.raises(ValueError, match=rf"holds {wrong}: with num_classes=5 labels are 0 to 4, and 255"):
+    with pytest.raises(
+        ValueError, match=rf"contains {wrong}, but labels must be 0 to 4 \(num_classes=5\) or 255 \(ignored\)"
+    ):
         build("fpn").losses(maps(), labels)
 
 
@@ -352,28 +354,34 @@ def test_dropout_leaves_out_whole_channels_in_training_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FPNHead([4, 6], 8, num_classes=1), "at least 2"),
-        (lambda: FPNHead([4, 6], 8, num_classes=300, feature_strides=(4, 8)), "ignore_index=255 is one of the 300"),
-        (lambda: FPNHead([4, 6], 8, num_classes=5), "one number for each of 2 maps"),
-        (lambda: FPNHead([4, 6], 8, num_classes=5, feature_strides=(4, 12)), "power of 2"),
-        (lambda: FPNHead([4, 6], 8, num_classes=5, feature_strides=(8, 4)), "power of 2"),
-        (lambda: MLPHead([4, 6], 8, num_classes=5, in_index=[0]), "one number a map"),
-        (lambda: MLPHead([], 8, num_classes=5), "one number a map"),
-        (lambda: MLPHead([4], 8, num_classes=5, class_weight=[1.0]), "each of 5 classes, not 1"),
-        (lambda: MLPHead([4], 8, num_classes=5, dropout_ratio=1.0), "below 1"),
+        (lambda: FPNHead([4, 6], 8, num_classes=1), "num_classes must be >= 2"),
+        (
+            lambda: FPNHead([4, 6], 8, num_classes=300, feature_strides=(4, 8)),
+            r"ignore_index must not be a class label \(0 to 299\), got 255",
+        ),
+        (lambda: FPNHead([4, 6], 8, num_classes=5), r"one value per feature map \(2\)"),
+        (lambda: FPNHead([4, 6], 8, num_classes=5, feature_strides=(4, 12)), "powers of 2"),
+        (lambda: FPNHead([4, 6], 8, num_classes=5, feature_strides=(8, 4)), "powers of 2"),
+        (lambda: MLPHead([4, 6], 8, num_classes=5, in_index=[0]), "in_channels and in_index must have the same length"),
+        (lambda: MLPHead([], 8, num_classes=5), "in_channels and in_index must have the same length"),
+        (lambda: MLPHead([4], 8, num_classes=5, class_weight=[1.0]), r"one number per class \(5\), got 1"),
+        (lambda: MLPHead([4], 8, num_classes=5, dropout_ratio=1.0), r"dropout_ratio must be in \[0, 1\), got 1.0"),
         (lambda: build("mlp", norm="SyncBM"), "'SyncBM'"),
-        (lambda: FCNHead(4, 8, num_classes=5, num_convs=0), "in_channels, 4, not 8"),
+        (
+            lambda: FCNHead(4, 8, num_classes=5, num_convs=0),
+            "channels must equal in_channels with num_convs=0, got 8 and 4",
+        ),
         (lambda: FCNHead(4, 8, num_classes=5, kernel_size=2), "kernel_size odd"),
         (lambda: UPerHead([4], 8, num_classes=5, pool_scales=()), "pool_scales"),
     ],
 )
-def test_impossible_settings_raise(make: Callable[[], Any], message: str):
+def test_invalid_arguments_raise(make: Callable[[], Any], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_maps_that_are_not_there_raise():
-    with pytest.raises(ValueError, match=r"MLPHead uses the maps \(0, 1, 2, 3\), but 3 are given"):
+def test_missing_feature_maps_raise():
+    with pytest.raises(ValueError, match=r"MLPHead needs feature maps \(0, 1, 2, 3\), got 3"):
         build("mlp")(maps()[:3])
 
 

@@ -108,13 +108,13 @@ def test_views_without_detections():
     assert len(merge_views([nothing, something], [info(), info()])) == 1
 
 
-def test_what_cannot_be_merged_is_said():
+def test_views_that_cannot_be_merged_raise():
     one = found([([0, 0, 20, 20], 0.6, 0)])
-    with pytest.raises(ValueError, match="there are 0 and 0"):
+    with pytest.raises(ValueError, match="got 0 views and 0 infos"):
         merge_views([], [])
-    with pytest.raises(ValueError, match="there are 1 and 2"):
+    with pytest.raises(ValueError, match="got 1 views and 2 infos"):
         merge_views([one], [info(), info()])
-    with pytest.raises(ValueError, match=r"different images.*\(20, 20\), \(40, 60\)"):
+    with pytest.raises(ValueError, match=r"must show the same image, got original sizes.*\(20, 20\), \(40, 60\)"):
         merge_views([one, one], [info(), info(size=(20, 20))])
-    with pytest.raises(ValueError, match="Some views have masks"):
+    with pytest.raises(ValueError, match="Either all views or none must have masks"):
         merge_views([one, found([], torch.zeros(0, *SIZE, dtype=torch.bool))], [info(), info()])

@@ -70,8 +70,8 @@ def test_all_boxes_at_once_give_the_same_masks(monkeypatch):
         return sample(maps, boxes, area)
 
     monkeypatch.setattr(masks, "_sample", counted)
-    monkeypatch.setattr(masks, "_PASTED_AT_ONCE", 3 * size[0] * size[1])
-    assert torch.equal(masks._paste_whole(maps[:, None], boxes, size, 0.5), expected)
+    monkeypatch.setattr(masks, "_PASTE_CHUNK", 3 * size[0] * size[1])
+    assert torch.equal(masks._paste_dense(maps[:, None], boxes, size, 0.5), expected)
     assert chunks == [3, 3, 1]
 
 
@@ -83,7 +83,7 @@ def test_boxes_without_a_pixel_of_the_image_have_empty_masks(box):
 def test_a_pixel_right_at_the_threshold_belongs_to_the_mask():
     maps, box = torch.full((1, 4, 4), 0.5), torch.tensor([[0.0, 0, 4, 4]])
     maps[0, 0, 0] = 0.499
-    for pasted in (paste_masks(maps, box, (4, 5)), masks._paste_whole(maps[:, None], box, (4, 5), 0.5)):
+    for pasted in (paste_masks(maps, box, (4, 5)), masks._paste_dense(maps[:, None], box, (4, 5), 0.5)):
         assert pasted[0].int().tolist() == [[0, 1, 1, 1, 0], *[[1, 1, 1, 1, 0]] * 3]
     half = torch.tensor([[[1, 0, 0, 0], [1, 0, 0, 0]]])
     assert mask_targets(half, box, torch.tensor([0]), 1).item() == 0
@@ -101,7 +101,7 @@ def test_targets_are_the_official_ones(name, at_once, monkeypatch):
     case = head_packs.case_of(pack, name)
     shape = case["inputs"]["gt_mask_shape"]
     if at_once is not None:
-        monkeypatch.setattr(masks, "_MASKS_AT_ONCE", at_once * shape[1] * shape[2])
+        monkeypatch.setattr(masks, "_TARGET_CHUNK", at_once * shape[1] * shape[2])
     bits = np.unpackbits(head_packs.given(case, tensors, "gt_masks").numpy())
     truth = torch.from_numpy(bits[: int(np.prod(shape))].reshape(shape))
     boxes, indices = (head_packs.given(case, tensors, one) for one in ("priors", "gt_inds"))

@@ -87,13 +87,13 @@ def spied(monkeypatch, kind, method):
 def check_targets(box_calls, mask_calls, case, tensors):
     """Compares what boxes and masks are trained for, stage by stage."""
     staged = "targets_labels_s0" in case["outputs"]
-    for stage, (head, _, _, boxes, labels, true_boxes) in enumerate(box_calls):
+    for stage, (head, _, _, boxes, labels, gt_boxes) in enumerate(box_calls):
         suffix = f"_s{stage}" if staged else ""
         head_packs.check(labels.float(), case, tensors, f"targets_labels{suffix}", tolerance=0.0)
         foreground = labels < head.num_classes
         if head.bbox_loss != "giou":
-            true_boxes = head.bbox_coder.encode(boxes, true_boxes)
-        head_packs.check(true_boxes * foreground[:, None], case, tensors, f"targets_boxes{suffix}")
+            gt_boxes = head.bbox_coder.encode(boxes, gt_boxes)
+        head_packs.check(gt_boxes * foreground[:, None], case, tensors, f"targets_boxes{suffix}")
         assert len(labels) == case["counts"][f"samples{suffix}"]
         assert foreground.sum() == case["counts"][f"positives{suffix}"]
     for stage, (_, _, labels, targets) in enumerate(mask_calls):
@@ -112,7 +112,7 @@ def check_roi_losses(detector, case, tensors, monkeypatch):
     """Losses of given proposals, and what they are trained for."""
     head = detector.roi_head
     box_calls, mask_calls = spied(monkeypatch, BBoxHead, "losses"), spied(monkeypatch, FCNMaskHead, "losses")
-    draws = spied(monkeypatch, RoIHead, "_draw")
+    draws = spied(monkeypatch, RoIHead, "_sample")
     proposals, targets = head_packs.proposals(case, tensors), head_packs.targets(case, tensors)
     losses = head.losses(head_packs.features(case), proposals, targets, head_packs.infos(case))
     head_packs.check_losses(losses, case)
@@ -172,7 +172,7 @@ CHECKS = {
 
 @pytest.mark.parametrize(("name", "case_name"), cases())
 @torch.no_grad()
-def test_a_case_is_as_officially(name, case_name, monkeypatch):
+def test_matches_the_reference_implementation(name, case_name, monkeypatch):
     pack, tensors = head_packs.load(name)
     case = head_packs.case_of(pack, case_name)
     CHECKS[case["call"]](loaded_detector(name), case, tensors, monkeypatch)
