@@ -35,7 +35,7 @@ class AdaptivePooling(nn.Module):
         return self._average(self._average(x).transpose(2, 3)).transpose(2, 3)
 
     def _average(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, n, size) to (B, C, n, bins); bin i spans floor(i * size / bins) to ceil((i + 1) * size / bins)."""
+        """Maps (B, C, n, size) to (B, C, n, bins); bin i spans floor(i size / bins) to ceil((i + 1) size / bins)."""
         size = x.shape[3]
         position = torch.arange(size, device=x.device)[:, None]
         start = torch.arange(self.bins, device=x.device) * size

@@ -206,7 +206,7 @@ class TestTargets:
     def test_a_wrong_number_of_images_raises(self):
         head = tiny()
         found = head(maps(2))
-        with pytest.raises(ValueError, match="feature maps of 2 images, 1 infos and [12] targets"):
+        with pytest.raises(ValueError, match=r"feature maps of 2 images, 1 infos and . targets"):
             head.losses(found, [INFO], [objects()])
         with pytest.raises(ValueError, match="feature maps of 2 images and 1 infos"):
             head.propose(found, [INFO], training=False)
