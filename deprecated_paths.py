@@ -68,6 +68,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "zoo.data.segmentation_transforms": ("zoo.data.segmentation.transforms",),
     "zoo.data.sources": ("zoo.data.classification.sources", "zoo.data.common.class_maps"),
     "zoo.data.transforms": ("zoo.data.classification.transforms",),
+    "zoo.evaluation.gathering": ("zoo.evaluation.base",),
     "zoo.inference.drawing": ("zoo.plots.drawing", "zoo.plots.canvas", "zoo.plots.colors", "zoo.plots.fonts"),
     "zoo.reports.activation_maps": ("zoo.analysis.activation_maps",),
     "zoo.reports.attention_maps": ("zoo.analysis.attention_maps",),

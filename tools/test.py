@@ -18,12 +18,12 @@ from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.config.parts import backbone_of, is_headed
 from attnzoo.zoo.data.classification.dataset import check_num_classes
 from attnzoo.zoo.data.common.decoding import BrokenImageError
-from attnzoo.zoo.evaluation import WRITERS
+from attnzoo.zoo.evaluation import find_metric_info, result_configs
 from attnzoo.zoo.files import write_json
 from attnzoo.zoo.training import build_runner
 from attnzoo.zoo.training.placement import bare
 from attnzoo.zoo.weights import LoadReport, load_weights, weights_target
-from attnzoo.zoo.work_dir import CONFUSION, PREDICTIONS, RESULTS, find_best
+from attnzoo.zoo.work_dir import RESULTS, find_best
 
 TRAINING_ONLY = (
     "train_dataloader",
@@ -124,24 +124,8 @@ def add_writers(cfg: Config, confusion: bool, save_labels: bool) -> None:
         confusion: also the confusion of a classifier's classes.
         save_labels: also a segmentor's label maps.
     """
-    metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    metrics = [dict(metric) for metric in metrics if metric["type"] not in WRITERS]
-    folder = Path(cfg.work_dir)
-    kinds = {metric["type"] for metric in metrics}
-    for metric in metrics:
-        if metric["type"] == "Accuracy" and confusion:
-            metric["out_file"] = str(folder / CONFUSION)
-        elif metric["type"] == "CocoMetric":
-            metric["out_file"] = metric.get("out_file") or str(folder / "coco")
-        elif metric["type"] == "MeanIoU":
-            metric["out_file"] = metric.get("out_file") or str(folder / CONFUSION)
-    if "Accuracy" in kinds:
-        metrics.append({"type": "PredictionWriter", "out_file": str(folder / PREDICTIONS)})
-    if "CocoMetric" in kinds:
-        metrics.append({"type": "DetectionWriter", "out_file": str(folder / PREDICTIONS)})
-    if "MeanIoU" in kinds and save_labels:
-        metrics.append({"type": "SegmentationWriter", "out_dir": str(folder / "label_maps")})
-    cfg.test_evaluator = metrics
+    extras = {name for name, wanted in (("confusion", confusion), ("label_maps", save_labels)) if wanted}
+    cfg.test_evaluator = result_configs(cfg.test_evaluator, cfg.work_dir, extras)
 
 
 def load(model: Any, checkpoint: str | None, raw: bool) -> LoadReport:
@@ -200,9 +184,13 @@ def results_of(
 
 
 def headline(figures: Mapping[str, float]) -> dict[str, float]:
-    """Chooses the figures to print: of COCO's twelve those that everybody quotes, otherwise all."""
-    quoted = {key: value for key, value in figures.items() if key.endswith(("mAP", "mAP_50", "mAP_75"))}
-    return quoted or {key: value for key, value in figures.items() if isinstance(value, int | float)}
+    """Chooses the metrics to print: those that their metric class calls headlines, and all that no class describes."""
+    infos = {key: find_metric_info(key) for key in figures}
+    return {
+        key: value
+        for key, value in figures.items()
+        if isinstance(value, int | float) and ((info := infos[key]) is None or info.headline)
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -212,8 +200,8 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors(over=lambda: running) as outcome:
         cfg = config_from(args)
         checkpoint = None if args.pretrained else find_checkpoint(args.checkpoint)
-        add_writers(cfg, args.confusion, args.save_labels)
         check_config(cfg)
+        add_writers(cfg, args.confusion, args.save_labels)
         runner = build_runner(cfg)
         model: Any = bare(runner.model)
         report = load(model, checkpoint, args.raw)

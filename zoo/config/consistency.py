@@ -9,8 +9,7 @@ import torch
 
 from ...names import unknown_name
 from ..data.classification.dataset import check_num_classes, check_same_classes
-from ..evaluation import WRITERS
-from ..evaluation.coco import FIGURES, IOU_TYPES
+from ..evaluation import evaluator_infos
 from ..registry import MODELS
 from ..training.placement import bare
 from .data_consistency import class_counts, missing_paths, size_text, sizes
@@ -120,33 +119,18 @@ def _best_metric(cfg: Mapping[str, Any]) -> Iterator[str]:
     """A metric to keep the best checkpoint by that no evaluation will give."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     wanted = hook.get("save_best")
-    given = cfg.get("val_evaluator")
-    metrics = [given] if isinstance(given, Mapping) else given or []
-    known = {"Accuracy", "CocoMetric", "MeanIoU", *WRITERS}
-    if not wanted or not given or any(metric.get("type") not in known for metric in metrics):
-        return  # other metrics' names are not known before they are computed
-    names = [name for metric in metrics for name in _metric_names(metric)]
+    if not wanted or not cfg.get("val_evaluator"):
+        return
+    infos = evaluator_infos(cfg["val_evaluator"])
+    if infos is None:
+        return
+    names = [info.name for info in infos]
     names += [
         f"raw_{name}" for name in names if any(hook.get("evaluate_raw") for hook in cfg.get("custom_hooks") or ())
     ]
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if name not in names:
             yield f"default_hooks.checkpoint.save_best: {unknown_name('metric of val_evaluator', name, names)}"
-
-
-def _metric_names(metric: Mapping[str, Any]) -> list[str]:
-    """Names the figures that one of the zoo's metrics will give."""
-    names: list[str] = []
-    if metric["type"] == "Accuracy":
-        names = [f"top{k}" for k in metric.get("topk", (1, 5))]
-        names += ["mean_class_top1"] if metric.get("per_class") else []
-    elif metric["type"] == "CocoMetric":
-        given = metric.get("iou_types", IOU_TYPES)
-        names = [f"{kind}_{figure}" for kind in ([given] if isinstance(given, str) else given) for figure in FIGURES]
-    elif metric["type"] == "MeanIoU":
-        names = ["mIoU", "mAcc", "aAcc"]
-    prefix = f"{metric['prefix']}/" if metric.get("prefix") else ""
-    return [f"{prefix}{name}" for name in names]
 
 
 def _channels(cfg: Mapping[str, Any]) -> Iterator[str]:

@@ -1,23 +1,28 @@
-"""Metrics: from predictions to figures and files."""
+"""Metrics: computed from predictions, reported as values or written to files."""
 
+from ...deprecated_paths import renamed_names
 from .accuracy import Accuracy
+from .base import Metric, MetricInfo, ResultWriter
 from .coco import CocoMetric
 from .detection_files import DetectionWriter
-from .gathering import GatheredMetric
+from .lookup import evaluator_infos, find_metric_info, result_configs
 from .mean_iou import MeanIoU
 from .predictions import PredictionWriter
 from .segmentation_files import SegmentationWriter
 
-WRITERS = (PredictionWriter.__name__, DetectionWriter.__name__, SegmentationWriter.__name__)
-"""The metrics that write files and give no figures."""
-
 __all__ = [
-    "WRITERS",
     "Accuracy",
     "CocoMetric",
     "DetectionWriter",
-    "GatheredMetric",
     "MeanIoU",
+    "Metric",
+    "MetricInfo",
     "PredictionWriter",
+    "ResultWriter",
     "SegmentationWriter",
+    "evaluator_infos",
+    "find_metric_info",
+    "result_configs",
 ]
+
+__getattr__ = renamed_names(__name__, {"GatheredMetric": "Metric"})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,8 @@ from mmengine.dist import is_main_process
 
 from ..files import write_json
 from ..registry import METRICS
-from .gathering import GatheredMetric
+from ..work_dir import CONFUSION, PREDICTIONS
+from .base import Metric, MetricInfo
 
 
 def rank_of_label(scores: torch.Tensor, label: int) -> int:
@@ -31,7 +35,7 @@ def rank_of_label(scores: torch.Tensor, label: int) -> int:
 
 
 @METRICS.register_module()
-class Accuracy(GatheredMetric):
+class Accuracy(Metric):
     """Top-k accuracy in percent, over all images: `top1`, `top5`; and on demand the mean over classes.
 
     Where a data set has no more than k classes, top-k is 100 by definition, and is reported so. An image with a score
@@ -62,6 +66,33 @@ class Accuracy(GatheredMetric):
         self.topk = tuple(topk)
         self.per_class = per_class
         self.out_file = out_file
+
+    @classmethod
+    def metric_infos(
+        cls,
+        classes: Sequence[str] | None = (),
+        topk: Sequence[int] = (1, 5),
+        per_class: bool = False,
+        **arguments: Any,
+    ) -> list[MetricInfo]:
+        """Describes `top1`, `top5` and so on, and `mean_class_top1` if it is reported."""
+        infos = [MetricInfo(f"top{k}", main=k == 1, unit="%") for k in topk]
+        return [*infos, MetricInfo("mean_class_top1", unit="%")] if per_class else infos
+
+    @classmethod
+    def find_info(cls, name: str) -> MetricInfo | None:
+        """Describes top-k accuracy for any k, and `mean_class_top1`."""
+        k = re.fullmatch(r"top(\d+)", name)
+        infos = cls.metric_infos(topk=(int(k[1]),) if k else (), per_class=True)
+        return next((info for info in infos if info.name == name), None)
+
+    @classmethod
+    def result_configs(
+        cls, config: dict[str, Any], work_dir: str | os.PathLike[str], extras: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Adds a `PredictionWriter`; with the extra "confusion" also writes the confusion matrix."""
+        out = {"out_file": str(Path(work_dir) / CONFUSION)} if "confusion" in extras else {}
+        return [{**config, **out}, {"type": "PredictionWriter", "out_file": str(Path(work_dir) / PREDICTIONS)}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Takes note of a batch.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,17 @@ from mmengine.logging import print_log
 from ...names import unknown_name
 from ..files import write_json
 from ..registry import METRICS
+from ..work_dir import PREDICTIONS
+from .base import Metric, MetricInfo
 from .coco_files import Entry, category_ids_of, ground_truth, read_annotation_file, write_results
-from .gathering import GatheredMetric
 from .masks import encode_mask
 
 IOU_TYPES = ("bbox", "segm")
 FIGURES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l")
 """COCO's twelve, in the order of its own summary."""
+
+HEADLINES = ("mAP", "mAP_50", "mAP_75")
+"""Those that papers report."""
 
 NO_OBJECTS = -1.0
 """A figure over objects of which there are none, as COCO's own tools have it."""
@@ -29,7 +35,7 @@ SCORE_DIGITS = 6
 
 
 @METRICS.register_module()
-class CocoMetric(GatheredMetric):
+class CocoMetric(Metric):
     """Box AP and mask AP as COCO defines them, by faster-coco-eval, in percent (Lin et al., ECCV 2014).
 
     For each type the twelve figures `bbox_mAP` (IoU 0.50 to 0.95), `bbox_mAP_50`, `bbox_mAP_75`, `bbox_mAP_s`,
@@ -77,6 +83,28 @@ class CocoMetric(GatheredMetric):
         self.iou_types = tuple(name for name in IOU_TYPES if name in iou_types)
         self.per_class = per_class
         self.out_file = None if out_file is None else str(out_file).removesuffix(".json")
+
+    @classmethod
+    def metric_infos(
+        cls, classes: Sequence[str] | None = (), iou_types: Sequence[str] = IOU_TYPES, **arguments: Any
+    ) -> list[MetricInfo]:
+        """Describes the twelve metrics of each IoU type."""
+        return [
+            MetricInfo(f"{iou_type}_{name}", main=name == "mAP", headline=name in HEADLINES, unit="%")
+            for iou_type in ([iou_types] if isinstance(iou_types, str) else iou_types)
+            for name in FIGURES
+        ]
+
+    @classmethod
+    def result_configs(
+        cls, config: dict[str, Any], work_dir: str | os.PathLike[str], extras: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Writes detections in COCO's results format, unless the config does already, and adds a `DetectionWriter`."""
+        folder = Path(work_dir)
+        return [
+            {**config, "out_file": config.get("out_file") or str(folder / "coco")},
+            {"type": "DetectionWriter", "out_file": str(folder / PREDICTIONS)},
+        ]
 
     @property
     def dataset_meta(self) -> dict | None:

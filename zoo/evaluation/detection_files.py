@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +12,13 @@ from mmengine.dist import is_main_process
 
 from ..files import write_json
 from ..registry import METRICS
-from .gathering import GatheredMetric
+from ..work_dir import PREDICTIONS
+from .base import ResultWriter
 from .masks import encode_mask
 
 
 @METRICS.register_module()
-class DetectionWriter(GatheredMetric):
+class DetectionWriter(ResultWriter):
     """Writes what was found in every image to a JSON file; adds no figures.
 
     The file, in the data set's order, detections best first; `names` has null where the data set tells no names, and
@@ -43,6 +46,13 @@ class DetectionWriter(GatheredMetric):
         self.out_file = out_file
         self.score_thr = score_thr
         self.max_per_img = max_per_img
+
+    @classmethod
+    def result_configs(
+        cls, config: dict[str, Any], work_dir: str | os.PathLike[str], extras: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Moves the output into the work dir."""
+        return [{**config, "out_file": str(Path(work_dir) / PREDICTIONS)}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Takes note of a batch.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,11 @@ from mmengine.dist import is_main_process
 from ...heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..files import write_json
 from ..registry import METRICS
-from .gathering import GatheredMetric
+from .base import Metric, MetricInfo
 
 
 @METRICS.register_module()
-class MeanIoU(GatheredMetric):
+class MeanIoU(Metric):
     """Intersection over union and accuracy in percent, from pixels counted over the whole data set.
 
     `mIoU`: the mean over classes of the pixels that have a class and are predicted so, over those that have it or are
@@ -35,6 +37,38 @@ class MeanIoU(GatheredMetric):
         super().__init__(prefix=prefix)
         self.per_class = per_class
         self.out_file = out_file
+
+    @classmethod
+    def metric_infos(
+        cls, classes: Sequence[str] | None = (), per_class: bool = False, **arguments: Any
+    ) -> list[MetricInfo] | None:
+        """Describes `mIoU`, `mAcc` and `aAcc`, and with `per_class` those of the classes."""
+        infos = [MetricInfo(name, main=name == "mIoU", unit="%") for name in ("mIoU", "mAcc", "aAcc")]
+        if not per_class:
+            return infos
+        if classes is None:
+            return None
+        return infos + [
+            MetricInfo(f"{name}.{one}", headline=False, unit="%") for name in ("IoU", "Acc") for one in classes
+        ]
+
+    @classmethod
+    def find_info(cls, name: str) -> MetricInfo | None:
+        """Describes the means, and a class's own `IoU.<name>` and `Acc.<name>`."""
+        if name.startswith(("IoU.", "Acc.")):
+            return MetricInfo(name, headline=False, unit="%")
+        return super().find_info(name)
+
+    @classmethod
+    def result_configs(
+        cls, config: dict[str, Any], work_dir: str | os.PathLike[str], extras: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Writes per-class metrics, unless the config does already; "label_maps" adds a `SegmentationWriter`."""
+        folder = Path(work_dir)
+        configs = [{**config, "out_file": config.get("out_file") or str(folder / "classes.json")}]
+        if "label_maps" in extras:
+            configs.append({"type": "SegmentationWriter", "out_dir": str(folder / "label_maps")})
+        return configs
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Takes note of a batch.

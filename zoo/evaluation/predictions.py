@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +12,12 @@ from mmengine.dist import is_main_process
 
 from ..files import write_json
 from ..registry import METRICS
-from .gathering import GatheredMetric
+from ..work_dir import PREDICTIONS
+from .base import ResultWriter
 
 
 @METRICS.register_module()
-class PredictionWriter(GatheredMetric):
+class PredictionWriter(ResultWriter):
     """Writes the best classes of every image to a JSON file; adds no figures.
 
     The file, in the data set's order, predictions best first; label and class are null where they are not known:
@@ -35,6 +38,13 @@ class PredictionWriter(GatheredMetric):
             raise ValueError(f"topk is a whole number from 1 on, not {topk!r}.")
         self.out_file = out_file
         self.topk = topk
+
+    @classmethod
+    def result_configs(
+        cls, config: dict[str, Any], work_dir: str | os.PathLike[str], extras: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Moves the output into the work dir."""
+        return [{**config, "out_file": str(Path(work_dir) / PREDICTIONS)}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Takes note of a batch.

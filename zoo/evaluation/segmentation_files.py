@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from PIL import Image
 
 from ..files import write_bytes, write_json
 from ..registry import METRICS
-from .gathering import GatheredMetric
+from .base import ResultWriter
 
 
 @METRICS.register_module()
-class SegmentationWriter(GatheredMetric):
+class SegmentationWriter(ResultWriter):
     """Writes each image's predicted labels to a PNG of class numbers, named as the image; adds no figures.
 
     Beside them is `index.json`: `{"classes": [...], "shift": 0, "files": [{"image": "val/a.jpg", "labels": "a.png"},
@@ -45,6 +46,13 @@ class SegmentationWriter(GatheredMetric):
         self.shift = shift
         self.colours = colours
         self.folders = folders
+
+    @classmethod
+    def result_configs(
+        cls, config: dict[str, Any], work_dir: str | os.PathLike[str], extras: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Moves the output into the work dir."""
+        return [{**config, "out_dir": str(Path(work_dir) / "label_maps")}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Writes a batch.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..evaluation.lookup import find_metric_info
 from ..files import write_bytes
 from ..work_dir import SCALARS, read_scalars
-
-MAIN_FIGURES = ("top1", "bbox_mAP", "segm_mAP", "mIoU")
-"""The validation figures by which trainings are judged, in percent."""
-
-_DRAWN = re.compile(r"top\d+|(bbox|segm)_mAP(_50)?|mIoU|mAcc|aAcc")
 
 
 @dataclass
@@ -117,15 +112,17 @@ def draw_learning_curve(
         handles, labels = handles + more_handles, labels + more_labels
     loss_axes.legend(handles, labels, loc="upper right")
 
-    known = {name: points for name, points in curve.metrics.items() if _DRAWN.fullmatch(own_name(name))}
-    for name, points in sorted((known or curve.metrics).items()):
+    infos = {name: info for name in curve.metrics if (info := find_metric_info(name)) is not None and info.headline}
+    units = {info.unit for info in infos.values()}
+    for name, points in sorted((name, points) for name, points in curve.metrics.items() if name in infos or not infos):
         epochs, values = [x for x, _ in points], [y for _, y in points]
         (line,) = metric_axes.plot(epochs, values, marker="o", markersize=3, label=name)
-        if own_name(name) in MAIN_FIGURES:
-            best = max(range(len(values)), key=values.__getitem__)
+        info = infos.get(name)
+        if info is not None and info.main:
+            best = (max if info.higher_is_better else min)(range(len(values)), key=values.__getitem__)
             metric_axes.plot(epochs[best], values[best], marker="*", markersize=13, color=line.get_color())
-            line.set_label(f"{name}, best {values[best]:.2f} % (epoch {epochs[best]:.4g})")
-    metric_axes.set(xlabel="epoch", ylabel="%" if known else "", title="Validation")
+            line.set_label(f"{name}, best {values[best]:.2f} {info.unit} (epoch {epochs[best]:.4g})")
+    metric_axes.set(xlabel="epoch", ylabel=units.pop() if len(units) == 1 else "", title="Validation")
     if curve.metrics:
         metric_axes.legend(loc="best")
     else:
@@ -139,11 +136,6 @@ def draw_learning_curve(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return write_bytes(out or Path(work_dir) / "learning_curve.png", buffer.getvalue())
-
-
-def own_name(metric: str) -> str:
-    """Gives a metric's name without its evaluator's prefix."""
-    return metric.rpartition("/")[2]
 
 
 def _number(value: object) -> float:

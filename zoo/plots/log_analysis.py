@@ -16,8 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...names import unknown_name
+from ..evaluation.lookup import find_metric_info
 from ..work_dir import SCALARS, read_scalars
-from .curves import MAIN_FIGURES, own_name, smoothed
+from .curves import smoothed
 
 _NEITHER_GOOD_NOR_BAD = ("lr", "time", "memory", "grad_norm", "loss_scale")
 _LEFT_OUT = ("mode", "epoch", "iter")
@@ -120,7 +121,7 @@ def choose_keys(runs: Sequence[Run], wanted: Sequence[str] = ()) -> list[str]:
     known = list(dict.fromkeys(key for run in runs for key in run.series))
     if not wanted:
         validated = [key for key in known if any(key in run.series and run.series[key].validation for run in runs)]
-        main = [key for key in validated if own_name(key) in MAIN_FIGURES]
+        main = [key for key in validated if (info := find_metric_info(key)) is not None and info.main]
         return [key for key in known if key == "loss"] + (main or validated[:3]) or known[:1]
     chosen: list[str] = []
     for pattern in wanted:
@@ -136,7 +137,8 @@ def higher_is_better(key: str) -> bool | None:
     last = key.rsplit("/", 1)[-1]
     if any(last == name or last.endswith(f"_{name}") for name in _NEITHER_GOOD_NOR_BAD):
         return None
-    return "loss" not in last
+    info = find_metric_info(key)
+    return "loss" not in last if info is None else info.higher_is_better
 
 
 def best_of(key: str, series: Series) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from ...names import unknown_name
+from ..evaluation.lookup import find_metric_info
 from ..files import write_text
 from ..registry import HOOKS
 from ..work_dir import BEST_PREFIX, LAST_CHECKPOINT, list_checkpoints
@@ -178,6 +179,10 @@ def infer_rule(metric: str) -> str:
     Raises:
         ValueError: the name does not tell.
     """
+    info = find_metric_info(metric)
+    if info is not None:
+        return "greater" if info.higher_is_better else "less"
+    # Metrics that do not derive from `evaluation.Metric` do not describe themselves; common words do.
     words = metric.lower().replace("/", "_").replace("-", "_")
     if any(word in words for word in _LESS):
         return "less"

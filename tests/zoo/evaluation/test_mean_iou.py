@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attnzoo.zoo.evaluation import MeanIoU, SegmentationWriter, gathering
+from attnzoo.zoo.evaluation import MeanIoU, SegmentationWriter, base
 from attnzoo.zoo.evaluation.mean_iou import confusion_of
 from attnzoo.zoo.registry import METRICS
 
@@ -119,12 +119,12 @@ def test_processes_of_unequal_length_are_put_together_exactly(monkeypatch):
     first, second = metric(), metric()
     first.process({}, samples[0::2])
     second.process({}, [*samples[1::2], samples[0]])
-    monkeypatch.setattr(gathering, "all_gather_object", lambda own: [list(own), list(second.results)])
+    monkeypatch.setattr(base, "all_gather_object", lambda own: [list(own), list(second.results)])
     assert first.evaluate(5) == alone
     missing = metric()
     missing.process({}, samples[:3])
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="MeanIoU has seen 3 of the data set's 5 samples"):
+    with pytest.raises(ValueError, match="MeanIoU got 3 of the data set's 5 samples"):
         missing.evaluate(5)
 
 

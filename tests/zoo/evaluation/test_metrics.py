@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 
-from attnzoo.zoo.evaluation import Accuracy, PredictionWriter, accuracy, gathering
+from attnzoo.zoo.evaluation import Accuracy, PredictionWriter, accuracy, base
 from attnzoo.zoo.evaluation.accuracy import rank_of_label
 from attnzoo.zoo.registry import METRICS
 
@@ -30,7 +30,7 @@ def two_ranks(monkeypatch):
     """Lets a metric gather its own results and those of another process."""
 
     def share(other):
-        monkeypatch.setattr(gathering, "all_gather_object", lambda own: [list(own), list(other.results)])
+        monkeypatch.setattr(base, "all_gather_object", lambda own: [list(own), list(other.results)])
 
     return share
 
@@ -76,7 +76,7 @@ def test_processes_of_unequal_length_are_put_together_exactly(two_ranks):
 
 def test_an_evaluation_that_missed_samples_raises():
     samples = predictions(10)
-    with pytest.raises(ValueError, match=r"Accuracy has seen 9 of the data set's 10 samples.*EvaluationSampler"):
+    with pytest.raises(ValueError, match=r"Accuracy got 9 of the data set's 10 samples.*EvaluationSampler"):
         evaluate(Accuracy(), samples[:9], size=10)
 
 
