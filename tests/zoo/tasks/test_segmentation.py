@@ -187,7 +187,7 @@ def test_a_label_that_is_no_class_is_named_with_its_file_in_training_alone(kind)
     with pytest.raises(ValueError, match="contains 9"):
         copy.deepcopy(model).train_step(data, OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
     del data["path"]
-    with pytest.raises(ValueError, match="label map of number 1 of the batch holds 9"):
+    with pytest.raises(ValueError, match="label map of number 1 of the batch contains 9"):
         model.data_preprocessor(data, training=True)
     model.data_preprocessor(data, False)
     data["label_map"][1][3, 4] = 255
