@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: help install lint format test test-slow quickstart quickstart-detect quickstart-segment models clean
+.PHONY: help install lint format test test-slow quickstart quickstart-detect quickstart-segment models gpu-check clean
 
 help:
 	@sed -n 's/^# make \([a-z-]*\): /  \1: /p' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,10 @@ quickstart-segment: install
 # make models: measure every model and write MODELS.md and its picture
 models: install
 	$(BIN)/python tools/models.py
+
+# make gpu-check: on a machine with an NVIDIA GPU, run its tests and benchmarks in 6 minutes; needs no installation
+gpu-check:
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) tools/gpu_check.py --out work_dirs/gpu_check.json
 
 # make clean: remove what was made, but for .venv
 clean:

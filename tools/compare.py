@@ -33,7 +33,7 @@ from attnzoo.backbones.registry import model_arguments
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
 from attnzoo.zoo.analysis.summary import count_macs, count_parameters, library_versions
-from attnzoo.zoo.analysis.timing import device_name, peak_memory, take_turns
+from attnzoo.zoo.analysis.timing import device_name, peak_memory, time_in_turns
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.consistency import check_built
 from attnzoo.zoo.config.loading import config_name
@@ -225,7 +225,7 @@ def measure(cfgs: dict[str, Config], rows: dict[str, Contender], args: argparse.
         def on_turn() -> None:
             bar.update()
 
-        times = take_turns(runs, device, args.repeats, on_turn)
+        times = time_in_turns(runs, device, args.repeats, on_turn)
     for key, elapsed in times.items():
         name, _, kind = key.rpartition(" ")
         rate = args.batch_size * 1e3 / statistics.median(one.wall for one in elapsed)

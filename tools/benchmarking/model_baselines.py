@@ -1,4 +1,4 @@
-"""What whole models are measured against: timm's models of the same names, and the plainest way to write them."""
+"""Baselines of complete models: timm's models of the same names, plain PyTorch implementations, and FlexAttention."""
 
 from __future__ import annotations
 
@@ -22,69 +22,70 @@ from attnzoo.kernels import route_regions
 from attnzoo.tools.benchmarking.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
 
 _TIMM_NAMES = {"halonet_h1_timm": "halonet_h1", "halonet_h1": ""}
-"""timm's names of models that have another name here; none for one that is another model there."""
+"""timm's names of models that are called differently here; empty if timm uses the name for another model."""
 
 
 def timm_model(name: str, model: nn.Module) -> nn.Module:
-    """Builds timm's model of the same name and gives both models the same weights.
+    """Builds timm's model of the same name and copies its weights into ours.
 
     Args:
-        name: of the model, with or without a tag.
-        model: ours; it gets timm's weights.
+        name: Name of the model, with or without a tag.
+        model: attnzoo's model, which gets the weights of timm's.
 
     Returns:
         timm's model, in evaluation mode.
 
     Raises:
-        ValueError: timm has no model of that name.
+        ValueError: If timm has no model of that name.
     """
     name = name.partition(".")[0]
-    theirs = _TIMM_NAMES.get(name, name)
-    if not timm.is_model(theirs):
-        raise ValueError(f"timm has no {name!r} to measure against.")
-    other = timm.create_model(theirs, pretrained=False).eval()
+    timm_name = _TIMM_NAMES.get(name, name)
+    if not timm.is_model(timm_name):
+        raise ValueError(f"timm has no model {name!r} to compare with.")
+    other = timm.create_model(timm_name, pretrained=False).eval()
     randomize_statistics(other)
     load_weights(model, other.state_dict())
     return other
 
 
 def randomize_statistics(model: nn.Module) -> None:
-    """Gives batch norms scales and statistics unlike those that they begin with, so that no branch is a zero."""
-    noise = torch.Generator().manual_seed(0)
+    """Sets scales and variances of batch norms to random values, since some scales are initialized to zero."""
+    generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             with torch.no_grad():
                 for tensor in (module.weight, module.running_var):
                     assert tensor is not None
-                    tensor.copy_(torch.rand(tensor.shape, generator=noise) * 0.5 + 0.75)
+                    tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + 0.75)
 
 
 def plain_model(name: str, model: nn.Module) -> nn.Module:
-    """Copies a model, with its attention written the plainest way in PyTorch; `PLAIN` says what that is.
+    """Copies a model and implements its attention in plain PyTorch, as `PLAIN_MODELS` describes.
 
     Raises:
-        ValueError: no plain way is written for the model's family.
+        ValueError: If there is no plain implementation for the model's family.
     """
-    family = next(one for one in list_families() if name.partition(".")[0] in list_models(family=one))
-    if family not in PLAIN:
-        raise ValueError(f"No plain way is written for the family {family!r} of {name!r}; there are {sorted(PLAIN)}.")
-    return _swap(PLAIN[family](copy.deepcopy(model)), _PLAIN_LAYERS)
+    family = next(family for family in list_families() if name.partition(".")[0] in list_models(family=family))
+    if family not in PLAIN_MODELS:
+        known = ", ".join(sorted(PLAIN_MODELS))
+        raise ValueError(f"{name!r} is of the family {family!r}, but plain implementations exist only for {known}.")
+    return _replace_classes(PLAIN_MODELS[family](copy.deepcopy(model)), _PLAIN_LAYERS)
 
 
 def flex_model(name: str, model: nn.Module) -> nn.Module:
-    """Copies a NAT or DiNAT without dilation, with PyTorch's FlexAttention in place of the fused operation.
+    """Copies a model without dilation and replaces its neighborhood attention by PyTorch's FlexAttention.
 
     Raises:
-        ValueError: the model has no neighborhood attention.
+        ValueError: If the model has no neighborhood attention.
     """
-    other = _swap(copy.deepcopy(model), {NeighborhoodAttention: _FlexNeighborhoodAttention})
+    other = _replace_classes(copy.deepcopy(model), {NeighborhoodAttention: _FlexNeighborhoodAttention})
     if not any(isinstance(module, _FlexNeighborhoodAttention) for module in other.modules()):
-        raise ValueError(f"{name!r} has no neighborhood attention, so there is no FlexAttention to measure against.")
+        raise ValueError(f"{name!r} has no neighborhood attention, which FlexAttention could replace.")
     return other
 
 
 class _PlainNeighborhoodAttention(NeighborhoodAttention):
-    """Neighborhood attention by unfolding keys and values, softmax and einsum, without dilation."""
+    """Neighborhood attention without dilation that unfolds keys and values and multiplies with einsum."""
 
     attention = staticmethod(UnfoldAttention)
 
@@ -92,32 +93,31 @@ class _PlainNeighborhoodAttention(NeighborhoodAttention):
         height, width = x.shape[1:3]
         x = pad_bottom_right(x, self.kernel_size, self.kernel_size)
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
-        attend = _attention(type(self).attention, self.kernel_size)
+        attend = _shared_attention(type(self).attention, self.kernel_size)
         x = attend(query, key, value, self.rpb)
         return self.proj_drop(self.proj(x[:, :height, :width].flatten(3)))
 
 
 class _FlexNeighborhoodAttention(_PlainNeighborhoodAttention):
-    """Neighborhood attention by FlexAttention, without dilation."""
+    """Neighborhood attention without dilation, computed by FlexAttention."""
 
     attention = staticmethod(FlexAttention)
 
 
 @functools.cache
-def _attention(kind: type, kernel_size: int) -> Attention:
-    """One attention for all blocks, whose tables and compiled kernels are kept."""
-    return kind(kernel_size)
+def _shared_attention(attention: type, kernel_size: int) -> Attention:
+    """Builds one attention function for all blocks, which share its tables and compiled kernels."""
+    return attention(kernel_size)
 
 
 def _plain_nat(model: nn.Module) -> nn.Module:
-    dilated = [one for one in model.modules() if isinstance(one, NeighborhoodAttention) and one.dilation > 1]
-    if dilated:
-        raise ValueError("The plain way of neighborhood attention is written without dilation.")
-    return _swap(model, {NeighborhoodAttention: _PlainNeighborhoodAttention})
+    if any(isinstance(module, NeighborhoodAttention) and module.dilation > 1 for module in model.modules()):
+        raise ValueError("The plain implementation of neighborhood attention has no dilation, but the model has.")
+    return _replace_classes(model, {NeighborhoodAttention: _PlainNeighborhoodAttention})
 
 
 class _PlainRoutingAttention(BiLevelRoutingAttention):
-    """Routing attention that gathers a copy of keys and values for every region."""
+    """Routing attention that copies the keys and values of its routes for every region."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[1:3]
@@ -130,7 +130,7 @@ class _PlainRoutingAttention(BiLevelRoutingAttention):
 
 
 class _PlainAgentAttention(AgentAttention):
-    """Agent attention by products and softmax, with biases made on every call."""
+    """Agent attention by matrix products and softmax, which interpolates its biases in every call."""
 
     def biases(self, x: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self.make_biases(height, width)
@@ -144,7 +144,7 @@ class _PlainAgentAttention(AgentAttention):
         biases: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
         query, key, value, agents = (
-            one.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value, agents)
+            tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in (query, key, value, agents)
         )
         gathered = (self.scale * agents @ key.transpose(-2, -1) + biases[0]).softmax(-1) @ value
         out = (self.scale * query @ agents.transpose(-2, -1) + biases[1]).softmax(-1) @ gathered
@@ -152,11 +152,11 @@ class _PlainAgentAttention(AgentAttention):
 
 
 class _PlainClassTokenAgentAttention(_PlainAgentAttention, ClassTokenAgentAttention):
-    """The same with a class token."""
+    """Plain agent attention with a class token."""
 
 
 class _PlainVanBlock(van.Block):
-    """VAN's block as convolutions of maps whose channels come first in memory."""
+    """VAN's block on maps in channels-first memory format."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.permute(0, 3, 1, 2).contiguous()
@@ -170,21 +170,21 @@ class _PlainVanBlock(van.Block):
 
 
 class _PlainVanStem(van.Stem):
-    """VAN's stem, which leaves the memory order of the images as it is."""
+    """VAN's stem, which keeps the memory format of the images."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(self.proj(x)).permute(0, 2, 3, 1)
 
 
 class _PlainMlp(Mlp):
-    """Two linear layers with an activation between them."""
+    """Two linear layers with an activation in between."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
 
 
 class _PlainConvNormAct(ConvNormAct):
-    """A convolution, a batch norm, an activation."""
+    """Convolution, batch norm and activation as separate modules."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.act(self.bn(self.conv(x)))
@@ -196,33 +196,33 @@ _PLAIN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     ConvNormAct: _PlainConvNormAct,
 }
 
-PLAIN: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "agent": lambda model: _swap(
+PLAIN_MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "agent": lambda model: _replace_classes(
         model,
         {AgentAttention: _PlainAgentAttention, ClassTokenAgentAttention: _PlainClassTokenAgentAttention},
     ),
-    "biformer": lambda model: _swap(model, {BiLevelRoutingAttention: _PlainRoutingAttention}),
+    "biformer": lambda model: _replace_classes(model, {BiLevelRoutingAttention: _PlainRoutingAttention}),
     "nat": _plain_nat,
-    "van": lambda model: _swap(model, {van.Block: _PlainVanBlock, van.Stem: _PlainVanStem}),
+    "van": lambda model: _replace_classes(model, {van.Block: _PlainVanBlock, van.Stem: _PlainVanStem}),
 }
-"""For each family, what makes the plain way of a model. Linear layers, MLPs and convolutions are PyTorch's plain ones.
+"""Converts a model of each family to a plain implementation. Linear layers, MLPs and convolutions become PyTorch's own.
 
-agent: products, softmax, products; biases interpolated on every call.
-biformer: keys and values gathered to one copy for every region, products, softmax, products.
-nat: keys and values unfolded to one copy for every query, einsum, softmax, einsum.
-van: convolutions, batch norms and activations one after the other, channels first in memory, as the official code.
+agent: Matrix products and softmax; biases are interpolated in every call.
+biformer: Keys and values are gathered into one copy per region, then matrix products and softmax.
+nat: Keys and values are unfolded into one copy per query, then einsum and softmax.
+van: Separate convolutions, batch norms and activations in channels-first memory format, like the official code.
 """
 
-AGAINST: dict[str, Callable[[str, nn.Module], nn.Module]] = {
+BASELINES: dict[str, Callable[[str, nn.Module], nn.Module]] = {
     "timm": timm_model,
     "plain": plain_model,
     "flex": flex_model,
 }
-"""What a model can be measured against: each makes the other model of a name and our model."""
+"""Builds each baseline from a model's name and attnzoo's model."""
 
 
-def _swap(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
-    """Gives modules another class with the same parameters, and so another `forward`."""
+def _replace_classes(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
+    """Changes the class of modules, and thereby their `forward`, but not their parameters."""
     for module in model.modules():
         if type(module) in classes:
             module.__class__ = classes[type(module)]

@@ -1,4 +1,7 @@
-"""What `benchmark_kernels.py` measures: operations at the sizes of models' stages, and the ways to compute them."""
+"""Operations that `benchmark_kernels.py` and `gpu_check.py` measure, at the sizes of published models' stages.
+
+A new operation needs a function that builds its `Problem`, and an entry in `OPERATIONS`.
+"""
 
 from __future__ import annotations
 
@@ -25,54 +28,85 @@ from attnzoo.tools.benchmarking.attention_baselines import (
     UnfoldHaloAttention,
 )
 
-Map = tuple[int, int]
+MapSize = tuple[int, int]
 """Height and width."""
 
-NAT_STAGES: dict[Map, int] = {(56, 56): 2, (28, 28): 4, (14, 14): 8, (7, 7): 16}
-"""Maps of NAT's four stages, with their heads."""
-BIFORMER_STAGES: dict[Map, tuple[int, int]] = {(56, 56): (2, 1), (28, 28): (4, 4), (14, 14): (8, 16)}
-"""Maps of the three stages of BiFormer that route, with their heads and topk."""
-HALO_STAGES: dict[Map, int] = {(32, 32): 8, (16, 16): 8}
-"""Maps of the stages of timm's halonet26t that have attention without a stride, at 256x256 and 512x512."""
+NAT_STAGES: dict[MapSize, int] = {(56, 56): 2, (28, 28): 4, (14, 14): 8, (7, 7): 16}
+"""Number of heads for each map size of NAT's four stages."""
+BIFORMER_STAGES: dict[MapSize, tuple[int, int]] = {(56, 56): (2, 1), (28, 28): (4, 4), (14, 14): (8, 16)}
+"""Number of heads and topk for each map size of BiFormer's three stages with routing."""
+HALO_STAGES: dict[MapSize, int] = {(32, 32): 8, (16, 16): 8}
+"""Number of heads for the map sizes of timm's halonet26t whose attention has stride 1, at 512 and 256 pixels."""
 
 _QKV = ("query", "key", "value")
 
 
-class Way(NamedTuple):
-    """A way to compute an operation: the function, and the names of the operands that it takes, in order."""
+class Implementation(NamedTuple):
+    """One implementation of an operation.
+
+    Attributes:
+        compute: The function.
+        operands: Names of the operands that it takes, in order.
+        compiles: Whether torch.compile is part of it, so that its first call takes tens of seconds.
+    """
 
     compute: Callable[..., torch.Tensor]
     operands: tuple[str, ...] = _QKV
+    compiles: bool = False
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An operation on operands, and the ways to compute it.
+    """An operation with operands, and its implementations.
 
     Attributes:
-        settings: what sets the problem apart from others of a run: size, heads and the like.
-        operands: tensors that get gradients, by name.
-        upstream: the output's gradient, in the shape of the output.
-        ways: by name, the one first that the others are compared with.
-        exact: computes what all ways that take the same operands must agree with, in float64.
+        settings: What distinguishes the problem from others of the same run, such as size and heads.
+        operands: Tensors that get gradients, by name.
+        out_grad: Gradient of the output, in the output's shape.
+        implementations: Implementations by name. The others are compared with the first one.
+        exact: Reference, computed in float64; implementations that take the same operands must agree with it.
     """
 
     settings: dict[str, Any]
     operands: dict[str, torch.Tensor]
-    upstream: torch.Tensor
-    ways: dict[str, Way]
+    out_grad: torch.Tensor
+    implementations: dict[str, Implementation]
     exact: Callable[..., torch.Tensor]
 
 
+class Option(NamedTuple):
+    """An integer argument of an operation, which is also a command-line option."""
+
+    default: int | None
+    help: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation to measure.
+
+    Attributes:
+        build: Builds the problem: `build(size, batch_size, dim, dtype, device, **options)`.
+        sizes: Map sizes that are measured by default, largest first.
+        options: The operation's own arguments, by name.
+        weight: Share of the time that `gpu_check.py` gives to it, relative to the other operations.
+    """
+
+    build: Callable[..., Problem]
+    sizes: tuple[MapSize, ...]
+    options: dict[str, Option]
+    weight: float = 1.0
+
+
 def neighborhood_problem(
-    size: Map, batch_size: int, dim: int, dtype: torch.dtype, device: torch.device, *, kernel_size: int
+    size: MapSize, batch_size: int, dim: int, dtype: torch.dtype, device: torch.device, *, kernel_size: int
 ) -> Problem:
-    """Neighborhood attention with a bias: attnzoo's with and without it, and others' with it."""
+    """Builds neighborhood attention with a position bias; attnzoo's is also measured without the bias."""
     heads = NAT_STAGES.get(size, 2)
-    operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
+    operands, out_grad = _random_operands((batch_size, *size, heads, dim), dtype, device)
     offsets = 2 * kernel_size - 1
-    noise = torch.Generator().manual_seed(1)
-    operands["rpb"] = torch.randn(heads, offsets, offsets, generator=noise).to(
+    generator = torch.Generator().manual_seed(1)
+    operands["rpb"] = torch.randn(heads, offsets, offsets, generator=generator).to(
         device, torch.float64 if dtype == torch.float64 else torch.float32
     )
 
@@ -81,20 +115,20 @@ def neighborhood_problem(
             query, key, value, kernel_size, rpb=rpb, backend=backend
         )
 
-    biased = (*_QKV, "rpb")
-    ways = {}
+    with_bias = (*_QKV, "rpb")
+    implementations = {}
     for backend in _backends(device):
-        ways[f"attnzoo {backend}"] = Way(ours(backend), biased)
-        ways[f"attnzoo {backend}, no bias"] = Way(ours(backend))
-    ways["unfold + einsum"] = Way(UnfoldAttention(kernel_size), biased)
-    ways["dense SDPA, mask"] = Way(DenseAttention(kernel_size), biased)
+        implementations[f"attnzoo {backend}"] = Implementation(ours(backend), with_bias)
+        implementations[f"attnzoo {backend}, no bias"] = Implementation(ours(backend))
+    implementations["unfold + einsum"] = Implementation(UnfoldAttention(kernel_size), with_bias)
+    implementations["dense SDPA, mask"] = Implementation(DenseAttention(kernel_size), with_bias)
     if device.type == "cuda":
-        ways["FlexAttention"] = Way(FlexAttention(kernel_size), biased)
-    return Problem({"size": _name(size), "heads": heads}, operands, upstream, ways, ours("torch"))
+        implementations["FlexAttention"] = Implementation(FlexAttention(kernel_size), with_bias, compiles=True)
+    return Problem({"size": _size_name(size), "heads": heads}, operands, out_grad, implementations, ours("torch"))
 
 
 def routing_problem(
-    size: Map,
+    size: MapSize,
     batch_size: int,
     dim: int,
     dtype: torch.dtype,
@@ -103,52 +137,52 @@ def routing_problem(
     num_regions: int,
     topk: int | None = None,
 ) -> Problem:
-    """Routed attention over given routes; finding them is the same for all ways and not part of it.
+    """Builds routed attention over given routes. Choosing the routes is not measured: all implementations share it.
 
     Args:
-        size: of the map.
-        batch_size: images.
-        dim: channels of a head.
-        dtype: of the operands.
-        device: where they lie.
-        num_regions: along each axis.
-        topk: regions that each sees; BiFormer's at its sizes by default, else 4.
+        size: Height and width of the map.
+        batch_size: Number of images.
+        dim: Channels per head.
+        dtype: Data type of the operands.
+        device: Device of the operands.
+        num_regions: Regions along each axis.
+        topk: Regions that each region attends to; by default BiFormer's for its map sizes, else 4.
     """
     heads, published = BIFORMER_STAGES.get(size, (2, 4))
     topk = topk or published
-    operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
+    operands, out_grad = _random_operands((batch_size, *size, heads, dim), dtype, device)
     routes = route_regions(operands["query"], operands["key"], num_regions, topk)
 
     def ours(backend: str) -> Callable[..., torch.Tensor]:
         return lambda query, key, value: routed_attention_2d(query, key, value, routes, num_regions, backend=backend)
 
-    def over_routes(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def with_routes(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         return lambda query, key, value: attention(query, key, value, routes)
 
-    ways = {f"attnzoo {backend}": Way(ours(backend)) for backend in _backends(device)}
-    ways["official gather"] = Way(over_routes(GatherAttention(num_regions)))
-    ways["index_select + SDPA"] = Way(over_routes(SelectAttention(num_regions)))
-    settings = {"size": _name(size), "heads": heads, "topk": topk}
-    return Problem(settings, operands, upstream, ways, ours("torch"))
+    implementations = {f"attnzoo {backend}": Implementation(ours(backend)) for backend in _backends(device)}
+    implementations["official gather"] = Implementation(with_routes(GatherAttention(num_regions)))
+    implementations["index_select + SDPA"] = Implementation(with_routes(SelectAttention(num_regions)))
+    settings = {"size": _size_name(size), "heads": heads, "topk": topk}
+    return Problem(settings, operands, out_grad, implementations, ours("torch"))
 
 
 def window_problem(
-    size: Map, batch_size: int, dim: int, dtype: torch.dtype, device: torch.device, *, window_size: int
+    size: MapSize, batch_size: int, dim: int, dtype: torch.dtype, device: torch.device, *, window_size: int
 ) -> Problem:
-    """Attention in windows without a bias, at the sizes of NAT's stages."""
+    """Builds window attention without a bias, at the sizes of NAT's stages."""
     heads = NAT_STAGES.get(size, 2)
-    operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
+    operands, out_grad = _random_operands((batch_size, *size, heads, dim), dtype, device)
 
     def ours(backend: str) -> Callable[..., torch.Tensor]:
         return lambda query, key, value: window_attention_2d(query, key, value, window_size, backend=backend)
 
-    ways = {f"attnzoo {backend}": Way(ours(backend)) for backend in _backends(device)}
-    ways["partition + SDPA"] = Way(PartitionAttention(window_size))
-    return Problem({"size": _name(size), "heads": heads}, operands, upstream, ways, ours("torch"))
+    implementations = {f"attnzoo {backend}": Implementation(ours(backend)) for backend in _backends(device)}
+    implementations["partition + SDPA"] = Implementation(PartitionAttention(window_size))
+    return Problem({"size": _size_name(size), "heads": heads}, operands, out_grad, implementations, ours("torch"))
 
 
 def halo_problem(
-    size: Map,
+    size: MapSize,
     batch_size: int,
     dim: int,
     dtype: torch.dtype,
@@ -157,15 +191,15 @@ def halo_problem(
     block_size: int,
     halo_size: int,
 ) -> Problem:
-    """Halo attention with relative embeddings; queries and keys have 16 channels a head, values `dim`."""
+    """Builds halo attention with relative embeddings. Queries and keys have 16 channels per head, values `dim`."""
     heads = HALO_STAGES.get(size, 8)
-    operands, upstream = _draw((batch_size, *size, heads, dim), dtype, device)
+    operands, out_grad = _random_operands((batch_size, *size, heads, dim), dtype, device)
     operands |= {name: operands[name][..., :16].contiguous() for name in ("query", "key")}
-    noise = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     embeddings = ("row_embedding", "col_embedding")
     for name in embeddings:
         shape = (2 * (block_size + 2 * halo_size) - 1, operands["query"].shape[-1])
-        operands[name] = torch.randn(shape, generator=noise).to(device, dtype)
+        operands[name] = torch.randn(shape, generator=generator).to(device, dtype)
 
     def ours(backend: str) -> Callable[..., torch.Tensor]:
         return lambda query, key, value, row_embedding, col_embedding: halo_attention_2d(
@@ -179,24 +213,54 @@ def halo_problem(
             backend=backend,
         )
 
-    taken = (*_QKV, *embeddings)
-    ways = {f"attnzoo {backend}": Way(ours(backend), taken) for backend in _backends(device)}
-    ways["unfold + einsum"] = Way(UnfoldHaloAttention(block_size, halo_size), taken)
-    return Problem({"size": _name(size), "heads": heads}, operands, upstream, ways, ours("torch"))
+    names = (*_QKV, *embeddings)
+    implementations = {f"attnzoo {backend}": Implementation(ours(backend), names) for backend in _backends(device)}
+    implementations["unfold + einsum"] = Implementation(UnfoldHaloAttention(block_size, halo_size), names)
+    return Problem({"size": _size_name(size), "heads": heads}, operands, out_grad, implementations, ours("torch"))
 
 
-def _draw(
+OPERATIONS: dict[str, Operation] = {
+    "neighborhood": Operation(
+        neighborhood_problem,
+        tuple(NAT_STAGES),
+        {"kernel_size": Option(7, "kernel size of neighborhood attention")},
+        weight=1.5,
+    ),
+    "routing": Operation(
+        routing_problem,
+        tuple(BIFORMER_STAGES),
+        {
+            "num_regions": Option(7, "regions of routed attention along each axis"),
+            "topk": Option(None, "regions that each region attends to (default: BiFormer's; 4 for other sizes)"),
+        },
+    ),
+    "window": Operation(
+        window_problem, tuple(NAT_STAGES), {"window_size": Option(7, "window size of window attention")}
+    ),
+    "halo": Operation(
+        halo_problem,
+        tuple(HALO_STAGES),
+        {
+            "block_size": Option(8, "block size of halo attention"),
+            "halo_size": Option(2, "halo size of halo attention"),
+        },
+    ),
+}
+"""Operations by name."""
+
+
+def _random_operands(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Query, key and value, and an upstream gradient, all of one shape."""
-    noise = torch.Generator().manual_seed(0)
-    drawn = {name: torch.randn(shape, generator=noise).to(device, dtype) for name in (*_QKV, "upstream")}
-    return {name: drawn[name] for name in _QKV}, drawn["upstream"]
+    """Returns query, key and value, and a gradient of the output, all of one shape."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(shape, generator=generator).to(device, dtype) for name in (*_QKV, "out_grad")}
+    return {name: tensors[name] for name in _QKV}, tensors["out_grad"]
 
 
 def _backends(device: torch.device) -> list[str]:
     return ["torch"] if device.type == "cpu" else ["triton", "torch"]
 
 
-def _name(size: Map) -> int | str:
+def _size_name(size: MapSize) -> int | str:
     return size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"

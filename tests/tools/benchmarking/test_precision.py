@@ -1,0 +1,23 @@
+"""Agreement is judged by relative error."""
+
+from __future__ import annotations
+
+import torch
+
+from attnzoo.tools.benchmarking.precision import DTYPES, TOLERANCES, agree, default_dtype
+
+
+def test_every_dtype_has_a_tolerance_and_half_precision_the_largest():
+    assert set(DTYPES.values()) == set(TOLERANCES)
+    assert (
+        TOLERANCES[torch.float64] < TOLERANCES[torch.float32] < TOLERANCES[torch.float16] < TOLERANCES[torch.bfloat16]
+    )
+    assert default_dtype(torch.device("cpu")) == "float32"
+    assert default_dtype(torch.device("cuda")) == "bfloat16"
+
+
+def test_every_tensor_must_agree():
+    expected = [torch.full((4,), 100.0, dtype=torch.float64), torch.full((2,), 1.0, dtype=torch.float64)]
+    assert agree([expected[0] + 0.9, expected[1] + 0.009], expected, 0.01)
+    assert not agree([expected[0] + 0.9, expected[1] + 0.02], expected, 0.01)
+    assert not agree([expected[0], expected[1] * torch.nan], expected, 0.01)
