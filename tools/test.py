@@ -16,7 +16,7 @@ from attnzoo.zoo.analysis.summary import count_parameters, describe_device, libr
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.config.parts import backbone_of, is_headed
-from attnzoo.zoo.data.classification.dataset import check_num_classes
+from attnzoo.zoo.data.common.checks import check_num_classes
 from attnzoo.zoo.data.common.decoding import BrokenImageError
 from attnzoo.zoo.evaluation import find_metric_info, result_configs
 from attnzoo.zoo.files import write_json

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...names import unknown_name
-from ..data.classification.dataset import check_num_classes, check_same_classes
+from ..data.common.checks import check_num_classes, check_same_classes
 from ..evaluation import evaluator_infos
 from ..registry import MODELS
 from ..training.placement import bare

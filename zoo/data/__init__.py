@@ -1,14 +1,10 @@
 """Image data: which images, in which order, read and augmented how. The README beside this file tells the layouts."""
 
-from .classification.dataset import (
-    ClassificationDataset,
-    ImageClassificationDataset,
-    check_num_classes,
-    check_same_classes,
-)
+from .classification.dataset import ClassificationDataset, ImageClassificationDataset
 from .classification.transforms import Evaluation, ImageNetTrain, SmallImageTrain
 from .common.batch_samplers import AspectRatioBatchSampler
 from .common.broken_images import BrokenImagesHook
+from .common.checks import check_num_classes, check_same_classes
 from .common.class_maps import load_class_map
 from .common.collate import classification_collate, dense_collate
 from .common.dataset import ImageDataset

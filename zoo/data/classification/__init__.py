@@ -1,5 +1,6 @@
 """Images with one label each, for image classification."""
 
-from .dataset import ImageClassificationDataset, check_num_classes, check_same_classes
+from ..common.checks import check_num_classes, check_same_classes
+from .dataset import ClassificationDataset, ImageClassificationDataset
 
-__all__ = ["ImageClassificationDataset", "check_num_classes", "check_same_classes"]
+__all__ = ["ClassificationDataset", "ImageClassificationDataset", "check_num_classes", "check_same_classes"]

@@ -22,32 +22,14 @@ from timm.data.transforms_factory import create_transform
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from ....names import unknown_name
 from ...registry import TRANSFORMS
+from ..common.arguments import check_choice, check_probability, check_size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 CROP_MODES = ("center", "squash", "border")
 ERASING_MODES = ("const", "rand", "pixel")
-
-
-def _sides(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width in pixels of a size given as one number or two."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"size is one whole number of pixels or (height, width), not {size!r}.")
-    return sides[0], sides[1]
-
-
-def _check_choice(kind: str, given: str, allowed: Sequence[str]) -> None:
-    if given not in allowed:
-        raise ValueError(unknown_name(kind, given, allowed))
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is a probability from 0 to 1, not {value!r}.")
 
 
 _POLICY = re.compile(r"rand(-(m\d+|n\d+|mmax\d+|inc[01]|(p|mstd)\d+(\.\d+)?|t(weights|3a|3aw)))*")
@@ -98,8 +80,8 @@ class ErasePatch:
         std: Sequence[float] = IMAGENET_STD,
         count: int = 1,
     ) -> None:
-        _check_probability("random_erasing", probability)
-        _check_choice("erasing_mode", mode, ERASING_MODES)
+        check_probability("random_erasing", probability)
+        check_choice("erasing_mode", mode, ERASING_MODES)
         self.probability = probability
         self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
         self.std = torch.tensor(std).view(-1, 1, 1) * 255
@@ -113,7 +95,7 @@ class ErasePatch:
         return (normalised * self.std + self.mean).round_().clamp_(0, 255).to(torch.uint8)
 
 
-class _Steps:
+class _Compose:
     """A transform of several steps."""
 
     training: bool
@@ -133,7 +115,7 @@ class _Steps:
 
 
 @TRANSFORMS.register_module()
-class ImageNetTrain(_Steps):
+class ImageNetTrain(_Compose):
     """The usual augmentation of training on ImageNet, made by `timm.data.create_transform`.
 
     Random crop resized to `size`, flip, RandAugment (or colour jitter, where that is off), random erasing.
@@ -174,8 +156,8 @@ class ImageNetTrain(_Steps):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        _check_choice("interpolation", interpolation, (*INTERPOLATIONS, "random"))
-        _check_probability("flip", flip)
+        check_choice("interpolation", interpolation, (*INTERPOLATIONS, "random"))
+        check_probability("flip", flip)
         _check_rand_augment(rand_augment)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale is the least and most area of the crop, within (0, 1], not {tuple(scale)}.")
@@ -183,7 +165,7 @@ class ImageNetTrain(_Steps):
             raise ValueError(f"ratio is the least and most ratio of width to height, not {tuple(ratio)}.")
         jitter: Any = tuple(color_jitter) if isinstance(color_jitter, Sequence) else color_jitter
         augment: Any = create_transform(
-            _sides(size),
+            check_size(size),
             is_training=True,
             scale=(scale[0], scale[1]),
             ratio=(ratio[0], ratio[1]),
@@ -201,7 +183,7 @@ class ImageNetTrain(_Steps):
         super().__init__([augment, ErasePatch(random_erasing, erasing_mode, mean, std)])
 
 
-class _CoverSize:
+class _ResizeToCover:
     """Resizes an image so that it just covers (height, width), keeping its proportions, where it does not already."""
 
     def __init__(self, height: int, width: int, interpolation: str) -> None:
@@ -218,7 +200,7 @@ class _CoverSize:
 
 
 @TRANSFORMS.register_module()
-class SmallImageTrain(_Steps):
+class SmallImageTrain(_Compose):
     """Augmentation of small images, such as CIFAR's: pad and crop, flip, RandAugment, random erasing.
 
     An image of another size is first resized to cover `size`.
@@ -255,15 +237,15 @@ class SmallImageTrain(_Steps):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        _check_choice("interpolation", interpolation, INTERPOLATIONS)
-        _check_choice("padding_mode", padding_mode, ("constant", "reflect", "edge", "symmetric"))
-        _check_probability("flip", flip)
+        check_choice("interpolation", interpolation, INTERPOLATIONS)
+        check_choice("padding_mode", padding_mode, ("constant", "reflect", "edge", "symmetric"))
+        check_probability("flip", flip)
         _check_rand_augment(rand_augment)
-        height, width = _sides(size)
+        height, width = check_size(size)
         if not 0 <= padding < min(height, width):
             raise ValueError(f"padding is a number of pixels from 0 to less than size, not {padding!r}.")
         steps: list[Any] = [
-            _CoverSize(height, width, interpolation),
+            _ResizeToCover(height, width, interpolation),
             transforms.RandomCrop((height, width), padding=padding or None, padding_mode=padding_mode),
             transforms.RandomHorizontalFlip(flip),
         ]
@@ -278,7 +260,7 @@ class SmallImageTrain(_Steps):
 
 
 @TRANSFORMS.register_module()
-class Evaluation(_Steps):
+class Evaluation(_Compose):
     """Resizing by PIL and cropping, made by `timm.data.create_transform`: what published accuracies were measured with.
 
     Args:
@@ -303,12 +285,12 @@ class Evaluation(_Steps):
         interpolation: str = "bicubic",
         mean: Sequence[float] = IMAGENET_MEAN,
     ) -> None:
-        _check_choice("crop_mode", crop_mode, CROP_MODES)
-        _check_choice("interpolation", interpolation, INTERPOLATIONS)
+        check_choice("crop_mode", crop_mode, CROP_MODES)
+        check_choice("interpolation", interpolation, INTERPOLATIONS)
         if not 0 < crop_pct <= 1:
             raise ValueError(f"crop_pct is a fraction over 0 and up to 1, not {crop_pct!r}.")
         resize: Any = create_transform(
-            _sides(size),
+            check_size(size),
             is_training=False,
             crop_pct=crop_pct,
             crop_mode=crop_mode,

@@ -1,4 +1,4 @@
-"""What the checks of all data sets share: choosing samples to look at, and listing what they find."""
+"""Checks of data sets before training: their classes, which samples are read, and how findings are listed."""
 
 from __future__ import annotations
 
@@ -31,3 +31,47 @@ def first_names(names: Sequence[Any]) -> str:
     """Joins the first few names by commas, and counts the others: "a, b, ... (3 more)"."""
     more = f", ... ({len(names) - MOST_NAMED} more)" if len(names) > MOST_NAMED else ""
     return ", ".join(str(name) for name in names[:MOST_NAMED]) + more
+
+
+def check_num_classes(num_classes: int, dataset: Any, key: str = "model.backbone.num_classes") -> None:
+    """Raises where a model and a data set differ in their number of classes.
+
+    Args:
+        num_classes: of the model.
+        dataset: anything with `classes`.
+        key: of the model's number in its config, for the message.
+
+    Raises:
+        ValueError: they differ; the message names both and the remedy.
+    """
+    given = len(dataset.classes)
+    if given == num_classes:
+        return
+    remedy = f"set {key}={given}"
+    if getattr(dataset, "classes_argument", None) == "class_map":
+        remedy += f", or give the data set a class_map of {num_classes} classes (for ImageNet, class_map='imagenet-1k')"
+    raise ValueError(f"{key} is {num_classes}, but {dataset} has {given} classes: {remedy}.")
+
+
+def check_same_classes(train: Any, evaluation: Any) -> None:
+    """Raises where two data sets number their classes differently: labels after the first difference would be wrong.
+
+    Args:
+        train: the training data set, with `classes`.
+        evaluation: the other one.
+
+    Raises:
+        ValueError: they differ; the message names the first differences and the remedy.
+    """
+    first, second = tuple(train.classes), tuple(evaluation.classes)
+    if first == second:
+        return
+    missing = [name for name in first if name not in set(second)]
+    extra = [name for name in second if name not in set(first)]
+    difference = [f"lacks {', '.join(missing[:5])}"] if missing else []
+    difference += [f"has {', '.join(extra[:5])} besides"] if extra else []
+    remedy = getattr(train, "classes_argument", "classes")
+    raise ValueError(
+        f"{evaluation} has {len(second)} classes, {train} has {len(first)}: the former "
+        f"{' and '.join(difference) or 'numbers them in another order'}. Give both the same {remedy}."
+    )

@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
-
-
-def check_scale(scale: Sequence[int]) -> tuple[int, int]:
-    """Gives a scale as a pair.
-
-    Raises:
-        ValueError: it is not two whole numbers over 0.
-    """
-    sides = tuple(scale)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"scale is two whole numbers of pixels, such as (2048, 512), not {scale!r}.")
-    return sides[0], sides[1]
 
 
 def fitted_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:

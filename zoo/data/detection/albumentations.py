@@ -14,7 +14,7 @@ import numpy as np
 
 from ...registry import TRANSFORMS
 from ..common.albumentations import build_transforms, library, reseed
-from .annotated_image import AnnotatedImage, Placement, boxes_of
+from .annotated_image import AnnotatedImage, AxisAlignedAffine, masks_to_boxes
 from .transforms import DetectionTransform
 
 
@@ -66,7 +66,7 @@ class AlbumentationsDetection(DetectionTransform):
             "bboxes": np.concatenate([boxes, ignored]),
             "numbers": np.arange(len(boxes) + len(ignored)),
         }
-        if sample.shapes:
+        if sample.segmentations:
             given["masks"] = sample.masks()
         result = self._compose(image=image, **given)
         self._take(sample, result, len(boxes))
@@ -75,27 +75,27 @@ class AlbumentationsDetection(DetectionTransform):
         old_height, old_width = sample.size
         sample.image = _checked(result["image"])
         height, width = sample.size
-        placement = sample.placement
+        affine = sample.affine
         sample.scale = (
-            sample.scale[0] * abs(placement.scale_x) * width / old_width,
-            sample.scale[1] * abs(placement.scale_y) * height / old_height,
+            sample.scale[0] * abs(affine.scale_x) * width / old_width,
+            sample.scale[1] * abs(affine.scale_y) * height / old_height,
         )
-        sample.placement = Placement()  # the masks are bitmaps of the present image from here on
+        sample.affine = AxisAlignedAffine()  # the masks are bitmaps of the present image from here on
         if sample.boxes is None:
             return
         numbers = np.asarray(result["numbers"], dtype=np.int64).reshape(-1)
         boxes = np.asarray(result["bboxes"], dtype=np.float64).reshape(-1, 4)
         sample.ignored_boxes = boxes[numbers >= objects]
         boxes, numbers = boxes[numbers < objects], numbers[numbers < objects]
-        if sample.shapes:
-            sample.shapes = [np.asarray(mask, dtype=np.uint8) for mask in result["masks"]]
+        if sample.segmentations:
+            sample.segmentations = [np.asarray(mask, dtype=np.uint8) for mask in result["masks"]]
         sample.keep(numbers)
         sample.boxes = boxes
-        if self.boxes_from_masks and sample.shapes:
-            masks = np.stack([np.asarray(shape) for shape in sample.shapes])
+        if self.boxes_from_masks and sample.segmentations:
+            masks = np.stack([np.asarray(shape) for shape in sample.segmentations])
             visible = masks.any(axis=(1, 2))
             sample.keep(visible)
-            sample.boxes = boxes_of(masks[visible])
+            sample.boxes = masks_to_boxes(masks[visible])
 
 
 def _only_pixels(transform: Any) -> bool:

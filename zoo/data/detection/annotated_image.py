@@ -19,14 +19,14 @@ from faster_coco_eval.core import mask as coco_mask
 
 from ....heads.structures import ImageInfo, Instances
 from ..common.resizing import resize_image
-from ..formats.coco import Shape
+from ..formats.coco import Segmentation
 
 MIN_BOX_SIDE = 1.0
 """Boxes that transforms have left thinner than this, in pixels, are dropped."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
+class AxisAlignedAffine:
     """Where a point of the masks' own coordinates lies in the present image: x * scale_x + shift_x, and so for y.
 
     Coordinates are those of pixels' borders: 0 is the left border of the first pixel. A negative scale is a mirror.
@@ -37,9 +37,9 @@ class Placement:
     shift_x: float = 0.0
     shift_y: float = 0.0
 
-    def then(self, scale_x: float, scale_y: float, shift_x: float, shift_y: float) -> Placement:
+    def then(self, scale_x: float, scale_y: float, shift_x: float, shift_y: float) -> AxisAlignedAffine:
         """Adds a step after all earlier ones."""
-        return Placement(
+        return AxisAlignedAffine(
             self.scale_x * scale_x,
             self.scale_y * scale_y,
             self.shift_x * scale_x + shift_x,
@@ -56,11 +56,11 @@ class AnnotatedImage:
         original_size: (height, width) of the file's image.
         boxes: (n, 4) float64, x1, y1, x2, y2 in pixels of `image`; None where annotations were not asked for.
         labels: (n,) int64.
-        shapes: the instances' masks, n of them, or bitmaps (height, width) uint8; None where there are none.
+        segmentations: the instances' masks, n of them, or bitmaps (height, width) uint8; None where there are none.
         ignored_boxes: (m, 4) float64.
-        placement: from the shapes' coordinates to those of `image`.
+        affine: from the segmentations' coordinates to those of `image`.
         flip: whether it was mirrored left and right.
-        scale: (x, y): factors of the size from before `placement` began anew.
+        scale: (x, y): factors of the size from before `affine` began anew.
         boxes_from_masks: at the end boxes become those of the masks.
     """
 
@@ -68,9 +68,9 @@ class AnnotatedImage:
     original_size: tuple[int, int]
     boxes: np.ndarray | None = None
     labels: np.ndarray | None = None
-    shapes: list[Shape | np.ndarray] | None = None
+    segmentations: list[Segmentation | np.ndarray] | None = None
     ignored_boxes: np.ndarray | None = None
-    placement: Placement = Placement()
+    affine: AxisAlignedAffine = AxisAlignedAffine()
     flip: bool = False
     scale: tuple[float, float] = (1.0, 1.0)
     boxes_from_masks: bool = False
@@ -86,7 +86,7 @@ class AnnotatedImage:
         self.image = resize_image(self.image, (height, width))
         self._move(width / old_width, height / old_height, 0.0, 0.0)
 
-    def mirror(self) -> None:
+    def hflip(self) -> None:
         """Mirrors left and right."""
         self.image = np.ascontiguousarray(self.image[:, ::-1])
         self.flip = not self.flip
@@ -109,24 +109,24 @@ class AnnotatedImage:
         assert self.labels is not None
         places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         self.boxes, self.labels = self.boxes[places], self.labels[places]
-        if self.shapes is not None:
-            self.shapes = [self.shapes[place] for place in places]
+        if self.segmentations is not None:
+            self.segmentations = [self.segmentations[place] for place in places]
 
     def masks(self) -> np.ndarray:
         """Makes the bitmaps: (n, height, width) uint8 of 0 and 1."""
-        assert self.shapes is not None
+        assert self.segmentations is not None
         height, width = self.size
-        masks = np.zeros((len(self.shapes), height, width), dtype=np.uint8)
-        for mask, shape in zip(masks, self.shapes, strict=True):
-            if isinstance(shape, list):
-                _paint_polygons(mask, shape, self.placement)
-            elif shape is not None:
-                _paint_bitmap(mask, shape, self.placement)
+        masks = np.zeros((len(self.segmentations), height, width), dtype=np.uint8)
+        for mask, segmentation in zip(masks, self.segmentations, strict=True):
+            if isinstance(segmentation, list):
+                _rasterize_polygons(mask, segmentation, self.affine)
+            elif segmentation is not None:
+                _resample_bitmap(mask, segmentation, self.affine)
         return masks
 
     def info(self) -> ImageInfo:
         """The facts that a head needs to know."""
-        scale_x, scale_y = self.placement.scale_x * self.scale[0], self.placement.scale_y * self.scale[1]
+        scale_x, scale_y = self.affine.scale_x * self.scale[0], self.affine.scale_y * self.scale[1]
         return ImageInfo(
             image_size=self.size,
             original_size=self.original_size,
@@ -147,14 +147,14 @@ class AnnotatedImage:
         if self.boxes is not None:
             masks = None
             self.keep(_sides(self.boxes).min(axis=1) >= MIN_BOX_SIDE)
-            if self.shapes is not None:
+            if self.segmentations is not None:
                 masks = self.masks()
                 visible = masks.reshape(len(masks), -1).any(axis=1) if len(masks) else np.zeros(0, dtype=bool)
                 if not visible.all():
                     self.keep(visible)
                     masks = masks[visible]
                 if self.boxes_from_masks:
-                    self.boxes = boxes_of(masks)
+                    self.boxes = masks_to_boxes(masks)
             ignored = self.ignored_boxes
             target = Instances(
                 boxes=torch.from_numpy(self.boxes.astype(np.float32)),
@@ -165,7 +165,7 @@ class AnnotatedImage:
         return {"image": self.pixels(), "info": self.info(), "target": target}
 
     def _move(self, scale_x: float, scale_y: float, shift_x: float, shift_y: float) -> None:
-        self.placement = self.placement.then(scale_x, scale_y, shift_x, shift_y)
+        self.affine = self.affine.then(scale_x, scale_y, shift_x, shift_y)
         scale, shift = np.array([scale_x, scale_y] * 2), np.array([shift_x, shift_y] * 2)
         limits = np.array([self.size[1], self.size[0]] * 2, dtype=np.float64)
 
@@ -185,13 +185,13 @@ class AnnotatedImage:
             self.ignored_boxes = boxes[(_sides(boxes) > 0).all(axis=1)]
 
 
-def decode(shape: tuple[bytes, tuple[int, int]]) -> np.ndarray:
+def decode_rle(shape: tuple[bytes, tuple[int, int]]) -> np.ndarray:
     """Decodes COCO's run lengths to (height, width) uint8 of 0 and 1."""
     counts, (height, width) = shape
     return np.asarray(coco_mask.decode({"size": [height, width], "counts": counts}))
 
 
-def boxes_of(masks: np.ndarray) -> np.ndarray:
+def masks_to_boxes(masks: np.ndarray) -> np.ndarray:
     """Finds the boxes (n, 4), float64, of masks (n, height, width) of 0 and 1, each with a pixel at least."""
     corners = np.array([cv2.boundingRect(mask) for mask in masks], dtype=np.float64).reshape(-1, 4)
     return np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
@@ -202,10 +202,10 @@ def _sides(boxes: np.ndarray) -> np.ndarray:
     return boxes[:, 2:] - boxes[:, :2]
 
 
-def _paint_polygons(mask: np.ndarray, polygons: Sequence[np.ndarray], placement: Placement) -> None:
+def _rasterize_polygons(mask: np.ndarray, polygons: Sequence[np.ndarray], affine: AxisAlignedAffine) -> None:
     """Rasterises polygons as COCO does, together one region, into a mask of zeros, whatever lies outside of it."""
-    scale = (placement.scale_x, placement.scale_y)
-    shift = (placement.shift_x, placement.shift_y)
+    scale = (affine.scale_x, affine.scale_y)
+    shift = (affine.shift_x, affine.shift_y)
     moved = [polygon * scale + shift for polygon in polygons]
     points = np.concatenate(moved)
     # The canvas is the region's own box, as far as it reaches to the mask's right and bottom. It begins where the
@@ -222,23 +222,23 @@ def _paint_polygons(mask: np.ndarray, polygons: Sequence[np.ndarray], placement:
     mask[max(top, 0) : bottom, max(left, 0) : right] = painted[max(-top, 0) :, max(-left, 0) :]
 
 
-def _paint_bitmap(mask: np.ndarray, shape: Any, placement: Placement) -> None:
+def _resample_bitmap(mask: np.ndarray, shape: Any, affine: AxisAlignedAffine) -> None:
     """Resamples a bitmap into a mask of zeros: each pixel is that of the bitmap in which its centre lies."""
     if isinstance(shape, tuple):
         x, y, width, height = (int(side) for side in coco_mask.toBbox({"size": list(shape[1]), "counts": shape[0]}))
-        bitmap = decode(shape)
+        bitmap = decode_rle(shape)
     else:
         bitmap, (x, y, width, height) = shape, cv2.boundingRect(shape)
     if width <= 0 or height <= 0:
         return
-    columns, columns_from = _centres(mask.shape[1], placement.scale_x, placement.shift_x, x, x + width)
-    rows, rows_from = _centres(mask.shape[0], placement.scale_y, placement.shift_y, y, y + height)
+    columns, columns_from = _nearest_source(mask.shape[1], affine.scale_x, affine.shift_x, x, x + width)
+    rows, rows_from = _nearest_source(mask.shape[0], affine.scale_y, affine.shift_y, y, y + height)
     if len(rows) and len(columns):
         region = bitmap[rows_from][:, columns_from]
         mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = region
 
 
-def _centres(length: int, scale: float, shift: float, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_source(length: int, scale: float, shift: float, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Finds the pixels of an axis whose centres come from [begin, end) of the bitmap, and where they come from."""
     source = np.floor((np.arange(length) + 0.5 - shift) / scale).astype(np.int64)
     places = np.flatnonzero((source >= begin) & (source < end))

@@ -134,7 +134,7 @@ def _annotation_errors(dataset: AnnotatedFiles) -> Iterator[str]:
     if problems.unknown_categories:
         yield (
             f"{_count(problems.unknown_categories, 'annotation')} of categories that are not in the file, which has "
-            f"{first_names([*annotations.known_categories])}: {first_names(problems.unknown_categories)}. Add the "
+            f"{first_names([*annotations.all_categories])}: {first_names(problems.unknown_categories)}. Add the "
             "categories, or correct category_id."
         )
     if problems.mask_sizes:
@@ -145,7 +145,7 @@ def _annotation_errors(dataset: AnnotatedFiles) -> Iterator[str]:
         )
     if not dataset.training:
         return
-    counted = int((~annotations.crowd).sum())
+    counted = int((~annotations.is_crowd).sum())
     if not counted:
         yield (
             f"there is no instance of {first_names(dataset.classes)}: nothing to train on. Correct annotations= or "
@@ -187,7 +187,7 @@ def _findings(dataset: AnnotatedFiles) -> Iterator[str]:
             f"of {len(annotations)} images {_count(left_out)} left out: without an annotation of the classes, or "
             "with a shorter side than min_size."
         )
-    seen = np.bincount(annotations.labels[~annotations.crowd], minlength=len(dataset.classes))
+    seen = np.bincount(annotations.labels[~annotations.is_crowd], minlength=len(dataset.classes))
     unseen = [name for name, count in zip(dataset.classes, seen, strict=True) if not count]
     if unseen:
         yield f"{len(unseen)} of {len(dataset.classes)} classes have no instance: {first_names(unseen)}."

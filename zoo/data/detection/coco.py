@@ -79,7 +79,7 @@ class CocoDetection(DetectionDataset):
         self._chosen = np.arange(len(self.annotations))
         if self.training if filter_empty is None else filter_empty:
             wide_enough = self.annotations.sizes.min(axis=1, initial=min_size) >= min_size
-            self._chosen = np.flatnonzero(self.annotations.annotated & wide_enough)
+            self._chosen = np.flatnonzero(self.annotations.has_annotation & wide_enough)
         if not len(self._chosen):
             raise ValueError(
                 f"{self} is empty: of the file's {len(self.annotations)} images none has an annotation of "
@@ -121,7 +121,7 @@ class CocoDetection(DetectionDataset):
 
     def path(self, index: int) -> str:
         """Returns the path of an image."""
-        return str(self.folder / self.annotations.names[int(self._chosen[index])].decode())
+        return str(self.folder / self.annotations.file_names[int(self._chosen[index])].decode())
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns an image's (height, width) in pixels, according to the annotation file."""
@@ -152,12 +152,12 @@ class CocoDetection(DetectionDataset):
         instances = self.annotations.instances(int(self._chosen[index]))
         boxes = self.annotations.boxes[instances].astype(np.float64)
         labels = self.annotations.labels[instances].astype(np.int64)
-        ignored = self.annotations.crowd[instances].copy()
+        ignored = self.annotations.is_crowd[instances].copy()
         loaded = AnnotatedImage(image, expected)
         if self.with_masks:
-            shapes = [self.annotations.shape(number) for number in range(instances.start, instances.stop)]
+            shapes = [self.annotations.segmentation(number) for number in range(instances.start, instances.stop)]
             ignored |= np.array([shape is None for shape in shapes], dtype=bool)
-            loaded.shapes = [shape for shape, out in zip(shapes, ignored, strict=True) if not out]
+            loaded.segmentations = [shape for shape, out in zip(shapes, ignored, strict=True) if not out]
         loaded.boxes, loaded.labels, loaded.ignored_boxes = boxes[~ignored], labels[~ignored], boxes[ignored]
         return loaded
 

@@ -17,11 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ....names import unknown_name
 from ...registry import TRANSFORMS
-from ..classification.transforms import _check_probability
+from ..common.arguments import check_choice, check_probability, check_scale
 from ..common.photometric import distort
-from ..common.resizing import check_scale, fitted_size
+from ..common.resizing import fitted_size
 from .annotated_image import AnnotatedImage
 
 MULTI_SCALE = tuple((1333, short) for short in range(480, 801, 32))
@@ -104,9 +103,8 @@ class DetectionTrain(DetectionTransform):
             "range": ((1333, 640), (1333, 800)),
             "detr": MULTI_SCALE,
         }
-        if mode not in usual:
-            raise ValueError(unknown_name("mode of DetectionTrain", mode, usual))
-        _check_probability("flip", flip)
+        check_choice("mode of DetectionTrain", mode, usual)
+        check_probability("flip", flip)
         self.mode = mode
         self.scales = check_scales("scales", usual[mode] if scales is None else scales)
         if mode == "single-scale" and len(self.scales) != 1:
@@ -121,7 +119,7 @@ class DetectionTrain(DetectionTransform):
             self._crop(sample)
         sample.resize(*fitted_size(*sample.size, self._draw_scale()))
         if random.random() < self.flip:
-            sample.mirror()
+            sample.hflip()
 
     def _draw_scale(self) -> tuple[int, int]:
         if self.mode != "range":
@@ -170,7 +168,7 @@ class LargeScaleJitter(DetectionTransform):
             raise ValueError(f"size is a whole number of pixels, not {size!r}.")
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale is the least and most factor, over 0, such as (0.1, 2.0), not {scale!r}.")
-        _check_probability("flip", flip)
+        check_probability("flip", flip)
         self.size = int(size)
         self.scale = (float(scale[0]), float(scale[1]))
         self.flip = flip
@@ -190,7 +188,7 @@ class LargeScaleJitter(DetectionTransform):
         sample.resize(min(new_height, self.size), min(new_width, self.size))
         sample.boxes_from_masks = self.boxes_from_masks
         if random.random() < self.flip:
-            sample.mirror()
+            sample.hflip()
 
 
 @TRANSFORMS.register_module()

@@ -47,6 +47,6 @@ class DetectionViews:
             resize.apply(view)
             views.append({"image": view.pixels(), "info": view.info()})
             if self.flip:
-                view.mirror()
+                view.hflip()
                 views.append({"image": view.pixels(), "info": view.info()})
         return {"views": views}

@@ -24,7 +24,7 @@ from ....names import unknown_name
 POLYGON_UNITS = 1000
 """Polygons are kept in thousandths of a pixel, as whole numbers: exact for files that have up to 3 decimals."""
 
-Shape = list[np.ndarray] | tuple[bytes, tuple[int, int]] | None
+Segmentation = list[np.ndarray] | tuple[bytes, tuple[int, int]] | None
 """An instance's mask as it is kept: polygons, each (k, 2) float64, x and y in pixels; or COCO's compressed run lengths
 with the mask's (height, width); or nothing."""
 
@@ -94,7 +94,7 @@ class CocoAnnotations:
     Attributes:
         classes: names, by label.
         categories: category ids, by label.
-        known_categories: all category ids of the file.
+        all_categories: all category ids of the file.
         image_ids: (images,) int64.
         sizes: (images, 2) int32, height and width in pixels.
         names: of the image files, utf-8.
@@ -111,7 +111,7 @@ class CocoAnnotations:
 
     def __init__(self, file: Path, classes: Sequence[str] | None = None, with_masks: bool = True) -> None:
         self.file = file
-        with _garbage_left():
+        with _gc_paused():
             self._load(file, classes, with_masks)
 
     def _load(self, file: Path, classes: Sequence[str] | None, with_masks: bool) -> None:
@@ -119,7 +119,7 @@ class CocoAnnotations:
         self.problems = Problems()
         self.categories, self.classes = self._choose(content["categories"], classes)
         self._take_images(content["images"])
-        self.known_categories = tuple(sorted(category["id"] for category in content["categories"]))
+        self.all_categories = tuple(sorted(category["id"] for category in content["categories"]))
         self._take_annotations(content["annotations"], with_masks)
 
     def __len__(self) -> int:
@@ -133,12 +133,12 @@ class CocoAnnotations:
 
     def instances(self, image: int) -> slice:
         """Which instances an image has."""
-        return slice(int(self.first[image]), int(self.first[image + 1]))
+        return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
 
-    def shape(self, instance: int) -> Shape:
+    def segmentation(self, instance: int) -> Segmentation:
         """The mask of an instance as the file has it."""
-        assert self._shapes is not None, "read without masks"
-        piece = self._shapes[instance]
+        assert self._segmentations is not None, "read without masks"
+        piece = self._segmentations[instance]
         if not piece:
             return None
         count, height, width = np.frombuffer(piece[:12], dtype=np.int32)
@@ -169,7 +169,7 @@ class CocoAnnotations:
     def _take_images(self, images: Sequence[Mapping[str, Any]]) -> None:
         self.image_ids = np.array([image["id"] for image in images], dtype=np.int64)
         self.sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
-        self.names = PackedBytes([image["file_name"].encode() for image in images])
+        self.file_names = PackedBytes([image["file_name"].encode() for image in images])
         self.problems.duplicate_images = _repeated(self.image_ids.tolist())
         self.problems.duplicate_files = _repeated([image["file_name"] for image in images])
 
@@ -180,7 +180,7 @@ class CocoAnnotations:
         problems.duplicate_annotations = _repeated([annotation.get("id") for annotation in annotations])
         kept: list[tuple[int, tuple[float, ...], int, bool]] = []
         shapes: list[bytes] = []
-        self.annotated = np.zeros(len(self), dtype=bool)
+        self.has_annotation = np.zeros(len(self), dtype=bool)
         for number, annotation in enumerate(annotations):
             name = annotation.get("id", f"number {number}")
             place, category = places.get(annotation["image_id"]), annotation["category_id"]
@@ -188,10 +188,10 @@ class CocoAnnotations:
                 problems.unknown_images.append(f"{name} (image {annotation['image_id']})")
                 continue
             if category not in labels:
-                if category not in self.known_categories:
+                if category not in self.all_categories:
                     problems.unknown_categories.append(f"{name} (category {category})")
                 continue
-            self.annotated[place] = True
+            self.has_annotation[place] = True
             if annotation.get("ignore", False):
                 continue
             height, width = self.sizes[place].tolist()
@@ -209,11 +209,11 @@ class CocoAnnotations:
             shapes.append(shape)
         order = sorted(range(len(kept)), key=lambda place: kept[place][0])  # a stable sort: as in the file by image
         counts = np.bincount([kept[place][0] for place in order], minlength=len(self))
-        self.first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.boxes = np.array([kept[place][1] for place in order], dtype=np.float32).reshape(-1, 4)
         self.labels = np.array([kept[place][2] for place in order], dtype=np.int32)
-        self.crowd = np.array([kept[place][3] for place in order], dtype=bool)
-        self._shapes = PackedBytes([shapes[place] for place in order]) if with_masks else None
+        self.is_crowd = np.array([kept[place][3] for place in order], dtype=bool)
+        self._segmentations = PackedBytes([shapes[place] for place in order]) if with_masks else None
 
     def _box(self, annotation: Mapping[str, Any], name: Any, height: int, width: int):
         """Gives a box clipped to the image, None where nothing is left, and whether it reached over the border."""
@@ -260,7 +260,7 @@ class CocoAnnotations:
 
 
 @contextlib.contextmanager
-def _garbage_left() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Keeps Python from looking for garbage among millions of new objects, which takes longer than making them."""
     enabled = gc.isenabled()
     gc.disable()

@@ -1,5 +1,5 @@
 """Images with a class for each pixel, for semantic segmentation."""
 
-from .dataset import SegmentationDataset
+from .dataset import Pair, SegmentationDataset, SegmentationTransform
 
-__all__ = ["SegmentationDataset"]
+__all__ = ["Pair", "SegmentationDataset", "SegmentationTransform"]

@@ -11,7 +11,7 @@ from PIL import Image
 from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..common.decoding import reading_image
 
-MOST_CLASSES = 255
+MAX_CLASSES = 255
 """Labels are 0 to 254: label maps are uint8, and 255 is taken."""
 
 _PNG_HEADER = struct.Struct(">8s4x4s8xBB")
@@ -52,10 +52,10 @@ def read_label_image(path: str) -> np.ndarray:
         )
     if mode == "1":
         return values.astype(np.uint8)
-    return values // _stretched(start) if mode == "L" else values
+    return values // _gray_factor(start) if mode == "L" else values
 
 
-def _stretched(start: bytes) -> int:
+def _gray_factor(start: bytes) -> int:
     """What PIL multiplies gray of few bits by, found in the beginning of a PNG file; 1 for other files."""
     if len(start) < _PNG_HEADER.size:
         return 1
@@ -81,9 +81,9 @@ class LabelTable:
     def __init__(
         self, num_classes: int, reduce_zero_label: bool = False, values: Mapping[int, int] | None = None
     ) -> None:
-        if not 1 <= num_classes <= MOST_CLASSES:
+        if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(
-                f"A label map has 1 to {MOST_CLASSES} classes (255 marks ignored pixels), not {num_classes}."
+                f"A label map has 1 to {MAX_CLASSES} classes (255 marks ignored pixels), not {num_classes}."
             )
         if values is not None and reduce_zero_label:
             raise ValueError(

@@ -18,8 +18,9 @@ import torch
 from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ....heads.structures import ImageInfo
 from ...registry import TRANSFORMS
+from ..common.arguments import check_probability, check_scale
 from ..common.photometric import distort
-from ..common.resizing import check_scale, fitted_size, next_multiple, resize_image, resize_labels
+from ..common.resizing import fitted_size, next_multiple, resize_image, resize_labels
 
 CROP_TRIES = 10
 
@@ -68,8 +69,7 @@ class SegmentationTrain:
         if not 0 < cat_max_ratio <= 1:
             raise ValueError(f"cat_max_ratio is a part of the crop, over 0 and up to 1, not {cat_max_ratio!r}.")
         self.cat_max_ratio = cat_max_ratio
-        if not 0 <= flip <= 1:
-            raise ValueError(f"flip is a probability from 0 to 1, not {flip!r}.")
+        check_probability("flip", flip)
         self.flip = flip
         self.photometric = photometric
 
@@ -125,7 +125,7 @@ class SegmentationTrain:
         return slice(top, top + height), slice(left, left + width)
 
 
-class _Resizing:
+class _ResizeTransform:
     """Resizes as evaluations of published models do."""
 
     def __init__(self, scale: Sequence[int], keep_ratio: bool, resize_to_multiple: int | None) -> None:
@@ -143,7 +143,7 @@ class _Resizing:
 
 
 @TRANSFORMS.register_module()
-class SegmentationTest(_Resizing):
+class SegmentationTest(_ResizeTransform):
     """Resizes the image for evaluation; the labels stay as large as the file, because that is where figures count.
 
     Args:
@@ -183,7 +183,7 @@ class SegmentationTest(_Resizing):
 
 
 @TRANSFORMS.register_module()
-class SegmentationViews(_Resizing):
+class SegmentationViews(_ResizeTransform):
     """Several sizes of an image, each mirrored, too: test-time augmentation. The task averages over them.
 
     As in mmsegmentation 0.x, with which published multi-scale figures were measured, a ratio multiplies `scale`.

@@ -1,4 +1,3 @@
-import mmengine.registry as roots
 import numpy as np
 import pytest
 import torch
@@ -13,11 +12,9 @@ from attnzoo.zoo.data import (
     EvaluationSampler,
     ImageClassificationDataset,
     SampleKey,
-    check_num_classes,
-    check_same_classes,
     classification_collate,
 )
-from attnzoo.zoo.registry import DATASETS, FUNCTIONS
+from attnzoo.zoo.registry import DATASETS
 
 TRAIN = {"type": "SmallImageTrain", "size": 16, "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.5}
 EVALUATION = {"type": "Evaluation", "size": 16, "crop_pct": 1.0}
@@ -95,23 +92,6 @@ def test_epochs_repeats_and_seeds_differ(folder):
     distinct = {sample["image"].numpy().tobytes() for sample in images}
     assert len(distinct) == 4
     assert torch.equal(dataset[2]["image"], images[0]["image"])
-
-
-def test_a_batch_has_the_tasks_form(folder):
-    dataset = ImageClassificationDataset(str(folder), transform=TRAIN)
-    batch = classification_collate([dataset[SampleKey(2, 1, 1)], dataset[SampleKey(2, 8, 0)]])
-    assert batch["image"].shape == (2, 3, 16, 16)
-    assert batch["label"].tolist() == [0, 1]
-    assert batch["label"].dtype == torch.int64
-    assert (batch["index"], batch["epoch"], batch["repeat"]) == ([1, 8], [2, 2], [1, 0])
-    assert batch["path"] == [str(folder / "cat/1.png"), str(folder / "dog/3.png")]
-    assert batch["broken"] == []
-
-
-def test_images_of_different_sizes_make_no_batch(folder):
-    samples = [ImageClassificationDataset(str(folder), transform={**EVALUATION, "size": size})[0] for size in (8, 9)]
-    with pytest.raises(ValueError, match=r"\(3, 8, 8\) and \(3, 9, 9\)"):
-        classification_collate(samples)
 
 
 def test_broken_images_are_replaced_in_training_always_by_the_same(folder):
@@ -197,31 +177,6 @@ def test_the_number_of_classes_is_checked(folder):
         ImageClassificationDataset(str(folder))
 
 
-def test_a_models_number_of_classes_is_checked(folder):
-    dataset = ImageClassificationDataset(str(folder), transform=EVALUATION)
-    check_num_classes(2, dataset)
-    message = r"model\.backbone\.num_classes is 1000, but .*images has 2 classes: set .*num_classes=2"
-    with pytest.raises(ValueError, match=message):
-        check_num_classes(1000, dataset)
-
-
-def test_two_sets_must_number_their_classes_alike(make_folder):
-    def dataset(name, classes, **options):
-        root = make_folder(name, classes, count=1)
-        return ImageClassificationDataset(str(root), transform=EVALUATION, **options)
-
-    train = dataset("train", ("cat", "cow", "dog"))
-    check_same_classes(train, dataset("same", ("cat", "cow", "dog")))
-    with pytest.raises(
-        ValueError, match=r"has 2 classes, .* has 3: the former lacks cow. Give both the same class_map"
-    ):
-        check_same_classes(train, dataset("less", ("cat", "dog")))
-    with pytest.raises(ValueError, match="lacks cow and has hen besides"):
-        check_same_classes(train, dataset("other", ("cat", "dog", "hen")))
-    with pytest.raises(ValueError, match="numbers them in another order"):
-        check_same_classes(train, dataset("turned", ("cat", "cow", "dog"), class_map=["dog", "cow", "cat"]))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_mmengines_runner_builds_the_loader(folder, workers):
     before = dict(DefaultScope._instance_dict)
@@ -244,11 +199,6 @@ def test_mmengines_runner_builds_the_loader(folder, workers):
     assert same(list(loader), batches(folder, 0)[:2])
 
 
-def test_the_collate_function_is_found_in_both_registries():
-    found = roots.FUNCTIONS.get("classification_collate"), FUNCTIONS.get("classification_collate")
-    assert found == (classification_collate, classification_collate)
-
-
 def test_class_names_are_known_before_images_are_read(make_folder, tmp_path):
     names = ImageClassificationDataset.class_names
     root = make_folder(classes=("10", "9", "cat"), count=1)
@@ -256,7 +206,7 @@ def test_class_names_are_known_before_images_are_read(make_folder, tmp_path):
     assert names(root=str(root.parent), split=root.name) == ("9", "10", "cat")
     assert names(root="nowhere", class_map=["b", "a"]) == ("b", "a")
     assert names(root="nowhere", class_map={"dog": 0, "wolf": 0, "cat": 1}) == ("dog/wolf", "cat")
-    assert names(root="nowhere", class_map="imagenet-1k")[0] == "n01440764"
+    assert (names(root="nowhere", class_map="imagenet-1k") or ())[0] == "n01440764"
     (root / "names.txt").write_text("x\ny\n")
     assert names(root=str(root), class_map="names.txt") == ("x", "y")
     with pytest.raises(ValueError, match=r"class map 'others\.txt'"):

@@ -10,7 +10,6 @@ import zlib
 import numpy as np
 import pytest
 
-from attnzoo.zoo.data import load_class_map
 from attnzoo.zoo.data.classification import sources
 from attnzoo.zoo.data.classification.sources import build_source
 
@@ -103,34 +102,6 @@ def test_folders_outside_of_the_class_map_are_left_out_with_a_warning(make_folde
     assert set(labels_of(source).values()) == {0}
     assert len(messages) == 1
     assert "1 of 2 folders are not in the class map: cat" in messages[0]
-
-
-@pytest.mark.parametrize(
-    ("class_map", "message"),
-    [
-        ("nowhere.txt", "'nowhere.txt' is no file"),
-        ("map.pkl", "must be a .txt or .json"),
-        ("imagenet-3k", "knows no classes"),
-        ([], "empty"),
-        (["a", "b", "a"], "'a' more than once"),
-        ({"a": -1}, "whole numbers"),
-        ({"a": "b"}, "whole numbers"),
-        (["cow", "horse"], "has none of the 2 classes"),
-        (7, "dict or a list"),
-    ],
-)
-def test_impossible_class_maps_raise(make_folder, class_map, message):
-    root = make_folder()
-    (root / "map.pkl").write_bytes(b"")
-    with pytest.raises(ValueError, match=message):
-        build_source(str(root), class_map=class_map)
-
-
-def test_class_maps_are_not_pickles(tmp_path):
-    path = tmp_path / "map.pkl"
-    path.write_bytes(pickle.dumps({"a": 0}))
-    with pytest.raises(ValueError, match=r"\.txt or \.json"):
-        load_class_map(str(path), ".")
 
 
 def test_what_is_missing_is_named_with_what_is_there(make_folder):

@@ -3,7 +3,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnzoo.zoo.data import AspectRatioBatchSampler, EpochSampler, EvaluationSampler, InfiniteSampler
@@ -50,6 +50,7 @@ def endless(sampler, epochs):
     return keys
 
 
+@settings(deadline=None)  # a busy machine takes longer now and then
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 17), st.booleans())
 def test_the_stream_holds_each_image_once_a_lap(count, world_size, length, shuffle):
     options = {"length": length, "shuffle": shuffle, "seed": 3}
@@ -74,6 +75,7 @@ def test_laps_have_orders_of_their_own():
     assert list(InfiniteSampler(range(40), length=120, seed=2)) != keys
 
 
+@settings(deadline=None)  # a busy machine takes longer now and then
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 17), st.integers(0, 4), st.data())
 def test_the_stream_goes_on_where_it_stopped(count, world_size, length, epoch, data):
     start = data.draw(st.integers(0, length))
@@ -95,6 +97,7 @@ def test_the_length_is_a_share_of_the_dataset(as_rank):
         InfiniteSampler([])
 
 
+@settings(deadline=None)  # a busy machine takes longer now and then
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.integers(0, 3), st.booleans())
 def test_batches_of_an_epoch(count, size, world_size, epoch, drop_last):
     pictures = Pictures(count)
@@ -131,6 +134,7 @@ def test_batches_are_those_of_mmdet():
     assert [[key.index for key in batch] for batch in batches] == expected
 
 
+@settings(deadline=None)  # a busy machine takes longer now and then
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 3), st.integers(5, 40), st.integers(1, 4))
 def test_endless_batches_never_mix_and_lose_nothing(count, size, world_size, length, epochs):
     pictures = Pictures(count, seed=count)

@@ -3,23 +3,17 @@
 import sys
 import textwrap
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from PIL import Image
 
 from attnzoo.zoo.data import (
     BrokenImageError,
     ClassificationDataset,
-    DetectionDataset,
     ImageDataset,
     SampleKey,
-    SegmentationDataset,
 )
 from attnzoo.zoo.data.common.dataset import read_or_replace
-from attnzoo.zoo.data.detection.annotated_image import AnnotatedImage
-from attnzoo.zoo.data.segmentation.dataset import Pair
 from attnzoo.zoo.registry import DATASETS
 from attnzoo.zoo.training.loaders import build_dataloader
 
@@ -120,60 +114,6 @@ def test_by_default_a_class_knows_nothing_before_it_is_built():
     assert ImageDataset.class_names(root="somewhere") is None
     assert ImageDataset.class_palette(root="somewhere") is None
     assert list(ImageDataset.check_paths(root="somewhere")) == []
-
-
-class Boxes(DetectionDataset):
-    """One image with one object."""
-
-    def __init__(self, file, **options):
-        self.file = file
-        super().__init__(file, ("thing",), **options)
-
-    def __len__(self):
-        return 1
-
-    def path(self, index):
-        return self.file
-
-    def load(self, index):
-        image = np.asarray(self.read_image(index))
-        return AnnotatedImage(
-            image, (image.shape[0], image.shape[1]), np.array([[2.0, 3.0, 22.0, 13.0]]), np.array([0])
-        )
-
-
-def test_a_detection_set_from_outside(root):
-    train = Boxes(str(root / "0.png"), transform={"type": "DetectionTrain", "scales": [(80, 60)], "flip": 0.0})
-    sample = train[0]
-    assert sample["image"].shape == (3, 60, 80)
-    np.testing.assert_allclose(sample["target"].boxes, [[4, 6, 44, 26]])
-    assert (sample["image_id"], train.kind) == (0, "detection")
-    evaluation = Boxes(str(root / "0.png"), transform={"type": "DetectionTest", "scale": (80, 60)})
-    assert evaluation[0]["target"] is None
-    assert evaluation.load(0).boxes is not None
-
-
-class Halves(SegmentationDataset):
-    """Images whose left half is of class 0 and whose right half is of class 1."""
-
-    def __init__(self, files, **options):
-        super().__init__("halves", [Pair(file, None) for file in files], ("left", "right"), **options)
-
-    def path(self, index):
-        return self.pairs[index].image
-
-    def read_labels(self, index):
-        width, height = Image.open(self.path(index)).size
-        return np.repeat([[0, 1]], width // 2, axis=1).repeat(height, axis=0).astype(np.uint8)
-
-
-def test_a_segmentation_set_from_outside(root):
-    dataset = Halves([str(root / "0.png")], transform={"type": "SegmentationTest", "scale": (40, 30)})
-    sample = dataset[0]
-    assert dataset.kind == "segmentation"
-    assert sample["label_map"].shape == (30, 40)
-    assert sample["label_map"].float().mean() == 0.5
-    assert sample["image"].shape == (3, 30, 40)
 
 
 def test_replacements_depend_on_the_seeds_alone():

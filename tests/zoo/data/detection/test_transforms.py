@@ -4,8 +4,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from mmengine.config import Config
 
 from attnzoo.zoo.config import ConfigError, check_config
@@ -20,12 +18,22 @@ from attnzoo.zoo.data import (
     SampleKey,
 )
 from attnzoo.zoo.data.common.resizing import fitted_size
-from attnzoo.zoo.data.detection.annotated_image import AnnotatedImage, Placement
+from attnzoo.zoo.data.detection.annotated_image import AnnotatedImage
 from attnzoo.zoo.data.detection.transforms import MULTI_SCALE
 from attnzoo.zoo.registry import TRANSFORMS
 from attnzoo.zoo.seeding import isolated_randomness
 from support import painted_coco
 from support.parity import load_pack, relative_error
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return painted_coco.save(tmp_path_factory.mktemp("coco"))
+
+
+def dataset(root, transform, **options):
+    return CocoDetection(str(root), "train2017", transform=transform, **options)
+
 
 SMALL: Any = [(200, short) for short in range(72, 161, 8)]
 TRANSFORMS_OF_TRAINING: dict[str, dict[str, Any]] = {
@@ -68,17 +76,8 @@ TRANSFORMS_OF_TRAINING: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return painted_coco.save(tmp_path_factory.mktemp("coco"))
-
-
-@pytest.fixture(scope="module")
 def pack():
     return load_pack("heads", "preprocess")
-
-
-def dataset(root, transform, **options):
-    return CocoDetection(str(root), "train2017", transform=transform, **options)
 
 
 def picture(seed, shape, block):
@@ -152,67 +151,6 @@ def test_image_masks_boxes_and_labels_move_together(root, name):
             check_against_pixels(data[SampleKey(epoch, index)], made, tight=tight)
 
 
-def test_mirroring_and_cropping_is_exact(root):
-    made = painted_coco.content()
-    data = dataset(root, DetectionTest(), filter_empty=True)
-    generator = np.random.default_rng(1)
-    for index in (0, 1, 2) * 10:
-        sample = data.load(index)
-        crowd = np.array([one["iscrowd"] for one in painted_coco.instances(made, int(data.image_ids[index]))])
-        colours = np.array(painted_coco.COLOURS)[: len(crowd)][crowd == 0]
-        colour_of = dict(enumerate(colours))
-        assert sample.labels is not None
-        sample.labels = np.arange(len(colours))
-        for _ in range(3):
-            height, width = sample.size
-            crop_height, crop_width = generator.integers(height // 2, height + 1), generator.integers(20, width + 1)
-            top, left = generator.integers(0, height - crop_height + 1), generator.integers(0, width - crop_width + 1)
-            sample.crop(int(top), int(left), int(crop_height), int(crop_width))
-            if generator.random() < 0.5:
-                sample.mirror()
-        packed = sample.pack()
-        pixels = packed["image"].permute(1, 2, 0).numpy()
-        target = packed["target"]
-        for label, mask in zip(target.labels.tolist(), target.masks.numpy(), strict=True):
-            painted = (pixels == colour_of[label]).all(-1)
-            if sample.placement.scale_x > 0 or data.image_ids[index] != 11:
-                np.testing.assert_array_equal(mask, painted)
-            else:  # COCO's rasteriser is not the same from right to left
-                assert (mask != painted).sum() <= 2 * (mask.shape[0] + mask.shape[1])
-        shown = {tuple(colour) for colour in pixels.reshape(-1, 3)} & {tuple(colour) for colour in colours}
-        assert shown <= {tuple(colour_of[label]) for label in target.labels.tolist()}
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 40), st.floats(0, 30)), min_size=3, max_size=6),
-    st.integers(0, 25),
-    st.integers(0, 15),
-)
-def test_a_cut_polygon_is_the_cut_bitmap(points, left, top):
-    polygon = np.round(np.array(points), 2)
-    segmentation = [polygon.ravel().tolist()]
-    whole = painted_coco.bitmap(segmentation, 30, 40)
-    shape = [polygon]
-    sample = AnnotatedImage(np.zeros((30, 40, 3), np.uint8), (30, 40), shapes=[shape])
-    np.testing.assert_array_equal(sample.masks()[0], whole)
-    sample.crop(top, left, 30 - top, 40 - left)
-    np.testing.assert_array_equal(sample.masks()[0], whole[top:, left:])
-
-
-def test_placements_join():
-    placement = Placement().then(2.0, 3.0, 1.0, -1.0).then(-1.0, 1.0, 10.0, 0.0)
-    assert (placement.scale_x * 4 + placement.shift_x, placement.scale_y * 5 + placement.shift_y) == (1.0, 14.0)
-
-
-def test_a_bitmap_is_resampled_by_the_nearest_pixel():
-    bitmap = np.random.default_rng(0).integers(0, 2, (7, 9)).astype(np.uint8)
-    sample = AnnotatedImage(np.zeros((7, 9, 3), np.uint8), (7, 9), shapes=[bitmap])
-    sample.resize(21, 27)
-    np.testing.assert_array_equal(sample.masks()[0], np.kron(bitmap, np.ones((3, 3))))
-    sample.resize(7, 9)
-    np.testing.assert_array_equal(sample.masks()[0], bitmap)
-
-
 def test_sizes_are_openmmlabs(pack):
     facts, _ = pack
     (case,) = [case for case in facts["cases"] if case["call"] == "det_sizes"]
@@ -251,7 +189,7 @@ def sizes_of(transform, height, width, count=400):
         with isolated_randomness(seed):
             sample = AnnotatedImage(np.zeros((height, width, 3), np.uint8), (height, width))
             transform.apply(sample)
-        found.append((sample.size, sample.flip, sample.placement))
+        found.append((sample.size, sample.flip, sample.affine))
     return found
 
 
@@ -310,45 +248,6 @@ def test_what_is_left_of_an_instance_decides_its_box(root):
     assert differing
 
 
-@pytest.mark.parametrize("with_masks", [True, False])
-def test_slivers_go_with_their_labels_and_masks(with_masks):
-    mask = np.zeros((40, 40), np.uint8)
-    mask[:, :20] = 1
-    masks = [mask, 1 - mask, mask]
-    sample = AnnotatedImage(
-        np.zeros((40, 40, 3), np.uint8),
-        (40, 40),
-        boxes=np.array([[0, 0, 20, 40], [20, 0, 40, 40], [0, 0, 20, 40]], dtype=float),
-        labels=np.array([4, 5, 6]),
-        shapes=list(masks) if with_masks else None,
-        ignored_boxes=np.array([[0, 0, 5, 5], [30, 30, 40, 40]], dtype=float),
-    )
-    sample.resize(20, 20)
-    sample.crop(0, 9, 20, 11)
-    sample.resize(10, 5)  # under half a pixel of the first and the third is left
-    target = sample.pack()["target"]
-    assert target.labels.tolist() == [5]
-    assert len(target.boxes) == 1
-    if with_masks:
-        assert target.masks.shape == (1, 10, 5)
-    assert len(target.ignored_boxes) == 1
-
-
-def test_an_instance_whose_mask_is_gone_goes():
-    ring = painted_coco.disc(60, 60, 30, 30, 25, 20)
-    sample = AnnotatedImage(
-        np.zeros((60, 60, 3), np.uint8),
-        (60, 60),
-        boxes=np.array([[5.0, 5, 55, 55], [20, 20, 40, 40]]),
-        labels=np.array([0, 1]),
-        shapes=[ring, painted_coco.disc(60, 60, 30, 30, 8)],
-    )
-    sample.crop(20, 20, 20, 20)  # inside of the ring
-    target = sample.pack()["target"]
-    assert target.labels.tolist() == [1]
-    assert len(target.masks) == len(target.boxes) == 1
-
-
 def test_crops_without_instances_are_empty(root):
     for transform in (LargeScaleJitter(20, (8.0, 8.0)), DetectionTrain(scales=[(80, 60)])):
         data = dataset(root, transform, filter_empty=False)
@@ -377,47 +276,6 @@ def test_photometric_distortion_leaves_the_annotations(root):
     assert PhotometricDistortion().training
 
 
-def test_albumentations_draw_anew_for_every_sample(root):
-    data = dataset(root, TRANSFORMS_OF_TRAINING["rotation"])
-    first = data[SampleKey(0, 0)]["image"]
-    assert torch.equal(first, data[SampleKey(0, 0)]["image"])
-    assert not torch.equal(first, data[SampleKey(1, 0)]["image"])
-    assert not torch.equal(first, data[SampleKey(0, 0, 1)]["image"])
-
-
-def test_albumentations_of_pixels_alone_make_no_bitmaps(root, monkeypatch):
-    transform = {"type": "AlbumentationsDetection", "transforms": [{"type": "HueSaturationValue", "p": 1.0}]}
-    transform["transforms"].append({"type": "OneOf", "transforms": [{"type": "GaussianBlur"}]})
-    data = dataset(root, transform)
-    sample = data.load(0)
-    before = sample.image.copy()
-    monkeypatch.setattr(AnnotatedImage, "masks", lambda self: pytest.fail("bitmaps"))
-    AlbumentationsDetection(transform["transforms"]).apply(sample)
-    assert not np.array_equal(sample.image, before)
-
-
-def test_albumentations_without_masks_or_instances(root):
-    flip = [{"type": "HorizontalFlip", "p": 1.0}]
-    sample = dataset(root, AlbumentationsDetection(flip), with_masks=False)[0]
-    plain = dataset(root, DetectionTest(), filter_empty=True).load(0)
-    assert plain.boxes is not None
-    mirrored = 160 - plain.boxes[:, [2, 0]]
-    np.testing.assert_allclose(sample["target"].boxes[:, [0, 2]].numpy(), mirrored, atol=1e-3)
-    assert sample["target"].masks is None
-    empty = dataset(root, AlbumentationsDetection(flip), filter_empty=False)[3]["target"]
-    assert empty.masks.shape == (0, 64, 64)
-    picture_alone = AlbumentationsDetection(flip)(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))
-    assert picture_alone["target"] is None
-
-
-def test_albumentations_tell_the_scale(root):
-    resize = [{"type": "Resize", "height": 240, "width": 80}]
-    steps = DetectionSteps([DetectionTrain(scales=[(80, 60)], flip=0.0), AlbumentationsDetection(resize)])
-    info = dataset(root, steps)[0]["info"]
-    assert info.image_size == (240, 80)
-    assert info.scale_factor == (0.5, 2.0)
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -425,7 +283,7 @@ def test_albumentations_tell_the_scale(root):
         (lambda: DetectionTrain(scales=[]), "scales must not be empty"),
         (lambda: DetectionTrain(scales=[(1333, 800), (1333, 640)]), "mode='multi-scale'"),
         (lambda: TRANSFORMS.build({"type": "DetectionTrain", "mode": "multiscale"}), "Did you mean 'multi-scale'"),
-        (lambda: DetectionTrain(flip=1.5), "flip is a probability"),
+        (lambda: DetectionTrain(flip=1.5), "flip must be a probability"),
         (lambda: LargeScaleJitter(0), "size is a whole number"),
         (lambda: LargeScaleJitter(scale=(2.0, 0.1)), "least and most factor"),
         (lambda: DetectionSteps([]), "needs steps"),
@@ -439,12 +297,6 @@ def test_albumentations_tell_the_scale(root):
 def test_wrong_arguments_are_told(build, message):
     with pytest.raises(ValueError, match=message):
         build()
-
-
-def test_what_the_model_does_itself_is_refused():
-    transform = AlbumentationsDetection([{"type": "Normalize"}])
-    with pytest.raises(ValueError, match="leave out Normalize"):
-        transform(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))
 
 
 def check(transform):

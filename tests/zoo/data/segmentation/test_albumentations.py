@@ -1,14 +1,10 @@
 import collections
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from attnzoo.zoo.data import AlbumentationsSegmentation, SegmentationFolders
-from attnzoo.zoo.data.common.albumentations import RESIZING, build_transforms
 from attnzoo.zoo.registry import TRANSFORMS
 from attnzoo.zoo.seeding import isolated_randomness
 from support import painted
@@ -37,31 +33,6 @@ def test_images_and_labels_move_together():
         assert sample["image"].dtype == sample["label_map"].dtype == torch.uint8
         assert painted.agreement(sample["image"].permute(1, 2, 0).numpy(), labels) > 0.85
         assert sample["info"].original_size == (30, 40)
-
-
-@pytest.mark.parametrize(
-    "transform",
-    [
-        {"type": "CropAndPad", "percent": 0.07, "sample_independently": False},
-        {"type": "LongestMaxSize", "max_size": 140},
-        {"type": "RandomResizedCrop", "size": (100, 110), "scale": (0.5, 0.5)},
-        {"type": "RandomScale", "scale_limit": (0.1, 0.1), "p": 1.0},
-        {"type": "RandomSizedBBoxSafeCrop", "height": 140, "width": 140},
-        {"type": "RandomSizedCrop", "min_max_height": (100, 110), "size": (128, 128)},
-        {"type": "Resize", "height": 115, "width": 140},
-        {"type": "SmallestMaxSize", "max_size": 140},
-    ],
-    ids=lambda transform: transform["type"],
-)
-def test_resized_labels_lie_where_the_image_does(transform):
-    down, right = np.mgrid[:128, :128]
-    disc = ((down - 60) ** 2 + (right - 64) ** 2 < 30**2).astype(np.uint8)
-    made = build_transforms([transform])[0]
-    resized = made(image=np.repeat(disc[..., None] * 255, 3, 2), mask=disc, bboxes=np.zeros((0, 4)))
-    shown, labelled = resized["image"][..., 0] > 127, resized["mask"] > 0
-    assert shown.shape != disc.shape or not np.array_equal(shown, disc > 0)
-    assert (shown & labelled).sum() / (shown | labelled).sum() > 0.99
-    assert transform["type"] in RESIZING
 
 
 def test_transforms_of_a_pipeline_draw_independently():
@@ -104,40 +75,8 @@ def test_in_evaluation_the_labels_stay():
     assert AlbumentationsSegmentation([], training=False)(painted.paint(painted.labels(0)), None)["label_map"] is None
 
 
-@pytest.mark.parametrize(
-    ("transforms", "message"),
-    [
-        (
-            [{"type": "HorizontalFlp"}],
-            r"no transform of albumentations 'HorizontalFlp'\. Did you mean 'HorizontalFlip'",
-        ),
-        ([{"type": "HorizontalFlip", "prob": 1}], r"no argument of albumentations' HorizontalFlip 'prob'"),
-        ([{"type": "OneOf", "transforms": [{"type": "Rotate", "limt": 3}]}], r"Rotate 'limt'\. Did you mean 'limit'"),
-        ([{"type": "RandomCrop", "height": "a", "width": 3}], "RandomCrop cannot be built"),
-        ([{"type": "RandomCrop"}], "RandomCrop cannot be built"),
-        ([{"p": 1}], "is a dict with 'type'"),
-        (["HorizontalFlip"], "is a dict with 'type'"),
-    ],
-)
-def test_impossible_transforms_raise(transforms, message):
-    with pytest.raises(ValueError, match=message):
-        AlbumentationsSegmentation(transforms)
-
-
 def test_impossible_results_raise():
     with pytest.raises(ValueError, match=r"give float32 of shape \(30, 40, 3\).*leave out Normalize"):
         run([{"type": "Normalize"}])
     with pytest.raises(ValueError, match="need labels"):
         AlbumentationsSegmentation([CROP])(np.zeros((3, 3, 3), np.uint8), None)
-
-
-@pytest.mark.slow
-def test_the_library_is_imported_when_it_is_needed_and_without_the_network():
-    code = (
-        "import os, sys, attnzoo.zoo.data as data; assert 'albumentations' not in sys.modules; "
-        "data.AlbumentationsSegmentation([]); assert 'albumentations' in sys.modules; "
-        "assert sys.modules['albumentations.check_version'].opener is None; "
-        "assert 'NO_ALBUMENTATIONS_UPDATE' not in os.environ"
-    )
-    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -1,0 +1,53 @@
+import pickle
+
+import pytest
+
+from attnzoo.zoo.data.classification.sources import build_source
+from attnzoo.zoo.data.common.class_maps import class_names, load_class_map
+
+
+@pytest.mark.parametrize(
+    ("class_map", "message"),
+    [
+        ("nowhere.txt", "'nowhere.txt' is no file"),
+        ("map.pkl", "must be a .txt or .json"),
+        ("imagenet-3k", "knows no classes"),
+        ([], "empty"),
+        (["a", "b", "a"], "'a' more than once"),
+        ({"a": -1}, "whole numbers"),
+        ({"a": "b"}, "whole numbers"),
+        (["cow", "horse"], "has none of the 2 classes"),
+        (7, "dict or a list"),
+    ],
+)
+def test_impossible_class_maps_raise(make_folder, class_map, message):
+    root = make_folder()
+    (root / "map.pkl").write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        build_source(str(root), class_map=class_map)
+
+
+def test_class_maps_are_not_pickles(tmp_path):
+    path = tmp_path / "map.pkl"
+    path.write_bytes(pickle.dumps({"a": 0}))
+    with pytest.raises(ValueError, match=r"\.txt or \.json"):
+        load_class_map(str(path), ".")
+
+
+def test_class_maps_of_every_form(tmp_path):
+    (tmp_path / "map.txt").write_text("cat\ncow\n\ndog\n")
+    (tmp_path / "list.json").write_text('["cat", "cow", "dog"]')
+    (tmp_path / "dict.json").write_text('{"cat": 0, "dog": 2}')
+    expected = {"cat": 0, "cow": 1, "dog": 2}
+    for given in (["cat", "cow", "dog"], "map.txt", tmp_path / "map.txt", "list.json"):
+        assert load_class_map(given, str(tmp_path)) == expected
+    assert (
+        load_class_map("dict.json", str(tmp_path)) == load_class_map({"cat": 0, "dog": 2}, "") == {"cat": 0, "dog": 2}
+    )
+    imagenet = load_class_map("imagenet-1k", "")
+    assert (len(imagenet), imagenet["n01440764"], imagenet["n15075141"]) == (1000, 0, 999)
+
+
+def test_names_by_label():
+    assert class_names({"dog": 2, "cat": 0}) == ("cat", "1", "dog")
+    assert class_names({"dog": 0, "wolf": 0, "cat": 1}) == ("dog/wolf", "cat")

@@ -1,0 +1,119 @@
+import copy
+import gc
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from attnzoo.zoo.data.formats.coco import CocoAnnotations, PackedBytes
+from support import painted_coco
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Writes an annotation file with a change to its content, and reads it."""
+
+    def make(change=lambda content: None, **options):
+        content = painted_coco.content()
+        content["categories"] = copy.deepcopy(content["categories"])
+        change(content)
+        (tmp_path / "instances.json").write_text(json.dumps(content))
+        return CocoAnnotations(tmp_path / "instances.json", **options)
+
+    return make
+
+
+def test_arrays_hold_the_file(read):
+    content = painted_coco.content()
+    annotations = read()
+    assert annotations.classes == painted_coco.CLASSES
+    assert annotations.categories == annotations.all_categories == (3, 7, 42)
+    assert annotations.image_ids.tolist() == [11, 5, 30, 2]
+    assert annotations.sizes.tolist() == [[120, 160], [150, 110], [90, 130], [64, 64]]
+    assert annotations.file_names[1] == b"000005.png"
+    assert annotations.has_annotation.tolist() == [True, True, True, False]
+    assert [annotations.instances(image) for image in range(4)] == [slice(0, 3), slice(3, 7), slice(7, 8), slice(8, 8)]
+    # Instances are in the order of their images, and of an image in that of the file.
+    expected = [one for image in (11, 5, 30) for one in painted_coco.instances(content, image)]
+    boxes = np.array([one["bbox"] for one in expected])
+    boxes[:, 2:] += boxes[:, :2]
+    np.testing.assert_allclose(annotations.boxes, boxes)
+    assert annotations.labels.tolist() == [{3: 0, 7: 1, 42: 2}[one["category_id"]] for one in expected]
+    assert annotations.is_crowd.tolist() == [bool(one["iscrowd"]) for one in expected]
+
+
+def test_masks_are_those_of_the_file(read):
+    content = painted_coco.content()
+    annotations = read()
+    expected = [one for image in (11, 5, 30) for one in painted_coco.instances(content, image)]
+    for number, one in enumerate(expected):
+        shape = annotations.segmentation(number)
+        if isinstance(one["segmentation"], list):
+            polygons = [np.reshape(ring, (-1, 2)) for ring in one["segmentation"]]
+            assert len(shape) == len(polygons)
+            for found, polygon in zip(shape, polygons, strict=True):
+                np.testing.assert_allclose(found, polygon, atol=5e-4)
+        else:
+            counts, size = shape
+            found = painted_coco.bitmap({"size": list(size), "counts": counts.decode()}, *size)
+            np.testing.assert_array_equal(found, painted_coco.bitmap(one["segmentation"], *size))
+
+
+def test_chosen_classes_are_labeled_by_ascending_id(read):
+    annotations = read(classes=["ring", "disc"])
+    assert (annotations.classes, annotations.categories) == (("disc", "ring"), (7, 42))
+    assert annotations.all_categories == (3, 7, 42)
+    assert len(annotations.boxes) == 5
+    for wrong in ([], ["ring", "ring"]):
+        with pytest.raises(ValueError, match="each wanted category once"):
+            read(classes=wrong)
+    with pytest.raises(ValueError, match=r"no category 'rings'. Did you mean 'ring'"):
+        read(classes=["rings"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made: made.pop("images"), "lacks the lists images"),
+        (lambda made: made.update(categories=[]), "has no categories"),
+        (lambda made: made["images"][1].pop("height"), "entry 1 of 'images' lacks height"),
+        (lambda made: made["annotations"][2].pop("bbox"), "annotation 102 lacks bbox.*Panoptic"),
+        (lambda made: made["annotations"][2].update(bbox=[1, 2, 3]), "annotation 102 needs a bbox"),
+        (lambda made: made["annotations"][2].update(segmentation={"size": [1, 2]}), "segmentation of annotation 102"),
+        (lambda made: made["annotations"][2].update(segmentation=[["a"] * 6]), "segmentation of annotation 102"),
+        (lambda made: made["categories"].append({"id": 3, "name": "other"}), "several categories of one id"),
+        (lambda made: made["categories"].append({"id": 4, "name": "kite"}), "several categories of one id"),
+    ],
+)
+def test_files_of_another_kind_raise(read, change, message):
+    with pytest.raises(ValueError, match=message):
+        read(change)
+
+
+def test_files_that_are_not_json_raise(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is no valid JSON"):
+        CocoAnnotations(tmp_path / "a.json")
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match=r"no annotation file .*b\.json"):
+        CocoAnnotations(tmp_path / "b.json")
+
+
+def test_memory_is_arrays(read):
+    def change(content):
+        first = content["annotations"][0]
+        content["annotations"] += [{**first, "id": 1000 + number} for number in range(20000)]
+
+    annotations = read(change)
+    # 16 bytes of box, 5 of label and crowd, 8 of the mask's end, 12 + 4 + 32 of the mask.
+    assert annotations.nbytes < 85 * 20008
+    # Nothing else grows with the annotations: Python objects would be pickled, too.
+    annotations.problems.duplicate_annotations.clear()
+    assert len(pickle.dumps(annotations)) < 85 * 20008 + 10000
+
+
+def test_byte_strings_are_packed():
+    packed = PackedBytes([b"ab", b"", b"c"])
+    assert [packed[index] for index in range(len(packed))] == [b"ab", b"", b"c"]
+    assert packed.nbytes == 3 * 8 + 3
