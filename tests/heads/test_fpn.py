@@ -1,4 +1,4 @@
-"""The feature pyramid and the unit it is made of."""
+"""The feature pyramid network."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from attnzoo.heads.conv_module import ConvModule
 from attnzoo.heads.fpn import FPN
 from support import head_packs
 
 PACKS = ("fpn", "fpn_on_input", "fpn_on_output")
+
+
 CASES = [(name, case) for name in PACKS for case in head_packs.case_names(name)]
 
 
@@ -22,7 +22,7 @@ def maps(*channels: int, size: int = 24) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
-def test_pyramid_is_the_official_one(name: str, case: str):
+def test_the_pyramid_matches_the_reference_implementation(name: str, case: str):
     pack, tensors = head_packs.load(name)
     facts = head_packs.case_of(pack, case)
     neck = head_packs.load_weights(FPN(**head_packs.fpn_arguments(pack)), pack, "neck.")
@@ -34,7 +34,7 @@ def test_pyramid_is_the_official_one(name: str, case: str):
         head_packs.check(one, facts, tensors, f"out_{level}")
 
 
-def test_further_levels_from_the_sums():
+def test_extra_levels_from_the_lateral_sums():
     """No pack has `on_lateral`: the first further convolution reads the coarsest level before its 3x3 convolution."""
     neck = FPN((4, 6), 8, num_outs=4, add_extra_convs="on_lateral").eval()
     features = maps(4, 6)
@@ -45,7 +45,7 @@ def test_further_levels_from_the_sums():
     torch.testing.assert_close(found[3], neck.fpn_convs[3](first))
 
 
-def test_relu_stands_before_all_further_convolutions_but_the_first():
+def test_relu_precedes_all_extra_convolutions_but_the_first():
     plain = FPN((4, 6), 8, num_outs=5, add_extra_convs="on_output")
     with_relu = FPN((4, 6), 8, num_outs=5, add_extra_convs="on_output", relu_before_extra_convs=True)
     with_relu.load_state_dict(plain.state_dict())
@@ -61,13 +61,13 @@ def test_true_means_on_input():
     assert FPN((4, 6), 8, num_outs=3, add_extra_convs=True).add_extra_convs == "on_input"
 
 
-def test_maps_in_the_middle():
+def test_start_and_end_level():
     neck = FPN((4, 6, 8, 10), 8, num_outs=2, start_level=1, end_level=2)
     found = neck(maps(4, 6, 8, 10))
     assert [tuple(one.shape[1:]) for one in found] == [(8, 12, 16), (8, 6, 8)]
 
 
-def test_xavier_initialisation():
+def test_xavier_initialization():
     torch.manual_seed(0)
     neck = FPN((64, 128), 96, num_outs=3, add_extra_convs="on_input")
     for name, parameter in neck.named_parameters():
@@ -98,42 +98,3 @@ def test_invalid_arguments_raise(arguments: dict[str, Any], message: str):
 def test_a_wrong_number_of_feature_maps_raises():
     with pytest.raises(ValueError, match=r"Expected 2 feature maps \(in_channels\), got 3"):
         FPN((4, 6), 8)(maps(4, 6, 8))
-
-
-class TestConvModule:
-    def test_names_and_bias(self):
-        assert set(ConvModule(4, 8, 3).state_dict()) == {"conv.weight", "conv.bias"}
-        assert {name for name, _ in ConvModule(4, 8, 3, norm="BN").named_parameters()} == {
-            "conv.weight",
-            "bn.weight",
-            "bn.bias",
-        }
-        assert set(ConvModule(4, 64, 3, norm="GN").state_dict()) == {"conv.weight", "gn.weight", "gn.bias"}
-
-    @pytest.mark.parametrize("norm", [None, "BN", "GN"])
-    def test_order_of_layers(self, norm: Any):
-        unit = ConvModule(4, 64, 3, stride=2, padding=2, dilation=2, norm=norm)
-        x = torch.randn(2, 4, 9, 11)
-        y = unit.conv(x)
-        if norm is not None:
-            y = getattr(unit, norm.lower())(y)
-        assert unit.conv.dilation == (2, 2)
-        torch.testing.assert_close(unit(x), y.relu())
-        unit.act = nn.Identity()
-        assert (unit(x) < 0).any()
-
-    def test_without_activation(self):
-        assert (ConvModule(4, 8, 1, act=False)(torch.randn(2, 4, 5, 5)) < 0).any()
-
-    def test_initialization(self):
-        torch.manual_seed(0)
-        unit = ConvModule(16, 64, 3)
-        assert unit.conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.03)
-        assert unit.conv.bias is not None
-        assert not unit.conv.bias.any()
-
-    def test_invalid_norms_raise(self):
-        with pytest.raises(ValueError, match="multiple of 32, got 40"):
-            ConvModule(4, 40, 1, norm="GN")
-        with pytest.raises(ValueError, match="Allowed: 'BN', 'GN'"):
-            ConvModule(4, 40, 1, norm="SyncBN")  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ from support.roi_packs import rle
 
 
 @pytest.mark.parametrize("name", ["paste", "paste_no_rescale"])
-def test_masks_are_pasted_as_officially(name):
+def test_pasted_masks_match_the_reference_implementation(name):
     pack, tensors = head_packs.load("codecs")
     case = head_packs.case_of(pack, name)
     inputs = case["inputs"]

@@ -1,11 +1,7 @@
-"""RoI heads beside the packs: initialisation, nothing to look at, several images, precision."""
-
-import math
-from typing import Any
+"""What RoI heads of one and of several stages share."""
 
 import pytest
 import torch
-from torch import nn
 
 from attnzoo.heads.roi import CascadeRoIHead, StandardRoIHead, base
 from attnzoo.heads.roi.bbox_head import BBoxHead
@@ -25,41 +21,9 @@ from support.small_rois import (
     total,
 )
 
-# Initialisation and defaults
-
 
 def deviation(tensor):
     return tensor.detach().double().pow(2).mean().sqrt().item()
-
-
-def test_a_box_head_starts_as_openmmlabs():
-    torch.manual_seed(0)
-    head: Any = BBoxHead(20, 64, num_shared_convs=1, norm="BN", fc_channels=256)
-    assert deviation(head.fc_cls.weight) == pytest.approx(0.01, rel=0.05)
-    assert deviation(head.fc_reg.weight) == pytest.approx(0.001, rel=0.05)
-    for layer in head.shared_fcs:
-        bound = math.sqrt(6 / (layer.in_features + layer.out_features))
-        assert layer.weight.abs().max() <= bound
-        assert deviation(layer.weight) == pytest.approx(bound / math.sqrt(3), rel=0.05)
-    conv = head.shared_convs[0]
-    assert deviation(conv.conv.weight) == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.05)
-    assert conv.conv.bias is None
-    assert conv.bn.weight.eq(1).all()
-    for name, parameter in head.named_parameters():
-        assert not name.endswith("bias") or not parameter.any(), name
-
-
-def test_a_mask_head_starts_as_openmmlabs():
-    torch.manual_seed(0)
-    head: Any = FCNMaskHead(20, 64, num_convs=2, conv_channels=128)
-    for layer, fan_out in (
-        (head.convs[0].conv, 128 * 9),
-        (head.convs[1].conv, 128 * 9),
-        (head.upsample, 128 * 4),
-        (head.conv_logits, 20),
-    ):
-        assert deviation(layer.weight) == pytest.approx(math.sqrt(2 / fan_out), rel=0.1)
-        assert not layer.bias.any()
 
 
 def test_defaults_are_those_of_the_published_models():
@@ -85,9 +49,6 @@ def test_defaults_are_those_of_the_published_models():
     assert all(one.fc_reg.out_features == 4 and one.bbox_loss == "smooth_l1" for one in cascade.bbox_head)
     assert faster.bbox_head.fc_reg.out_features == 320
     assert (mask.mask_size, faster.mask_size, hasattr(faster, "mask_head")) == (28, None, False)
-
-
-# Nothing to look at
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,16 +101,13 @@ def test_images_without_proposals_have_no_detections(kind, with_mask, counts):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_above_the_threshold_is_no_detection(kind):
+def test_no_score_above_the_threshold_gives_no_detections(kind):
     head = small_head(kind, test={"score_thr": 1.0}).eval()
     assert [len(one) for one in head.predict(maps(), [found(4), found(5)], infos())] == [0, 0]
 
 
-# Several images, several stages
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_different_sizes_do_not_mix(kind):
+def test_images_of_different_sizes_are_independent(kind):
     head = small_head(kind, test={"score_thr": 0.3, "max_per_img": 7}).eval()
     features, proposals = maps(), [found(9, 0), found(12, 1)]
     together = head.predict(features, proposals, infos())
@@ -169,65 +127,6 @@ def test_images_of_different_sizes_do_not_mix(kind):
         assert (one.boxes >= 0).all()
 
 
-def test_a_cascade_of_one_stage_is_a_standard_head():
-    box = {**SMALL_BOX, "class_agnostic": True, "bbox_loss": "smooth_l1"}
-    standard = small_head(bbox_head=box, assigner={"match_low_quality": False}).eval()
-    cascade = small_head(CascadeRoIHead, bbox_head=SMALL_BOX, stages=({"iou": 0.5},)).eval()
-    names = {name.replace("_head.", "_head.0.", 1): one for name, one in standard.state_dict().items()}
-    cascade.load_state_dict(names, strict=True)
-    features, proposals = maps(), [found(9, 0), found(12, 1)]
-    for one, other in zip(
-        standard.predict(features, proposals, infos()), cascade.predict(features, proposals, infos()), strict=True
-    ):
-        assert len(one)
-        assert torch.equal(one.boxes, other.boxes)
-        assert torch.equal(masks_of(one), masks_of(other))
-    targets = [objects(2, 3), objects(3, 4)]
-    losses = standard.losses(features, proposals, targets, infos())
-    staged = cascade.losses(features, proposals, targets, infos())
-    assert staged == {f"s0.{name}": one for name, one in losses.items()}
-    assert float(losses["loss_bbox"].detach()) > 0
-
-
-def test_stages_look_at_what_the_stage_before_found():
-    head = small_head(CascadeRoIHead).eval()
-    for stage in head.bbox_head:
-        nn.init.zeros_(stage.fc_reg.weight)
-        # Every box moves to the right by a tenth of its width.
-        stage.fc_reg.bias.data = torch.tensor([0.1 / stage.bbox_coder.stds[0], 0.0, 0.0, 0.0])
-    given = torch.tensor([[10.0, 10, 30, 30], [50, 20, 70, 40]])
-    first = head(maps(), [given, given[:0]], infos())[0]
-    torch.testing.assert_close(first.boxes, torch.tensor([[16.0, 10, 36, 30], [56, 20, 76, 40]]))
-    beyond = head(maps(), [given + torch.tensor([9.0, 0, 9, 0]), given[:0]], infos())[0].boxes
-    assert beyond[1, 2] == 80, "boxes are cut to the image"
-    assert first.scores.shape == (2, 4)
-    torch.testing.assert_close(first.scores.sum(1), torch.ones(2))
-
-
-def test_regions_move_with_their_true_class_in_training_and_with_the_best_object_else():
-    head = BBoxHead(3, 8, **SMALL_BOX)
-    regions = torch.tensor([[10.0, 10, 30, 30]]).repeat(3, 1)
-    # Class k moves a region by k + 1 pixels to the right; background has the largest logit.
-    offsets = torch.zeros(3, 3, 4)
-    offsets[:, :, 0] = torch.tensor([1.0, 2.0, 3.0]) / 20 / 0.1
-    logits = torch.tensor([[0.0, 2.0, 1.0, 9.0], [3.0, 2.0, 1.0, 9.0], [0.0, 1.0, 2.0, 9.0]])
-    moved = head.refine(regions, logits, offsets.flatten(1), (50, 50))
-    torch.testing.assert_close(moved[:, 0], torch.tensor([12.0, 11.0, 13.0]))
-    labels = torch.tensor([2, 1, 3])
-    moved = head.refine(regions, logits, offsets.flatten(1), (50, 32), labels)
-    torch.testing.assert_close(moved[:, 0], torch.tensor([13.0, 12.0, 13.0]))
-    assert moved[:, 2].tolist() == [32, 32, 32], "boxes are cut to the image"
-
-
-def test_the_scores_of_a_cascade_are_of_the_mean_logits():
-    head = small_head(CascadeRoIHead, num_classes=1).eval()
-    for stage, logits in zip(head.bbox_head, ([6.0, 0.0], [0.0, 0.0], [0.0, 3.0]), strict=True):
-        nn.init.zeros_(stage.fc_cls.weight)
-        stage.fc_cls.bias.data = torch.tensor(logits)
-    scores = head(maps(), [boxes(3), boxes(0)], infos())[0].scores
-    torch.testing.assert_close(scores, torch.tensor([2.0, 1.0]).softmax(0).expand(3, 2))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_proposals_get_no_gradient(kind):
     head = small_head(kind).train()
@@ -237,9 +136,6 @@ def test_proposals_get_no_gradient(kind):
     losses = head.losses(maps(), proposals, [objects(2, 2), objects(2, 3)], infos())
     total(losses).backward()
     assert all(one.boxes.grad is None for one in proposals)
-
-
-# Test settings
 
 
 @pytest.mark.parametrize(
@@ -291,18 +187,6 @@ def test_test_settings_count():
         assert masks_of(one).sum() > masks_of(other).sum()
 
 
-# Class-agnostic masks, precision, compilers
-
-
-def test_masks_of_all_classes_can_be_one():
-    head = small_head(mask_head={**SMALL_MASK, "class_agnostic": True}).train()
-    assert head.mask_head.conv_logits.out_channels == 1
-    losses = head.losses(maps(), [found(5), found(5)], [objects(2), objects(3)], infos())
-    assert losses["loss_mask"] > 0
-    detections = head.eval().predict(maps(), [found(5), found(5)], infos())
-    assert all(one.masks is not None and len(one.masks) == len(one) for one in detections)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_gives_losses_and_boxes_in_full(kind):
     head = small_head(kind, test={"score_thr": 0.3}).eval()
@@ -334,11 +218,8 @@ def test_the_heads_compile_and_export(head, size):
             torch.testing.assert_close(got, expected)
 
 
-# Learning
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_trained_is_found(kind):
+def test_a_trained_head_detects_its_training_objects(kind):
     head = small_head(kind, sampler={"num": 64}, test={"score_thr": 0.5})
     targets = [objects(2, 5), objects(1, 6)]
     features = maps(seed=3)
