@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..kernels.backends import plain_operators_requested
+from ..kernels.backends import exportable_operators_requested
 from .common.layers import (
     Backbone,
     DropPath,
@@ -132,7 +132,7 @@ class LargeKernelAttention(nn.Module):
         """Maps (B, H, W, C) to (B, H, W, C)."""
         gated = self.act(pointwise(self.proj_1, x))
         gate = apply_nhwc(self.conv0, gated)
-        if x.is_cpu and self.conv_spatial.dilation[0] > 1 and not plain_operators_requested():
+        if x.is_cpu and self.conv_spatial.dilation[0] > 1 and not exportable_operators_requested():
             gate = dilated_depthwise(gate, self.conv_spatial)
         else:
             gate = apply_nhwc(self.conv_spatial, gate)

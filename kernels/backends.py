@@ -1,4 +1,4 @@
-"""Which implementation of an operation runs: for a call, for a stretch of code, or for a process."""
+"""Selects the backend of operations: per call, per `with` block, or per process."""
 
 from __future__ import annotations
 
@@ -12,65 +12,71 @@ import torch
 from ..names import unknown_name
 
 BACKENDS = ("auto", "triton", "torch", "reference")
-"""`triton`: the fused GPU kernels. `torch`: plain PyTorch, for CPUs and export. `reference`: the definition, slow."""
+"""`triton`: the fused GPU kernels. `torch`: plain PyTorch, fast on CPUs. `reference`: the definition, slow."""
 
 
-class _Choice(threading.local):
-    """What the context managers below chose in this thread; torch.compile of torch 2.11 cannot read a ContextVar."""
+class _Selection(threading.local):
+    """What the context managers below selected in this thread (torch.compile in torch 2.11 cannot read ContextVars)."""
 
     backend: str | None = None
-    plain: bool = False
+    exportable: bool = False
 
 
-_choice = _Choice()
+_selection = _Selection()
 
 
 @contextlib.contextmanager
 def use_backend(backend: str) -> Iterator[None]:
     """Runs every operation inside the `with` block that asks for "auto" on `backend`.
 
-    The environment variable ATTNZOO_BACKEND does the same for a whole process; this goes before it.
+    The environment variable ATTNZOO_BACKEND does the same for a whole process; `use_backend` takes precedence over it.
 
     Raises:
-        ValueError: if there is no such backend.
+        ValueError: If the backend does not exist.
     """
-    before = _choice.backend
-    _choice.backend = _checked(backend)
+    previous = _selection.backend
+    _selection.backend = _checked(backend)
     try:
         yield
     finally:
-        _choice.backend = before
+        _selection.backend = previous
 
 
 def requested_backend(backend: str) -> str:
-    """Resolves a call's `backend` argument: what the call names, else `use_backend`, else ATTNZOO_BACKEND, else "auto".
+    """Resolves the `backend` argument of a call.
+
+    A backend named in the call takes precedence over `use_backend`, which takes precedence over ATTNZOO_BACKEND.
 
     Raises:
-        ValueError: if there is no such backend.
+        ValueError: If the backend does not exist.
     """
     if _checked(backend) != "auto":
         return backend
-    return _choice.backend or _checked(os.environ.get("ATTNZOO_BACKEND", "auto"), "ATTNZOO_BACKEND")
+    return _selection.backend or _checked(os.environ.get("ATTNZOO_BACKEND", "auto"), "ATTNZOO_BACKEND")
 
 
 @contextlib.contextmanager
-def plain_operators() -> Iterator[None]:
-    """Has operations traced inside the `with` block as torch's own operators instead of one operator of attnzoo's.
+def exportable_operators() -> Iterator[None]:
+    """Traces operations inside the `with` block as PyTorch's own operators instead of attnzoo's custom operators.
 
-    For exporters and compilers that know no operators but torch's; slower than the operator it replaces. ONNX export
-    does so by itself. backend="reference" goes before it.
+    For exporters and compilers that support PyTorch's operators only; slower than the operators that it replaces. ONNX
+    export does this without being asked. backend="reference" takes precedence.
     """
-    before = _choice.plain
-    _choice.plain = True
+    previous = _selection.exportable
+    _selection.exportable = True
     try:
         yield
     finally:
-        _choice.plain = before
+        _selection.exportable = previous
 
 
-def plain_operators_requested() -> bool:
-    """Whether operations are to consist of torch's own operators: inside `plain_operators` or an ONNX export."""
-    return _choice.plain or torch.onnx.is_in_onnx_export()
+plain_operators = exportable_operators
+"""Earlier name of `exportable_operators`."""
+
+
+def exportable_operators_requested() -> bool:
+    """Returns whether operations must consist of PyTorch's own operators: see `exportable_operators`."""
+    return _selection.exportable or torch.onnx.is_in_onnx_export()
 
 
 def _checked(backend: str, kind: str = "backend") -> str:

@@ -1,4 +1,4 @@
-"""What every operation's operator needs: which implementation runs for its operands, and in which dtype."""
+"""Selects the implementation that runs for given operands, and the dtypes that it computes in."""
 
 from __future__ import annotations
 
@@ -7,52 +7,54 @@ import functools
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+_OperandsT = TypeVar("_OperandsT", bound=tuple)
 
-def implementation(
-    query: torch.Tensor, backend: str, portable: ModuleType, load_fused: Callable[[], ModuleType]
+
+def select_backend(
+    query: torch.Tensor, backend: str, cpu: ModuleType, load_fused: Callable[[], ModuleType]
 ) -> ModuleType:
-    """The module whose `forward` and `backward` run for operands like `query`.
+    """Returns the module whose `forward` and `backward` run for operands like `query`.
 
     Args:
-        query: any operand of the operation.
+        query: Any floating-point operand of the operation.
         backend: "auto", "triton" or "torch".
-        portable: the operation in plain PyTorch.
-        load_fused: imports its Triton kernels; called where they can run.
+        cpu: The operation in plain PyTorch.
+        load_fused: Imports the operation's Triton kernels. Called only where they can run.
 
     Raises:
-        ValueError: if "triton" is asked for and cannot run here.
+        ValueError: If "triton" is requested and cannot run here.
     """
     if backend == "torch" or (backend == "auto" and (query.device.type != "cuda" or query.dtype == torch.float64)):
-        return portable
-    problem = _obstacle(query.device.type)
+        return cpu
+    problem = _triton_problem(query.device.type)
     if problem is None:
         return load_fused()
     if backend == "triton":
         raise ValueError(f'backend="triton" cannot run here: {problem}')
     _warn_once(problem)
-    return portable
+    return cpu
 
 
-def _obstacle(device_type: str) -> str | None:
-    """What keeps the fused kernels from running on a kind of device; None where nothing does."""
+def _triton_problem(device_type: str) -> str | None:
+    """Returns why the fused kernels cannot run on a kind of device, or None if they can."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if device_type != "cuda" and not interpreted:
         return (
-            f"the operands are on a {device_type} device and the fused kernels run on CUDA devices "
+            f"the operands are on a {device_type} device, and the fused kernels run on CUDA devices "
             '(elsewhere only in Triton\'s interpreter: TRITON_INTERPRET=1). Use backend="auto" or "torch".'
         )
     if not _has_triton():
         return "the package triton is not installed. Install it: pip install triton"
     if not interpreted and not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
         return (
-            "Triton needs a C compiler to build the code that launches its kernels, and found none. "
-            "Install one (apt-get install gcc, or dnf install gcc), or name one in the environment variable CC."
+            "Triton needs a C compiler to build the code that launches its kernels, and none was found. "
+            "Install one (apt-get install gcc, or dnf install gcc), or set the environment variable CC to its path."
         )
     return None
 
@@ -60,7 +62,7 @@ def _obstacle(device_type: str) -> str | None:
 @functools.cache
 def _has_triton() -> bool:
     try:
-        import triton  # noqa: F401 - whether it imports is the question
+        import triton  # noqa: F401 - only tests whether the import works
     except ImportError:
         return False
     return True
@@ -69,33 +71,48 @@ def _has_triton() -> bool:
 @functools.cache
 def _warn_once(problem: str) -> None:
     warnings.warn(
-        f"attnzoo's fused kernels cannot run here: {problem} Until then attention runs in plain PyTorch, several times "
-        'slower; backend="torch" asks for that without this warning.',
+        f"attnzoo's fused kernels cannot run here: {problem} Until then, attention runs in plain PyTorch, which is "
+        'several times slower; backend="torch" selects it without this warning.',
         RuntimeWarning,
         stacklevel=2,
     )
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
-    """The dtype that autocast gives to products on a kind of device; None where it is off or unknown (meta)."""
-    # Not torch.amp.is_autocast_available, which torch.compile of torch 2.11 cannot trace.
+    """Returns the dtype that autocast computes products in on a device, or None where it is disabled or unknown."""
+    # Not torch.amp.is_autocast_available, which torch.compile in torch 2.11 cannot trace.
     if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
-    """Keeps autocast from changing dtypes inside the operator, where it would still act."""
+    """Disables autocast inside an operator, where it would still change dtypes."""
     if autocast_dtype(device_type) is None:
         return contextlib.nullcontext()
     return torch.autocast(device_type, enabled=False)
 
 
-def cast_for_autocast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Casts an operand to autocast's dtype where autocast would: float64 and integers stay as they are."""
-    return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
+def cast_for_autocast(operands: _OperandsT, fields: Collection[str]) -> _OperandsT:
+    """Casts operands as autocast casts those of matrix products: integers and float64 keep their dtype.
+
+    Args:
+        operands: NamedTuple whose first field is the query.
+        fields: Names of the fields to cast. Others (biases) keep their dtype.
+    """
+    dtype = autocast_dtype(operands[0].device.type)
+    if dtype is None:
+        return operands
+    names: tuple[str, ...] = operands._fields  # pyright: ignore[reportAttributeAccessIssue] - a NamedTuple
+    cast = [
+        one.to(dtype)
+        if name in fields and one is not None and one.is_floating_point() and one.dtype != torch.float64
+        else one
+        for name, one in zip(names, operands, strict=True)
+    ]
+    return type(operands)(*cast)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of scores and sums for operands of `dtype`: float32, or float64 for float64."""
+    """Returns the dtype of scores and sums for operands of `dtype`: float32, or float64 for float64."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,24 +1,19 @@
-"""Routed attention as a few of torch's own operators, for exporters that know no others."""
+"""Routed attention in a small set of PyTorch's own operators, for exporters that support no custom operators."""
 
 from __future__ import annotations
 
 import torch
 
-from .geometry import Grid, by_region, on_map
+from .geometry import Grid, by_region, to_map
+from .operands import Operands
 
 
-def routed_attention_2d_plain(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    routes: torch.Tensor,
-    grid: Grid,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the operator's results by gathering every region's keys at once, `topk` copies of them.
+def routed_attention_2d_exportable(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes the operator's results by gathering the keys of all regions at once, `topk` copies of them.
 
-    Arguments and results as in `reference.routed_attention_2d_reference`. Routes are not checked.
+    Arguments and results are those of `reference.routed_attention_2d_reference`. Routes are not checked.
     """
+    query, key, value, routes = operands
     batch, regions, topk = routes.shape
     images = torch.arange(batch, device=routes.device)[:, None, None]
     seen = (routes + images * regions).flatten()
@@ -31,5 +26,5 @@ def routed_attention_2d_plain(
     scores = scale * (queries @ keys.flatten(2, 3).transpose(-1, -2))
     lse = scores.logsumexp(-1, keepdim=True)
     out = torch.softmax(scores, -1) @ values.flatten(2, 3)
-    tiles = (*blocks.shape[:4], blocks.shape[4], blocks.shape[5])
-    return on_map(out.reshape(*tiles, value.shape[4])), on_map(lse.reshape(*tiles, 1)).squeeze(-1)
+    shape = blocks.shape[:6]
+    return to_map(out.reshape(*shape, value.shape[4])), to_map(lse.reshape(*shape, 1)).squeeze(-1)

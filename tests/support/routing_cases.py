@@ -70,7 +70,7 @@ class RoutingCase:
     def definition(self, dtype: torch.dtype) -> Results:
         """The definition's results in float64 for operands rounded to `dtype`: out, lse, dquery, dkey and dvalue."""
         operands = {name: one.detach().double().requires_grad_() for name, one in self.operands(dtype).items()}
-        out, lse = routed_attention_2d_reference(**operands, routes=self.routes(), grid=self.grid, scale=self.scale)
+        out, lse = routed_attention_2d_reference(Operands(**operands, routes=self.routes()), self.grid, self.scale)
         gradients = torch.autograd.grad(out, list(operands.values()), self.upstream(out, dtype))
         return {"out": out, "lse": lse} | {f"d{name}": one for name, one in zip(operands, gradients, strict=True)}
 

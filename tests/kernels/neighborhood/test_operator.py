@@ -1,21 +1,25 @@
-"""Ranged attention as an operator of torch's: autograd, compilation, export, autocast, operation counts, backends."""
+"""Ranged attention as an operator: autograd, compilation, export, autocast, backends."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from attnzoo.kernels import dispatch, neighborhood_attention_2d, plain_operators, use_backend
-from attnzoo.kernels.neighborhood import fused, operator, ranged_attention_2d
+from attnzoo.kernels import (
+    exportable_operators,
+    halo_attention_2d,
+    neighborhood_attention_2d,
+    use_backend,
+    window_attention_2d,
+)
+from attnzoo.kernels.neighborhood import cpu, fused, ranged_attention_2d
 from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, encode_rule
+from attnzoo.kernels.neighborhood.operands import Operands
+from attnzoo.kernels.neighborhood.operator import ranged_attention
 from support.attention_cases import AttentionCase, Axis
 
 _AXIS = Axis(Neighborhood(3), 8, 8)
@@ -122,25 +126,7 @@ def test_export_keeps_one_node():
     assert torch.equal(program.module()(taller, rpb), _Attention()(taller, rpb))
 
 
-@contextlib.contextmanager
-def _onnx_export(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
-    yield
-
-
-@pytest.mark.parametrize("way", ["asked for", "onnx"])
-def test_plain_operators_are_traced(way, monkeypatch):
-    query, rpb = torch.randn(2, 7, 8, 2, 4), torch.randn(2, 5, 5)
-    with plain_operators() if way == "asked for" else _onnx_export(monkeypatch):
-        program = torch.export.export(_Attention(), (query, rpb))
-    targets = _targets(program)
-    assert targets
-    assert all(name.startswith("aten.") for name in targets)
-    monkeypatch.undo()
-    torch.testing.assert_close(program.module()(query, rpb), _Attention()(query, rpb))
-
-
-def test_autocast_casts_operands_and_keeps_float32_where_it_counts():
+def test_autocast_casts_operands_but_not_biases_and_log_sum_exps():
     operands = _CASE.operands(torch.float32)
     rules: dict[str, Any] = {"rows": _AXIS.rule, "cols": _AXIS.rule}
     for backend in ("torch", "reference"):
@@ -157,7 +143,7 @@ def test_autocast_casts_operands_and_keeps_float32_where_it_counts():
         assert all(one.dtype == torch.float32 for one in gradients)
 
 
-def test_autocast_leaves_the_backward_pass_alone():
+def test_autocast_does_not_change_the_backward_pass():
     """A backward pass inside autocast gives what it gives outside."""
     operands = _CASE.operands(torch.float32)
     out = ranged_attention_2d(**operands, rows=_AXIS.rule, cols=_AXIS.rule)
@@ -168,28 +154,7 @@ def test_autocast_leaves_the_backward_pass_alone():
     assert all(torch.equal(one, other) for one, other in zip(actual, expected, strict=True))
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_flops_count_visible_pairs(device):
-    query = torch.randn(2, 14, 14, 4, 8, device=device, requires_grad=True)
-    key, value = (torch.randn(2, 14, 14, 2, dim, device=device, requires_grad=True) for dim in (8, 6))
-    tokens = torch.randn(2, 3, 2, 8, device=device), torch.randn(2, 3, 2, 6, device=device)
-    with FlopCounterMode(display=False) as counter:
-        out = neighborhood_attention_2d(query, key, value, 7, additional_keys=tokens[0], additional_values=tokens[1])
-        pairs = 2 * 4 * 14 * 14 * (7 * 7 + 3)
-        assert counter.get_total_flops() == 2 * pairs * (8 + 6)
-        out.sum().backward()
-        assert counter.get_total_flops() == 2 * pairs * ((8 + 6) + (3 * 8 + 2 * 6))
-
-
-def test_flops_of_causal_windows_and_clipped_blocks():
-    query = torch.randn(1, 6, 8, 1, 4, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        ranged_attention_2d(query, query, query, Neighborhood(3, is_causal=True), Blocks(4, halo=1, clip=True))
-    rows, cols = 1 + 2 + 3 * 4, 8 * 5
-    assert counter.get_total_flops() == 2 * rows * cols * 8
-
-
-def test_second_derivatives_are_refused_by_the_operator_and_right_in_the_reference():
+def test_second_derivatives_need_the_reference():
     query = torch.randn(1, 5, 5, 1, 2, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(
         neighborhood_attention_2d(query, query, query, 3).pow(2).sum(), query, create_graph=True
@@ -205,7 +170,7 @@ def test_second_derivatives_are_refused_by_the_operator_and_right_in_the_referen
     )
 
 
-def test_only_the_logarithms_are_differentiated():
+def test_gradients_of_log_sum_exps_alone():
     operands = [_CASE.operands(torch.float64) for _ in range(2)]
     gradients = []
     for one, backend in zip(operands, ("torch", "reference"), strict=True):
@@ -233,7 +198,7 @@ def test_some_operands_need_gradients(wanted):
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-def test_meta_tensors_give_shapes():
+def test_meta_tensors():
     operands = {name: one.detach().to("meta").requires_grad_() for name, one in _CASE.operands(torch.float16).items()}
     out, lse = ranged_attention_2d(**operands, rows=_AXIS.rule, cols=_AXIS.rule, return_lse=True)
     assert (out.shape, out.dtype, out.device.type) == ((2, 8, 8, 4, 4), torch.float16, "meta")
@@ -242,11 +207,11 @@ def test_meta_tensors_give_shapes():
     assert all(one.grad is not None and one.grad.shape == one.shape for one in operands.values())
 
 
-@pytest.mark.parametrize("backend", ["torch", "reference", "plain"])
+@pytest.mark.parametrize("backend", ["torch", "reference", "exportable"])
 def test_empty_batch(backend):
     query = torch.zeros(0, 7, 8, 2, 4, requires_grad=True)
     rpb = torch.zeros(2, 5, 5, requires_grad=True)
-    with plain_operators() if backend == "plain" else use_backend(backend):
+    with exportable_operators() if backend == "exportable" else use_backend(backend):
         out, lse = neighborhood_attention_2d(query, query, query, 3, rpb=rpb, return_lse=True)
     assert (out.shape, lse.shape) == ((0, 7, 8, 2, 4), (0, 7, 8, 2))
     out.sum().backward()
@@ -256,7 +221,7 @@ def test_empty_batch(backend):
     assert not rpb.grad.any()
 
 
-def test_no_additional_tokens_are_none():
+def test_zero_additional_tokens():
     query = torch.randn(2, 7, 8, 2, 4)
     none = torch.zeros(2, 0, 2, 4)
     actual = neighborhood_attention_2d(query, query, query, 3, additional_keys=none, additional_values=none)
@@ -271,7 +236,7 @@ def test_vmap_loops_over_the_operator():
     assert torch.equal(actual, expected)
 
 
-def test_function_transforms_that_differentiate_are_refused():
+def test_differentiating_function_transforms_raise():
     with pytest.raises(RuntimeError, match="functorch transforms"):
         torch.func.grad(lambda query: neighborhood_attention_2d(query, query, query, 3).sum())(
             torch.randn(1, 5, 5, 1, 2)
@@ -279,7 +244,7 @@ def test_function_transforms_that_differentiate_are_refused():
 
 
 @pytest.mark.parametrize("backend", ["torch", "reference"])
-def test_default_device_and_fake_tensors_leave_nothing_behind(backend):
+def test_tables_do_not_depend_on_the_default_device_or_fake_tensors(backend):
     """Tables are kept over calls, so nothing of the first call's surroundings may stay in them."""
     query = torch.randn(1, 13, 17, 1, 3)
 
@@ -296,7 +261,7 @@ def test_default_device_and_fake_tensors_leave_nothing_behind(backend):
     assert torch.equal(first, attention((4, 5)))
 
 
-def test_triton_on_a_cpu_is_an_error(monkeypatch):
+def test_triton_on_a_cpu_raises(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     query = torch.randn(1, 5, 5, 1, 2)
     with pytest.raises(ValueError, match=r'backend="triton" cannot run here: .* cpu device'):
@@ -313,37 +278,27 @@ class _OnCuda:
     shape = (1, 7, 7, 1, 32)
 
 
-@pytest.mark.parametrize(("missing", "advice"), [("compiler", "apt-get install gcc"), ("triton", "pip install triton")])
-def test_what_triton_lacks_is_said_once(missing, advice, monkeypatch):
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(dispatch.shutil, "which", lambda name: None)
-    monkeypatch.setattr(dispatch, "_has_triton", lambda: missing != "triton")
-    dispatch._warn_once.cache_clear()
-    query: torch.Tensor = _OnCuda()  # pyright: ignore[reportAssignmentType] - a stand-in
-    with pytest.warns(RuntimeWarning, match=advice):
-        assert operator._implementation(query, query, "auto") is operator.cpu
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert operator._implementation(query, query, "auto") is operator.cpu
-        assert operator._implementation(query, query, "torch") is operator.cpu
-    with pytest.raises(ValueError, match=advice):
-        operator._implementation(query, query, "triton")
-
-
-def test_float64_stays_with_plain_pytorch_on_a_gpu():
-    class Double(_OnCuda):
-        dtype = torch.float64
-
-    query: torch.Tensor = Double()  # pyright: ignore[reportAssignmentType] - a stand-in
-    assert operator._implementation(query, query, "auto") is operator.cpu
-
-
 @pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, 128), (torch.bfloat16, 256)])
-def test_long_vectors_stay_with_plain_pytorch_on_a_gpu(dtype, largest, monkeypatch):
+def test_large_dims_run_in_plain_pytorch_on_a_gpu(dtype, largest, monkeypatch):
     monkeypatch.setenv("CC", "cc")
     longer = {"dtype": dtype, "shape": (1, 7, 7, 1, largest + 1)}
     short, long = (cast(Any, type("_Tensor", (_OnCuda,), one)()) for one in ({"dtype": dtype}, longer))
     for query, value in ((long, short), (short, long)):
-        assert operator._implementation(query, value, "auto") is operator.cpu
-        assert operator._implementation(query, value, "triton") is fused
-    assert operator._implementation(short, short, "auto") is fused
+        assert ranged_attention.select_backend(Operands(query, query, value), "auto") is cpu
+        assert ranged_attention.select_backend(Operands(query, query, value), "triton") is fused
+    assert ranged_attention.select_backend(Operands(short, short, short), "auto") is fused
+
+
+def test_window_and_halo_attention_compile_without_graph_breaks():
+    def attention(query: torch.Tensor, rpb: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        out = window_attention_2d(query, query, query, 4, 2, rpb)
+        return halo_attention_2d(out, query, query, 4, 1, 1, embedding, embedding)
+
+    arguments = [torch.randn(shape, requires_grad=True) for shape in ((2, 8, 8, 2, 4), (2, 7, 7), (11, 4))]
+    compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
+    results = []
+    for run in (attention, compiled):
+        out = run(*arguments)
+        results.append((out, *torch.autograd.grad(out.sin().sum(), arguments)))
+    for eager, traced in zip(*results, strict=True):
+        torch.testing.assert_close(traced, eager)

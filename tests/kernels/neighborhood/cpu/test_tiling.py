@@ -1,4 +1,4 @@
-"""Tiles of queries: every query in exactly one, every key that it sees beside it, keys added to only once at a time."""
+"""The division of an axis into tiles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _tiles(run: Run) -> list[tuple[list[int], list[int]]]:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(axis=axes(extra=30), copies=st.sampled_from([1, 64, 4096]))
-def test_tiles_show_queries_what_the_tables_show(axis: Axis, copies: int):
+def test_tiles_contain_the_keys_of_the_tables(axis: Axis, copies: int):
     ranges = axis_ranges(axis.rule, axis.queries, axis.keys)
     slot_of = {position: slot for slot, position in enumerate(ranges.query_order)}
     runs, _ = tile_runs(axis.rule, axis.rule, (axis.queries,) * 2, (axis.keys,) * 2, copies)
@@ -56,7 +56,7 @@ def test_tiles_of_a_phase_share_no_keys(axis: Axis):
             assert len(keys) == len(set(keys))
 
 
-def test_tiles_are_larger_where_overhead_counts_and_bounded_in_memory():
+def test_tiles_are_larger_on_small_maps_and_bounded_in_memory():
     rule = Neighborhood(7)
     few, many = (tile_runs(rule, rule, (28, 28), (28, 28), copies)[0] for copies in (1, 1000))
     assert len(few) <= len(many)
@@ -65,7 +65,7 @@ def test_tiles_are_larger_where_overhead_counts_and_bounded_in_memory():
     assert max(row.queries * col.queries * row.extent * col.extent for row in rows for col in cols) <= 1 << 20
 
 
-def test_one_tile_covers_a_map_that_everyone_sees():
+def test_one_tile_covers_a_map_that_every_query_sees():
     rule = Neighborhood(7)
     rows, cols = tile_runs(rule, rule, (7, 7), (7, 7), 16)
     assert [(run.count, run.queries, run.extent) for run in (*rows, *cols)] == [(1, 7, 7)] * 2

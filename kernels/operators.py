@@ -1,0 +1,263 @@
+"""Defines an operation as a torch.library operator, with its backward pass as a second one.
+
+Autograd, torch.compile and torch.export treat each call as a single node. An operation is one subclass of `Operator`
+and one instance of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from types import ModuleType
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+
+from .backends import exportable_operators_requested, requested_backend
+from .dispatch import compute_dtype, without_autocast
+
+OperandsT = TypeVar("OperandsT", bound=tuple)
+
+
+class Operator(Generic[OperandsT]):
+    """An operation on tensors: `attnzoo::name`, and `attnzoo::name_backward` for its gradients.
+
+    A backend is a module with two functions:
+
+        forward(operands, *settings) -> outputs
+        backward(*output_gradients, operands, *outputs, *settings) -> gradients in the order of the operands
+
+    `output_gradients` are those of the differentiable outputs. The first is always a tensor, the others may be None.
+    A gradient is None for an operand that is None or not differentiable. `settings` are the arguments that are not
+    tensors (geometry, scale) as Python objects; the operator's schema carries them as the integers, floats and lists
+    that `encode` makes of them.
+
+    Attributes:
+        name: Name of the forward operator.
+        operands: NamedTuple class of the tensor arguments. Fields with a default (None) are optional.
+        settings: Schema of the other arguments, such as "int[] rows, int[] cols, float scale".
+        outputs: Names of the forward operator's results.
+        non_differentiable: Names of the operands and outputs without a gradient.
+        saves_outputs: Whether the backward pass takes the outputs. Otherwise they are not kept for it.
+    """
+
+    name: ClassVar[str]
+    operands: ClassVar[Any]
+    settings: ClassVar[str]
+    outputs: ClassVar[tuple[str, ...]]
+    non_differentiable: ClassVar[Collection[str]] = ()
+    saves_outputs: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        fields = self.operands._fields
+        self._count = len(fields)
+        self._operand_has_gradient = [field not in self.non_differentiable for field in fields]
+        self._output_has_gradient = [output not in self.non_differentiable for output in self.outputs]
+        assert self.saves_outputs or sum(self._output_has_gradient) == 1, "zero gradients need the outputs' shapes"
+        self._define_forward()
+        self._define_backward()
+
+    def __call__(self, operands: OperandsT, *settings: Any, backend: str = "auto") -> tuple[torch.Tensor, ...]:
+        """Computes the outputs on the requested backend, as one operator or as PyTorch's own operators.
+
+        Raises:
+            ValueError: If the backend does not exist or cannot run here.
+        """
+        backend = requested_backend(backend)
+        if backend == "reference":
+            return _in_compute_dtype(self.reference, operands, settings)
+        if exportable_operators_requested():
+            return _in_compute_dtype(self.exportable, operands, settings)
+        return self._forward(*operands, *self.encode(*settings), backend)
+
+    def encode(self, *settings: Any) -> tuple[Any, ...]:
+        """Converts settings to the values that the schema carries."""
+        raise NotImplementedError
+
+    def decode(self, *values: Any) -> tuple[Any, ...]:
+        """Converts the schema's values back to settings."""
+        raise NotImplementedError
+
+    def select_backend(self, operands: OperandsT, backend: str) -> ModuleType:
+        """Returns the module whose `forward` and `backward` run for these operands.
+
+        Args:
+            operands: Tensors on the device that the call runs on.
+            backend: "auto", "triton" or "torch".
+
+        Raises:
+            ValueError: If "triton" is requested and cannot run here.
+        """
+        raise NotImplementedError
+
+    def fake_outputs(self, operands: OperandsT) -> tuple[torch.Tensor, ...]:
+        """Returns uninitialized outputs with the right shapes, dtypes and device."""
+        raise NotImplementedError
+
+    def check_values(self, operands: OperandsT, *settings: Any) -> None:
+        """Raises a ValueError for operands whose values are not allowed. Not called for fake tensors."""
+
+    def reference(self, operands: OperandsT, *settings: Any) -> tuple[torch.Tensor, ...]:
+        """Computes the outputs by definition, in the operands' dtype."""
+        raise NotImplementedError
+
+    def exportable(self, operands: OperandsT, *settings: Any) -> tuple[torch.Tensor, ...]:
+        """Computes the outputs with PyTorch's own operators, in the operands' dtype."""
+        raise NotImplementedError
+
+    def _define_forward(self) -> None:
+        schema = ", ".join(f"{self._tensor_type(field)} {field}" for field in self.operands._fields)
+        results = ", ".join("Tensor" for _ in self.outputs)
+        name = f"attnzoo::{self.name}"
+
+        def forward(*arguments: Any) -> Any:
+            operands, settings, backend = self._unpack(arguments)
+            self.check_values(operands, *settings)
+            with without_autocast(operands[0].device.type):
+                return _one_or_all(self.select_backend(operands, backend).forward(operands, *settings))
+
+        def fake(*arguments: Any) -> Any:
+            return _one_or_all(self.fake_outputs(self.operands(*arguments[: self._count])))
+
+        torch.library.define(name, f"({schema}, {self.settings}, str backend) -> ({results})")
+        torch.library.impl(name, ("cpu", "cuda"), forward)
+        torch.library.register_fake(name, fake)
+        torch.library.impl(name, "Autograd", lambda *arguments: _Forward.apply(self, *arguments))
+        self._forward = getattr(torch.ops.attnzoo, self.name).default
+
+    def _define_backward(self) -> None:
+        with_gradient = [name for name, has in zip(self.outputs, self._output_has_gradient, strict=True) if has]
+        tensors = [f"Tensor{'?' if place else ''} grad_{name}" for place, name in enumerate(with_gradient)]
+        tensors += [f"{self._tensor_type(field)} {field}" for field in self.operands._fields]
+        if self.saves_outputs:
+            tensors += [f"Tensor {name}" for name in self.outputs]
+        # Gradients of operands that are None are empty tensors: a schema has no optional results.
+        results = ", ".join("Tensor" for has in self._operand_has_gradient if has)
+        name = f"attnzoo::{self.name}_backward"
+        first = len(with_gradient)
+
+        def backward(*arguments: Any) -> Any:
+            last = first + self._count
+            saved = len(self.outputs) if self.saves_outputs else 0
+            operands = self.operands(*arguments[first:last])
+            settings, backend = self.decode(*arguments[last + saved : -1]), arguments[-1]
+            with without_autocast(operands[0].device.type):
+                gradients = self.select_backend(operands, backend).backward(
+                    *arguments[:first], operands, *arguments[last : last + saved], *settings
+                )
+            absent = operands[0].new_empty
+            return _one_or_all(
+                tuple(
+                    absent(0) if one is None else one
+                    for one, has in zip(gradients, self._operand_has_gradient, strict=True)
+                    if has
+                )
+            )
+
+        def fake(*arguments: Any) -> Any:
+            operands = arguments[first : first + self._count]
+            absent = operands[0].new_empty
+            return _one_or_all(
+                tuple(
+                    absent(0) if one is None else one.new_empty(one.shape)
+                    for one, has in zip(operands, self._operand_has_gradient, strict=True)
+                    if has
+                )
+            )
+
+        torch.library.define(name, f"({', '.join(tensors)}, {self.settings}, str backend) -> ({results})")
+        torch.library.impl(name, ("cpu", "cuda"), backward)
+        torch.library.register_fake(name, fake)
+        torch.library.impl(name, "Autograd", lambda *arguments: _Backward.apply(self, *arguments))
+        self._backward = getattr(torch.ops.attnzoo, f"{self.name}_backward").default
+
+    def _tensor_type(self, field: str) -> str:
+        return "Tensor?" if field in self.operands._field_defaults else "Tensor"
+
+    def _unpack(self, arguments: tuple[Any, ...]) -> tuple[OperandsT, tuple[Any, ...], str]:
+        """Splits the forward operator's arguments into operands, decoded settings and backend."""
+        operands = self.operands(*arguments[: self._count])
+        return operands, self.decode(*arguments[self._count : -1]), arguments[-1]
+
+
+class _Forward(torch.autograd.Function):
+    """Autograd's boundary. `torch.library.register_autograd` takes twice the time per call."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator[Any], *arguments: Any) -> Any:
+        ctx.set_materialize_grads(False)
+        with torch._C._AutoDispatchBelowAutograd():
+            results = operator._forward(*arguments)
+        outputs = results if isinstance(results, tuple) else (results,)
+        fixed = [one for one, has in zip(outputs, operator._output_has_gradient, strict=True) if not has]
+        if fixed:
+            ctx.mark_non_differentiable(*fixed)
+        count = operator._count
+        ctx.save_for_backward(*arguments[:count], *(outputs if operator.saves_outputs else ()))
+        ctx.operator, ctx.settings = operator, arguments[count:]
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> tuple[Any, ...]:
+        operator, saved = ctx.operator, ctx.saved_tensors
+        rest = (None,) * len(ctx.settings)
+        grads = [one for one, has in zip(grad_outputs, operator._output_has_gradient, strict=True) if has]
+        if all(one is None for one in grads):
+            return (None,) * (1 + operator._count) + rest
+        if grads[0] is None:
+            grads[0] = torch.zeros_like(saved[operator._count])
+        results = operator._backward(*grads, *saved, *ctx.settings)
+        results = iter(results if isinstance(results, tuple) else (results,))
+        gradients = [next(results) if has else None for has in operator._operand_has_gradient]
+        present = (None if one is None else gradient for one, gradient in zip(saved, gradients, strict=False))
+        return (None, *present, *rest)
+
+
+class _Backward(torch.autograd.Function):
+    """Raises an error where a gradient is differentiated; without it, PyTorch would continue without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator[Any], *arguments: Any) -> Any:
+        ctx.name = operator.name
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator._backward(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> Any:
+        raise RuntimeError(
+            f"The gradient of {ctx.name} cannot be differentiated again. For second derivatives use "
+            'backend="reference", which supports them (and stores the scores of all pairs of positions).'
+        )
+
+
+def empty_attention_outputs(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns uninitialized outputs of an attention on a map.
+
+    Args:
+        query: (B, H, W, heads, dim).
+        value: (..., dim_v).
+
+    Returns:
+        (B, H, W, heads, dim_v) in the query's dtype, and (B, H, W, heads) log-sum-exps in the compute dtype.
+    """
+    out = query.new_empty((*query.shape[:4], value.shape[4]))
+    return out, query.new_empty(query.shape[:4], dtype=compute_dtype(query.dtype))
+
+
+def _one_or_all(results: tuple[Any, ...]) -> Any:
+    """Returns the only result of an operator with one, as its schema asks for, and all results otherwise."""
+    return results[0] if len(results) == 1 else results
+
+
+def _in_compute_dtype(
+    function: Callable[..., tuple[torch.Tensor, ...]], operands: Any, settings: tuple[Any, ...]
+) -> tuple[torch.Tensor, ...]:
+    """Calls a function that computes in its operands' dtype in at least float32, as the operator does."""
+    result_dtype = operands[0].dtype
+    dtype = compute_dtype(result_dtype)
+    if dtype != result_dtype:
+        operands = type(operands)(
+            *(one.to(dtype) if one is not None and one.is_floating_point() else one for one in operands)
+        )
+    with without_autocast(operands[0].device.type):
+        out, *others = function(operands, *settings)
+    return (out.to(result_dtype), *others)
