@@ -104,13 +104,14 @@ def cast_for_autocast(operands: _OperandsT, fields: Collection[str]) -> _Operand
     if dtype is None:
         return operands
     names: tuple[str, ...] = operands._fields  # pyright: ignore[reportAttributeAccessIssue] - a NamedTuple
+    kind: Any = type(operands)
     cast = [
         one.to(dtype)
         if name in fields and one is not None and one.is_floating_point() and one.dtype != torch.float64
         else one
         for name, one in zip(names, operands, strict=True)
     ]
-    return type(operands)(*cast)
+    return kind(*cast)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
