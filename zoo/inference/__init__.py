@@ -1,4 +1,4 @@
-"""Inference: one call from images to typed, drawable results."""
+"""Inference: one call from images to typed results that can be drawn."""
 
 from ...deprecated_paths import renamed_names
 from .predictor import Predictor, Skipped

@@ -1,4 +1,4 @@
-"""From arrays and tensors to images."""
+"""Converts arrays and tensors to images."""
 
 from __future__ import annotations
 
@@ -8,63 +8,63 @@ from PIL import Image
 
 
 def image_from_array(array: np.ndarray, name: str = "the array") -> Image.Image:
-    """Makes an RGB image of an array.
+    """Converts an array to an RGB image.
 
     Args:
-        array: (height, width) or (height, width, 1) gray, (height, width, 3) RGB or (height, width, 4) RGBA, whose
-            transparency is dropped; uint8 of 0 to 255, or floats of 0 to 1.
-        name: what messages call it.
+        array: (height, width) or (height, width, 1) gray, (height, width, 3) RGB, or (height, width, 4) RGBA, whose
+            alpha channel is dropped; uint8 from 0 to 255, or floats from 0 to 1.
+        name: Name for messages.
 
     Raises:
-        ValueError: the array has another shape, type or range.
+        ValueError: The array has another shape, type or range.
     """
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"{name} has the shape {array.shape}: channels come last in an array (height, width, 3). Give "
+            f"{name} has the shape {array.shape}, but in an array channels come last (height, width, 3). Pass "
             "array.transpose(1, 2, 0), or a tensor."
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
         raise ValueError(
             f"{name} has the shape {array.shape}; an image is (height, width), (height, width, 1), (height, width, 3) "
-            "in RGB or (height, width, 4), and a batch of them has one dimension more in front."
+            "in RGB or (height, width, 4), and a batch has one more dimension in front."
         )
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
-        # Resizing and averaging overshoot a little.
+        # Interpolation can overshoot a little.
         if not (low >= -1e-3 and high <= 1 + 1e-3):
             raise ValueError(
-                f"{name} holds floats from {low:g} to {high:g}; they must be from 0 to 1, not normalised: pixels of 0 "
-                "to 255 are given as uint8."
+                f"{name} has floats from {low:g} to {high:g}; they must be from 0 to 1 and not normalized. Pass pixels "
+                "from 0 to 255 as uint8."
             )
         array = np.round(np.clip(array.astype(np.float64), 0, 1) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{name} holds {array.dtype}; pixels are uint8 of 0 to 255, or floats of 0 to 1.")
+        raise ValueError(f"{name} has the type {array.dtype}; pixels are uint8 from 0 to 255, or floats from 0 to 1.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
 def image_from_tensor(tensor: torch.Tensor, name: str = "the tensor") -> Image.Image:
-    """Makes an RGB image of a tensor.
+    """Converts a tensor to an RGB image.
 
     Args:
-        tensor: (height, width), or (1, height, width) gray, (3, height, width) RGB or (4, height, width) RGBA; uint8 of
-            0 to 255 or floats of 0 to 1, on any device.
-        name: what messages call it.
+        tensor: (height, width) or (1, height, width) gray, (3, height, width) RGB, or (4, height, width) RGBA, whose
+            alpha channel is dropped; uint8 from 0 to 255, or floats from 0 to 1; on any device.
+        name: Name for messages.
 
     Raises:
-        ValueError: the tensor has another shape, type or range.
+        ValueError: The tensor has another shape, type or range.
     """
     shape = tuple(tensor.shape)
     if tensor.ndim == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
         raise ValueError(
-            f"{name} has the shape {shape}: channels come first in a tensor (3, height, width). Give "
+            f"{name} has the shape {shape}, but in a tensor channels come first (3, height, width). Pass "
             "tensor.permute(2, 0, 1), or an array."
         )
     if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and shape[0] not in (1, 3, 4)) or 0 in shape:
         raise ValueError(
             f"{name} has the shape {shape}; an image is (3, height, width) in RGB, (4, height, width), "
-            "(1, height, width) or (height, width), and a batch of them has one dimension more in front."
+            "(1, height, width) or (height, width), and a batch has one more dimension in front."
         )
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""What a model's classes are called, found without reading a data set."""
+"""Finds the names of a model's classes without reading a data set."""
 
 from __future__ import annotations
 
@@ -12,100 +12,109 @@ from typing import Any
 from timm.data.imagenet_info import ImageNetInfo
 
 from ..data.common.class_maps import class_names, load_class_map
-from ..data.detection.coco_classes import CLASSES as COCO_CLASSES
+from ..data.detection.coco_classes import CLASSES as COCO_CLASSES  # noqa: F401 - the previous home of this name
 from ..plots.colors import Color
+from ..registry import DATASETS
 from ..work_dir import read_class_names
 
-_COCO_FILE = re.compile(r"instances_(train|val)20(14|17)(\.json)?")
-_IMAGENETS = {1000: "imagenet-1k", 21841: "imagenet-22k", 21843: "imagenet-21k", 21842: "imagenet-22k-ms"}
+_IMAGENET_SUBSETS = {1000: "imagenet-1k", 21841: "imagenet-22k", 21843: "imagenet-21k", 21842: "imagenet-22k-ms"}
+"""timm's names of ImageNet's subsets by number of classes."""
 
 
-def given_classes(given: Sequence[str] | Mapping[str, int] | str | os.PathLike[str]) -> tuple[str, ...]:
-    """Reads the names that a user gives.
+def parse_class_names(given: Sequence[str] | Mapping[str, int] | str | os.PathLike[str]) -> tuple[str, ...]:
+    """Reads the class names that a user passed.
 
     Args:
-        given: names in order, labels by name, a .txt or .json file, or a subset of ImageNet ("imagenet-1k").
+        given: Names in order, labels by name, a .txt or .json file, or a subset of ImageNet ("imagenet-1k").
 
     Raises:
-        ValueError: there is no such file or subset.
+        ValueError: There is no such file or subset.
     """
-    return spoken(class_names(load_class_map(given, "")))
+    return readable_names(class_names(load_class_map(given, "")))
 
 
-def published_classes(num_classes: int, trained_on_imagenet: bool) -> tuple[str, ...]:
-    """Names the classes of published weights, where ImageNet is what they were trained on; empty where it is not."""
-    if not trained_on_imagenet or num_classes not in _IMAGENETS:
+def imagenet_class_names(num_classes: int) -> tuple[str, ...]:
+    """Returns the class names of the subset of ImageNet with this number of classes; empty if there is none."""
+    if num_classes not in _IMAGENET_SUBSETS:
         return ()
-    return spoken(tuple(ImageNetInfo(_IMAGENETS[num_classes]).label_names()))
+    return readable_names(tuple(ImageNetInfo(_IMAGENET_SUBSETS[num_classes]).label_names()))
 
 
-def work_dir_classes(folder: Path) -> tuple[str, ...]:
-    """Reads the names that a training left in its work dir; empty where there are none.
+def work_dir_class_names(folder: Path) -> tuple[str, ...]:
+    """Reads the class names that training wrote to its work dir; empty if there are none.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: The file does not contain a list of names.
     """
-    return spoken(read_class_names(folder))
+    return readable_names(read_class_names(folder))
 
 
-def config_classes(dataset: Mapping[str, Any], num_classes: int) -> tuple[tuple[str, ...], tuple[Color, ...] | None]:
-    """Finds the classes that a data set's config names, without opening the data set.
+def dataset_class_names(
+    dataset: Mapping[str, Any], num_classes: int
+) -> tuple[tuple[str, ...], tuple[Color, ...] | None]:
+    """Finds the classes of a data set from its config, without building it.
 
     Args:
-        dataset: the config.
-        num_classes: of the model.
+        dataset: Config of the data set.
+        num_classes: Number of classes of the model.
 
     Returns:
-        The names, empty where the config does not tell, or tells of another number; and colours, where the set has its
-        own.
+        The names, empty if they are unknown or their number differs from the model's; and the colors, if the data set
+        has its own.
     """
-    kind = str(dataset.get("type", "")).removeprefix("attnzoo.")
-    root = str(dataset.get("root") or "")
-    names: tuple[str, ...] = ()
-    palette = dataset.get("palette")
-    given = dataset.get("class_map") or dataset.get("classes") or (dataset.get("metainfo") or {}).get("classes")
-    if given:
-        try:
-            names = class_names(load_class_map(given, root))
-        except ValueError:  # a file that only the training machine has
-            names = ()
-    elif kind == "ADE20K":
-        from ..data.segmentation import ade20k
-
-        names, palette = ade20k.CLASSES, ade20k.PALETTE
-    elif kind == "PascalVOC":
-        from ..data.segmentation.folders import VOC_CLASSES
-        from ..data.segmentation.label_maps import voc_palette
-
-        names, palette = VOC_CLASSES, voc_palette(len(VOC_CLASSES))
-    elif kind == "CocoDetection":
-        file = Path(dataset.get("annotations") or f"instances_{dataset.get('split')}")
-        names = COCO_CLASSES if _COCO_FILE.fullmatch(file.name) else ()
+    arguments = {name: value for name, value in dataset.items() if name != "type"}
+    try:
+        names, palette = _chosen_in_metainfo(arguments), None
+        data_set = _dataset_type(dataset)
+        if hasattr(data_set, "class_names"):
+            names, palette = data_set.class_names(**arguments) or names, data_set.class_palette(**arguments)
+    except (ValueError, OSError):  # a file or folder that only the training machine has
+        return (), None
     if len(names) != num_classes:
         return (), None
-    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in palette) if palette else None
-    return spoken(names), colours
+    colors = tuple((int(red), int(green), int(blue)) for red, green, blue in palette) if palette else None
+    return readable_names(tuple(names)), colors
 
 
-def spoken(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Turns ImageNet's WordNet ids into words; other names stay.
+def chooses_classes(dataset: Mapping[str, Any]) -> bool:
+    """Reports whether a data set's config contains the classes, so that they do not depend on the data's folder."""
+    argument = getattr(_dataset_type(dataset), "classes_argument", "classes")
+    return bool(dataset.get(argument) or (dataset.get("metainfo") or {}).get("classes"))
+
+
+def _dataset_type(dataset: Mapping[str, Any]) -> Any:
+    kind = dataset.get("type")
+    try:
+        return DATASETS.get(kind) if isinstance(kind, str) else kind
+    except ValueError:  # a type of another library: prediction does not build the data set
+        return None
+
+
+def _chosen_in_metainfo(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Reads the classes where mmengine's own data sets have them."""
+    given = (arguments.get("metainfo") or {}).get("classes")
+    return class_names(load_class_map(given, arguments.get("root") or "")) if given else ()
+
+
+def readable_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Replaces ImageNet's WordNet ids with words; other names are returned unchanged.
 
     Args:
-        names: by label.
+        names: Names by label.
 
     Returns:
-        "great white shark" for "n01484850". Where two classes have the same first word, all words of each.
+        For "n01484850" "great white shark". If several classes have the same first word, all their synonyms.
     """
     if not names or not all(re.fullmatch(r"n\d{8}", name) for name in names):
         return names
     info = ImageNetInfo("imagenet-22k")
-    described = [_described(info, name) for name in names]
-    first = [text.split(",")[0] for text in described]
-    often = Counter(first)
-    return tuple(short if often[short] == 1 else text for short, text in zip(first, described, strict=True))
+    synonyms = [_synonyms(info, name) for name in names]
+    first = [text.split(",")[0] for text in synonyms]
+    counts = Counter(first)
+    return tuple(short if counts[short] == 1 else text for short, text in zip(first, synonyms, strict=True))
 
 
-def _described(info: ImageNetInfo, name: str) -> str:
+def _synonyms(info: ImageNetInfo, name: str) -> str:
     try:
         return info.label_name_to_description(name)
     except KeyError:

@@ -1,4 +1,4 @@
-"""One call from images to results."""
+"""The predictor: one call from images to results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from PIL import Image
@@ -21,22 +20,23 @@ from tqdm import tqdm
 from ...names import unknown_name
 from ..data.common.decoding import BrokenImageError
 from .building import Weights, build
-from .class_names import given_classes
-from .inputs import AddressSource, FileSource, Inputs, Limits, Source, count_inputs, find_sources, is_single
+from .class_names import parse_class_names
+from .inputs import Inputs, count_inputs, find_sources, is_single
+from .preprocessing import batch_key, prepare_image
 from .results import ClassificationResult, DetectionResult, Result, SegmentationResult
+from .sources import DownloadLimits, FileSource, Source, URLSource
 
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_SECONDS_WITHOUT_BAR = 2.0
-_MOST_ELONGATED = 100  # long side over short side; a classifier's resizing would make a strip of gigabytes
+_PROGRESS_DELAY = 2.0  # seconds until a progress bar appears
 
 
 class Skipped(NamedTuple):
     """An input that could not be read.
 
     Attributes:
-        index: its position among the inputs, from 0.
-        name: the file or address, or which input it was.
-        reason: what was wrong.
+        index: Position among the inputs, starting at 0.
+        name: File name or URL, or the position in words.
+        reason: What was wrong.
     """
 
     index: int
@@ -44,8 +44,16 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class _Read(NamedTuple):
-    """An image that waits for its prediction."""
+class _Pending(NamedTuple):
+    """An input whose image is being read."""
+
+    index: int
+    source: Source
+    image: Future[Image.Image] | None
+
+
+class _Loaded(NamedTuple):
+    """An image that is ready for prediction."""
 
     index: int
     source: Source
@@ -54,66 +62,66 @@ class _Read(NamedTuple):
 
 
 class Predictor:
-    """Predicts for images in any form: a model, its weights, its preparation of images, and its classes' names.
+    """Predicts for images in any form, with a model, its weights, its preprocessing and its class names.
 
         predictor = attnzoo.Predictor("nat_mini.in1k")
-        result = predictor("cat.jpg")                      # one image, one result
-        results = predictor(["a.jpg", "photos/", array])   # several images, a list
-        for result in predictor.stream(camera):            # one after the other, from any iterator
+        result = predictor("cat.jpg")                      # one image: one result
+        results = predictor(["a.jpg", "photos/", array])   # several images: a list
+        for result in predictor.stream(camera):            # one by one, from any iterator
             result.draw().save(...)
 
-    An image is a path, an http or https address, a PIL image of any mode, an array (height, width, 3) in RGB (also
-    gray, or with transparency, which is dropped) or a tensor (3, height, width); pixels are uint8, or floats of 0 to 1.
-    Several are a folder (through all its levels, in natural order), a pattern ("photos/**/*.jpg"), an array or tensor
-    with one dimension more, and lists and iterators of all of these. As in training, an EXIF orientation is not
-    applied.
+    An image is a path, an http or https URL, a PIL image in any mode, an array (height, width, 3) in RGB (or gray, or
+    with an alpha channel, which is dropped) or a tensor (3, height, width); pixels are uint8, or floats from 0 to 1.
+    Several images are a folder (searched recursively, in natural order), a glob pattern ("photos/**/*.jpg"), an array
+    or tensor with one more dimension, and lists and iterators of all of these. As in training, an EXIF orientation is
+    not applied.
 
-    Results do not depend on the batch size: only images that are of one size after the transform go through the model
-    together.
+    Results do not depend on the batch size: a batch contains only images that have the same size after the transform.
 
     Args:
-        model: one of
-            - a model's name ("nat_mini", "nat_mini.in1k", "hf-hub:owner/name", "local-dir:folder"): classification,
-              with images prepared as its published accuracy was measured;
-            - a config: its path, a shipped one's name, or an mmengine Config or dict; images are prepared by the
-              transform of its `test_dataloader`;
-            - the work dir of a training: its config.py (which is run, as any config) and its best checkpoint;
-            - a torch module: a task of the zoo, or a classifier that gives logits.
-        weights: a path, address, "hf-hub:owner/name", "local-dir:folder", work dir or state dict; True for published
-            weights, False for none. By default those that belong to the model; a config has none and needs some.
-        device: by default "cuda" where there is one, else "cpu".
-        batch_size: how many images at most go through the model together.
-        transform: instead of the model's own: a config of TRANSFORMS, or a callable. For classification it takes a PIL
-            image and gives a tensor (3, H, W); a module without `pretrained_cfg` needs one that also normalises.
-        classes: names by label, instead of those that are found in the config or the work dir: a list, a file, or
+        model: One of
+            - the name of a model ("nat_mini", "nat_mini.in1k", "hf-hub:owner/name", "local-dir:folder"):
+              classification, with the preprocessing that its published accuracy was measured with;
+            - a config: its path, the name of a shipped one, or an mmengine Config or dict, with the transform of its
+              `test_dataloader`;
+            - the work dir of a training: its config.py (which is executed, like any config) and its best checkpoint;
+            - a torch module: a task of the zoo, or a classifier that returns logits.
+        weights: A path, URL, "hf-hub:owner/name", "local-dir:folder", work dir or state dict; True for published
+            weights, False for none. By default those of the model. Configs have none, so they need this argument.
+        device: By default "cuda" if it is available, else "cpu".
+        batch_size: Largest number of images in a batch.
+        transform: Replacement for the model's own transform: a config of a registered transform, or a callable. For
+            classification it maps a PIL image to a tensor (3, H, W); for a module without `pretrained_cfg` it must also
+            normalize.
+        classes: Class names by label, instead of those from the config or the work dir: a list, a file, or
             "imagenet-1k".
-        topk: how many classes a classification lists.
-        dtype: "bfloat16" or "float16" for mixed precision; None or "float32" for none.
-        channels_last: keep the model's weights in that memory format.
-        workers: threads that read images ahead.
-        on_error: "skip" leaves out images that cannot be read, tells of them in a warning, and lists them in `skipped`;
-            "raise" raises. A single image always raises.
-        progress: whether to show a progress bar on stderr. None: where stderr is a terminal, and the work takes longer
-            than 2 seconds.
-        keep_images: whether results hold their images in memory. None: only those that were fetched by address; files
-            are read again where a result is drawn.
-        use_ema: averaged weights, where a checkpoint has both; None as the evaluation does.
-        cfg_options: changes to a config: a dict by dotted key, or "key=value" strings.
-        timeout: the longest that fetching an image may take, in seconds.
-        max_megabytes: the largest file that is fetched.
+        topk: Number of classes that a classification result lists.
+        dtype: "bfloat16" or "float16" for mixed precision; None or "float32" for full precision.
+        channels_last: Whether to store the model's weights in this memory format.
+        workers: Number of threads that read images ahead.
+        on_error: "skip" skips images that cannot be read, with a warning, and lists them in `skipped`; "raise" raises.
+            A single image always raises.
+        progress: Whether to show a progress bar on stderr. None shows one if stderr is a terminal and the work takes
+            longer than 2 seconds.
+        keep_images: Whether results keep their images in memory. None keeps downloaded images only; files are read
+            again when a result is drawn.
+        use_ema: Whether to use averaged weights if a checkpoint has both kinds; None does what the evaluation does.
+        cfg_options: Changes to a config: a dict by dotted key, or "key=value" strings.
+        timeout: Longest time to download an image, in seconds.
+        max_megabytes: Largest file to download.
 
     Attributes:
-        task: the model with its preprocessor, in evaluation mode.
+        task: The model with its preprocessor, in evaluation mode.
         kind: "classification", "detection" or "segmentation".
-        classes: names by label; empty where they are not known, then results are named by number.
-        palette: colours by label, where the data set has its own.
-        name: of the model or config.
-        weights: where the weights came from, in words.
-        skipped: what the last call left out.
+        classes: Class names by label; empty if they are unknown, then classes are named by number.
+        palette: Colors by label, if the data set has its own.
+        name: Name of the model or config.
+        weights: Description of where the weights came from.
+        skipped: Inputs that the last call skipped.
 
     Raises:
-        ValueError: an argument is wrong, there is no such model, or weights do not fit.
-        OSError: weights cannot be read or fetched.
+        ValueError: An argument is wrong, there is no such model, or the weights do not fit.
+        OSError: The weights cannot be read or downloaded.
     """
 
     def __init__(
@@ -139,25 +147,25 @@ class Predictor:
     ) -> None:
         for name, value in (("batch_size", batch_size), ("topk", topk), ("workers", workers)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
         if on_error not in ("skip", "raise"):
             raise ValueError(unknown_name("on_error", on_error, ("skip", "raise")))
         self.device = choose_device(device)
         self._dtype = _choose_dtype(dtype)
-        built = build(model, weights, transform, use_ema, cfg_options)
-        self.kind, self.transform, self.name, self.weights = built.kind, built.transform, built.name, built.weights
-        self.palette = built.palette
-        self.classes = built.classes if classes is None else given_classes(classes)
-        count = getattr(built.task, "num_classes", 0)  # 0 where nobody knows
-        if classes is not None and count and len(self.classes) != count:
-            raise ValueError(f"classes has {len(self.classes)} names, the model has {count} classes.")
-        self.task: Any = built.task.to(self.device)
+        loaded = build(model, weights, transform, use_ema, cfg_options)
+        self.kind, self.transform, self.name, self.weights = loaded.kind, loaded.transform, loaded.name, loaded.weights
+        self.palette = loaded.palette
+        self.classes = loaded.classes if classes is None else parse_class_names(classes)
+        num_classes = getattr(loaded.task, "num_classes", 0)  # 0 if unknown
+        if classes is not None and num_classes and len(self.classes) != num_classes:
+            raise ValueError(f"classes has {len(self.classes)} names, but the model has {num_classes} classes.")
+        self.task: Any = loaded.task.to(self.device)
         if channels_last:
             self.task = self.task.to(memory_format=torch.channels_last)
         self.task.eval()
         self.batch_size, self.topk, self.workers = batch_size, topk, workers
         self.on_error, self.progress, self.keep_images = on_error, progress, keep_images
-        self.limits = Limits(timeout, max_megabytes)
+        self.limits = DownloadLimits(timeout, max_megabytes)
         self.skipped: list[Skipped] = []
 
     def __repr__(self) -> str:
@@ -167,15 +175,15 @@ class Predictor:
         """Predicts for all inputs.
 
         Args:
-            inputs: see the class.
+            inputs: See the class.
 
         Returns:
-            For one image its `ClassificationResult`, `DetectionResult` or `SegmentationResult`; otherwise a list of
-            them in the order of the inputs, without those that were skipped (a result's `index` tells its place).
+            For one image a `ClassificationResult`, `DetectionResult` or `SegmentationResult`. Otherwise a list of them
+            in the order of the inputs, without skipped ones (`index` is the position of a result's input).
 
         Raises:
-            ValueError: an input is no image, or there is none in a folder.
-            BrokenImageError: (a ValueError) the only image, or with on_error="raise" any, cannot be read.
+            ValueError: An input is not an image, or a folder has none.
+            BrokenImageError: (a ValueError) An image cannot be read, and it is the only one or `on_error` is "raise".
         """
         single = is_single(inputs)
         results = list(self._predict(inputs, "raise" if single else self.on_error, self.progress))
@@ -185,60 +193,57 @@ class Predictor:
         """Predicts for one input after the other, with few of them in memory.
 
         Args:
-            inputs: see the class. Of an iterator, as many elements as a batch needs are taken ahead.
-            progress: as the class's; off by default.
+            inputs: See the class. From an iterator, no more elements are taken ahead than a batch needs.
+            progress: Whether to show a progress bar, as for the class.
 
         Yields:
             The results in the order of the inputs.
 
         Raises:
-            ValueError: see `__call__`.
+            ValueError: See `__call__`.
         """
         return self._predict(inputs, self.on_error, progress)
 
-    # -- From inputs to batches ----------------------------------------------------------------------------------------
-
     def _predict(self, inputs: Inputs, on_error: str, progress: bool | None) -> Generator[Any, None, None]:
+        """Reads images in threads and predicts for windows of them."""
         self.skipped = []
-        # Among more images there are more of one size.
+        # In a larger window, more images have the same size.
         window = self.batch_size * (4 if self.kind != "classification" and self.batch_size > 1 else 1)
-        # What comes from an iterator may not be there yet.
+        # The elements of an iterator, such as a camera's, may not exist yet.
         ahead = window if isinstance(inputs, Iterator) else 2 * window
         hidden = not sys.stderr.isatty() if progress is None else not progress
         total = None if hidden else count_inputs(inputs)
-        delay = _SECONDS_WITHOUT_BAR if progress is None else 0.0
+        delay = _PROGRESS_DELAY if progress is None else 0.0
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="attnzoo-reading")
-        taken = 0
+        count = 0
         try:
             with tqdm(total=total, unit="image", disable=hidden, delay=delay, leave=bool(progress)) as bar:
-                waiting: deque[tuple[int, Source, Future[Image.Image] | None]] = deque()
+                pending: deque[_Pending] = deque()
                 for index, source in enumerate(find_sources(inputs, self.limits)):
-                    taken += 1
-                    reads_long = isinstance(source, (FileSource, AddressSource))
-                    waiting.append((index, source, pool.submit(source.read) if reads_long else None))
-                    if len(waiting) >= ahead:
-                        yield from self._window([waiting.popleft() for _ in range(window)], on_error)
+                    count += 1
+                    in_thread = isinstance(source, (FileSource, URLSource))
+                    pending.append(_Pending(index, source, pool.submit(source.read) if in_thread else None))
+                    if len(pending) >= ahead:
+                        yield from self._predict_window([pending.popleft() for _ in range(window)], on_error)
                         bar.update(window)
-                while waiting:
-                    count = min(window, len(waiting))
-                    yield from self._window([waiting.popleft() for _ in range(count)], on_error)
-                    bar.update(count)
+                while pending:
+                    remaining = min(window, len(pending))
+                    yield from self._predict_window([pending.popleft() for _ in range(remaining)], on_error)
+                    bar.update(remaining)
         finally:
             pool.shutdown(cancel_futures=True)
         if self.skipped:
-            shown = "; ".join(f"{one.name} ({one.reason})" for one in self.skipped[:3])
+            listed = "; ".join(f"{one.name} ({one.reason})" for one in self.skipped[:3])
             warnings.warn(
-                f"{len(self.skipped)} of {taken} inputs could not be read and were skipped: {shown}"
-                f"{'; ...' if len(self.skipped) > 3 else ''}. `predictor.skipped` lists all.",
+                f"{len(self.skipped)} of {count} inputs could not be read and were skipped: {listed}"
+                f"{'; ...' if len(self.skipped) > 3 else ''}. `predictor.skipped` lists all of them.",
                 stacklevel=3,
             )
 
-    def _window(
-        self, waiting: Sequence[tuple[int, Source, Future[Image.Image] | None]], on_error: str
-    ) -> Iterator[Any]:
-        """Predicts for some images, in batches of one size, and gives the results in order."""
-        groups: dict[Any, list[_Read]] = {}
-        for index, source, future in waiting:
+    def _predict_window(self, pending: Sequence[_Pending], on_error: str) -> Iterator[Any]:
+        """Predicts for some images, in batches of equal size, and yields the results in order."""
+        groups: dict[Any, list[_Loaded]] = {}
+        for index, source, future in pending:
             try:
                 image = source.read() if future is None else future.result()
             except BrokenImageError as error:
@@ -246,41 +251,22 @@ class Predictor:
                     raise
                 self.skipped.append(Skipped(index, source.name, error.reason or str(error)))
                 continue
-            sample = self._prepare(image)
-            groups.setdefault(_size_key(sample), []).append(_Read(index, source, image, sample))
+            sample = prepare_image(image, self.kind, self.transform)
+            groups.setdefault(batch_key(sample), []).append(_Loaded(index, source, image, sample))
         results: dict[int, Any] = {}
         for group in groups.values():
             for start in range(0, len(group), self.batch_size):
                 batch = group[start : start + self.batch_size]
-                for one, output in zip(batch, self._run(batch), strict=True):
-                    results[one.index] = self._result(one, output)
+                for loaded, output in zip(batch, self._run_model(batch), strict=True):
+                    results[loaded.index] = self._build_result(loaded, output)
         for index in sorted(results):
             yield results[index]
 
-    def _prepare(self, image: Image.Image) -> dict[str, Any]:
-        """Transforms an image as the evaluation's data set does."""
-        if self.kind == "classification":
-            tensor = self.transform(_less_elongated(image))
-            if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
-                what = f"{tuple(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-                raise ValueError(f"The transform must give a tensor (3, height, width), not {what}.")
-            return {"image": tensor}
-        array = np.asarray(image)
-        if self.kind == "segmentation":
-            sample = self.transform(array, None)
-        else:
-            from ..data.detection.annotated_image import AnnotatedImage
-
-            sample = self.transform(AnnotatedImage(array, (array.shape[0], array.shape[1])))
-        return {key: value for key, value in sample.items() if key in ("image", "info", "views")}
-
-    # -- Through the model ---------------------------------------------------------------------------------------------
-
-    def _run(self, batch: Sequence[_Read]) -> list[dict[str, Any]]:
-        data: dict[str, Any] = {key: [one.sample[key] for one in batch] for key in batch[0].sample}
+    def _run_model(self, batch: Sequence[_Loaded]) -> list[dict[str, Any]]:
+        data: dict[str, Any] = {key: [loaded.sample[key] for loaded in batch] for key in batch[0].sample}
         if self.kind == "classification":
             data["image"] = torch.stack(data["image"])
-        data |= {"index": [one.index for one in batch], "path": [one.source.name for one in batch]}
+        data |= {"index": [loaded.index for loaded in batch], "path": [loaded.source.name for loaded in batch]}
         precision = (
             torch.autocast(self.device.type, dtype=self._dtype) if self._dtype is not None else contextlib.nullcontext()
         )
@@ -288,49 +274,46 @@ class Predictor:
         with torch.inference_mode(), precision:
             return self.task.test_step(data)
 
-    def _result(self, one: _Read, output: Mapping[str, Any]) -> Result:
-        fetched = isinstance(one.source, AddressSource)
-        keep = fetched if self.keep_images is None else self.keep_images
-        facts: dict[str, Any] = {
-            "path": one.source.path,
-            "index": one.index,
-            "size": (one.image.height, one.image.width),
+    def _build_result(self, loaded: _Loaded, output: Mapping[str, Any]) -> Result:
+        downloaded = isinstance(loaded.source, URLSource)
+        keep = downloaded if self.keep_images is None else self.keep_images
+        common: dict[str, Any] = {
+            "path": loaded.source.path,
+            "index": loaded.index,
+            "size": (loaded.image.height, loaded.image.width),
             "classes": self.classes,
-            "source": one.source,
-            "kept_image": one.image if keep else None,
+            "source": loaded.source,
+            "kept_image": loaded.image if keep else None,
         }
-        # Clones, because what inference mode has made cannot be changed in place outside of it.
+        # Tensors are cloned because those created in inference mode cannot be changed in place outside of it.
         if self.kind == "classification":
-            return ClassificationResult(scores=output["scores"].clone(), topk=self.topk, **facts)
+            return ClassificationResult(scores=output["scores"].clone(), topk=self.topk, **common)
         if self.kind == "segmentation":
-            return SegmentationResult(label_map=output["label_map"].clone(), palette=self.palette, **facts)
-        found = output["detections"]
+            return SegmentationResult(label_map=output["label_map"].clone(), palette=self.palette, **common)
+        detections = output["detections"]
         return DetectionResult(
-            boxes=found.boxes.float().clone(),
-            labels=found.labels.clone(),
-            scores=found.scores.float().clone(),
-            masks=None if found.masks is None else found.masks.clone(),
-            **facts,
+            boxes=detections.boxes.float().clone(),
+            labels=detections.labels.clone(),
+            scores=detections.scores.float().clone(),
+            masks=None if detections.masks is None else detections.masks.clone(),
+            **common,
         )
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Finds the device to predict on.
-
-    Args:
-        device: None takes a GPU where there is one.
+    """Returns the device to predict on: the given one, or a GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: There is no such device.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"There is no device {device!r}: it is 'cpu', 'cuda' or 'cuda:0'.") from error
+        raise ValueError(f"There is no device {device!r}; examples are 'cpu', 'cuda' and 'cuda:0'.") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"The device {device!r} is asked for, but torch sees {torch.cuda.device_count()} GPUs.")
+        raise ValueError(f"There is no device {device!r}: torch sees {torch.cuda.device_count()} GPUs.")
     return chosen
 
 
@@ -339,21 +322,3 @@ def _choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if name not in _DTYPES:
         raise ValueError(unknown_name("dtype", name, _DTYPES))
     return _DTYPES[name]
-
-
-def _size_key(sample: Mapping[str, Any]) -> Any:
-    if "views" in sample:
-        return tuple(tuple(view["image"].shape) for view in sample["views"])
-    return tuple(sample["image"].shape)
-
-
-def _less_elongated(image: Image.Image) -> Image.Image:
-    """Cuts a very long strip to its middle."""
-    width, height = image.size
-    if max(width, height) <= _MOST_ELONGATED * min(width, height):
-        return image
-    if width > height:
-        left = (width - _MOST_ELONGATED * height) // 2
-        return image.crop((left, 0, left + _MOST_ELONGATED * height, height))
-    top = (height - _MOST_ELONGATED * width) // 2
-    return image.crop((0, top, width, top + _MOST_ELONGATED * width))

@@ -1,4 +1,4 @@
-"""attnzoo.Predictor on detectors and segmentors: the same as an evaluation, whatever is in a batch."""
+"""attnzoo.Predictor on detectors and segmentors: its results equal an evaluation's, for any batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from attnzoo import Predictor
 from attnzoo.zoo.data.common.collate import dense_collate
 from attnzoo.zoo.data.detection.coco import CocoDetection
 from attnzoo.zoo.inference import DetectionResult, SegmentationResult
-from attnzoo.zoo.inference.class_names import COCO_CLASSES
 from attnzoo.zoo.registry import DATASETS, MODELS
 from support import painted, painted_coco
 
@@ -108,7 +107,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_detections_are_those_of_an_evaluation(coco: Path, batch_size: int):
+def test_detections_equal_an_evaluations(coco: Path, batch_size: int):
     config = detection_config(coco)
     weights = weights_of(MASK_RCNN)
     expected = evaluate(config, weights)
@@ -133,7 +132,7 @@ def test_detections_are_those_of_an_evaluation(coco: Path, batch_size: int):
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_label_maps_are_those_of_an_evaluation(pairs: Path, batch_size: int):
+def test_label_maps_equal_an_evaluations(pairs: Path, batch_size: int):
     config = segmentation_config(pairs)
     weights = weights_of(SEGMENTOR)
     expected = evaluate(config, weights)
@@ -149,7 +148,7 @@ def test_label_maps_are_those_of_an_evaluation(pairs: Path, batch_size: int):
         assert result.draw().height > result.size[0]
 
 
-def test_images_of_other_sizes_in_a_batch_change_nothing():
+def test_results_do_not_depend_on_other_images_in_a_batch():
     weights = weights_of(SEGMENTOR)
     config = segmentation_config(Path("nowhere"))
     noise = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
@@ -193,29 +192,6 @@ def test_several_views_of_an_image(coco: Path, pairs: Path):
                 assert (result.label_map != entry["label_map"]).float().mean() < 1e-3
 
 
-def test_names_and_colours_of_known_sets():
-    def classes(dataset: dict[str, Any], count: int, model: dict[str, Any]) -> Predictor:
-        head = "decode_head" if model is SEGMENTOR else "roi_head"
-        model = {**model, head: {**model[head], "num_classes": count}}
-        transform = {"type": "SegmentationTest" if head == "decode_head" else "DetectionTest"}
-        return Predictor({"model": model, "test_dataloader": {"dataset": {**dataset, "transform": transform}}}, False)
-
-    ade = classes({"type": "ADE20K"}, 150, SEGMENTOR)
-    assert (ade.classes[0], len(ade.classes)) == ("wall", 150)
-    assert ade.palette is not None
-    assert ade.palette[0] == (120, 120, 120)
-    voc = classes({"type": "PascalVOC"}, 21, SEGMENTOR)
-    assert voc.classes[:2] == ("background", "aeroplane")
-    coco = classes({"type": "CocoDetection", "root": "data/coco", "split": "val2017"}, 80, MASK_RCNN)
-    assert coco.classes == COCO_CLASSES
-    assert len(set(COCO_CLASSES)) == 80
-    own = classes({"type": "CocoDetection", "root": "data/own", "split": "val"}, 80, MASK_RCNN)
-    assert own.classes == ()
-    chosen = {"type": "CocoDetection", "root": "data/own", "split": "val", "classes": ["cat", "dog"]}
-    assert classes(chosen, 2, MASK_RCNN).classes == ("cat", "dog")
-    assert classes(chosen, 3, MASK_RCNN).classes == ()
-
-
-def test_published_weights_of_the_backbone_alone_are_refused():
-    with pytest.raises(ValueError, match="heads beside its backbone"):
+def test_published_weights_of_the_backbone_alone_are_rejected():
+    with pytest.raises(ValueError, match="heads besides its backbone"):
         Predictor(segmentation_config(Path("nowhere")), True)
