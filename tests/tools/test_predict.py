@@ -130,10 +130,10 @@ def test_a_failure_leaves_the_earlier_file_whole(
         (["{images}/*.gif", "--model", "nat_mini"], "matches no file"),
         (["{images}", "--model", "nat_mni"], "Did you mean 'nat_mini'"),
         (["{images}", "--config", "{images}"], "has no config.py"),
-        (["{images}", "--config", "{config}"], "holds no weights"),
+        (["{images}", "--config", "{config}"], "has no weights"),
         (["{images}", "--config", "{config}", "--weights", "gone.pth"], "gone.pth"),
         (["{images}", "--config", "{work_dir}", "--out", "{config}"], "must be a folder"),
-        (["{images}", "--config", "{work_dir}", "--topk", "0"], "topk is a whole number"),
+        (["{images}", "--config", "{work_dir}", "--topk", "0"], "topk must be an integer >= 1"),
         (["{images}", "--config", "{work_dir}", "--device", "tpus"], "There is no device"),
         (["{images}", "--config", "{work_dir}", "--score-threshold", "30"], "a score from 0 to 1"),
         (["{images}", "--config", "{work_dir}", "--label-maps"], "needs a model for segmentation"),
@@ -174,7 +174,7 @@ class Pretended:
         self.kind = kind
 
     def stream(self, inputs: list[str], progress: bool | None = None) -> Any:
-        facts: dict[str, Any] = {"size": (20, 30), "classes": self.classes, "kept": Image.new("RGB", (30, 20))}
+        facts: dict[str, Any] = {"size": (20, 30), "classes": self.classes, "kept_image": Image.new("RGB", (30, 20))}
         facts["path"] = inputs[0]
         if self.kind == "segmentation":
             yield SegmentationResult(label_map=torch.eye(20, 30, dtype=torch.int64), **facts)
