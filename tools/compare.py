@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from torch import nn
 from tqdm import tqdm
 
@@ -35,7 +34,7 @@ from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_a
 from attnzoo.zoo.analysis.summary import count_macs, count_parameters, library_versions
 from attnzoo.zoo.analysis.timing import device_name, peak_memory, time_in_turns
 from attnzoo.zoo.config import check_config, find_config
-from attnzoo.zoo.config.consistency import check_built
+from attnzoo.zoo.config.consistency import BuiltCheckHook
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.files import write_bytes, write_json
@@ -121,16 +120,6 @@ def fingerprint(cfg: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-class Start(Hook):
-    """Checks the built data sets against the model right before the first step."""
-
-    priority = "LOWEST"
-
-    def before_train(self, runner: Any) -> None:
-        """Checks."""
-        check_built(runner)
-
-
 def train(cfg: Config, again: bool) -> dict[str, Any]:
     """Trains, or reads what an earlier training of the same recipe gave.
 
@@ -154,7 +143,7 @@ def train(cfg: Config, again: bool) -> dict[str, Any]:
     write_json(path, outcome)
     begin = time.perf_counter()
     runner = build_runner(cfg)
-    runner.register_hook(Start())
+    runner.register_hook(BuiltCheckHook())
     try:
         runner.train()
     finally:

@@ -15,7 +15,7 @@ from attnzoo.tools.arguments import UserError, add_config_arguments, is_first_pr
 from attnzoo.zoo.analysis.summary import count_parameters, describe_device, library_versions
 from attnzoo.zoo.config import check_config, find_config
 from attnzoo.zoo.config.loading import config_name
-from attnzoo.zoo.config.parts import backbone_of, is_headed
+from attnzoo.zoo.config.parts import backbone_of, has_separate_heads
 from attnzoo.zoo.data.common.checks import check_num_classes
 from attnzoo.zoo.data.common.decoding import BrokenImageError
 from attnzoo.zoo.evaluation import find_metric_info, result_configs
@@ -105,7 +105,7 @@ def config_from(args: argparse.Namespace) -> Config:
     backbone = backbone_of(cfg.to_dict())
     if backbone is None:
         raise UserError("model.backbone: must be one of the zoo's backbones to be evaluated.")
-    if args.pretrained and is_headed(cfg.to_dict()):
+    if args.pretrained and has_separate_heads(cfg.to_dict()):
         raise UserError(
             f"--pretrained means the published weights of a classifier; {args.config} has heads beside its backbone: "
             "give a CHECKPOINT that holds both."

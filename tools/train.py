@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from attnzoo.tools.arguments import add_config_arguments, is_first_process, load_from_arguments, user_errors
 from attnzoo.zoo.analysis.summary import count_macs, count_parameters, describe_device, table
 from attnzoo.zoo.config import check_config
-from attnzoo.zoo.config.consistency import check_built
+from attnzoo.zoo.config.consistency import BuiltCheckHook, check_built
 from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.plots.curves import draw_learning_curve
 from attnzoo.zoo.registry import MODELS
@@ -67,24 +67,6 @@ def config_from(args: argparse.Namespace) -> Config:
     if args.amp and cfg.get("optim_wrapper"):
         cfg.optim_wrapper.type = "AmpOptimWrapper"
     return cfg
-
-
-class Start(Hook):
-    """Checks what only the built parts tell, right before the first step.
-
-    Attributes:
-        over: whether everything was built, checked and loaded, so that training has begun.
-    """
-
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self.over = False
-
-    def before_train(self, runner: Any) -> None:
-        """Checks the data sets against the model and each other."""
-        check_built(runner)
-        self.over = True
 
 
 class DryRunDone(Exception):
@@ -195,8 +177,8 @@ def draw_curve(runner: Runner) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns its exit code."""
     args = parse_args(argv)
-    start = Start()
-    with user_errors(over=lambda: start.over) as outcome:
+    start = BuiltCheckHook()
+    with user_errors(over=lambda: start.passed) as outcome:
         cfg = config_from(args)
         check_config(cfg)
         if args.dry_run:
@@ -209,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         except Preempted as stop:
             outcome.code = int(stop.code or EXIT_PREEMPTED)
         finally:
-            if start.over:
+            if start.passed:
                 draw_curve(runner)
         if outcome.code == 0 and is_first_process():
             best = runner.results()["best"]

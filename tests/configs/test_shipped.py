@@ -11,7 +11,7 @@ import torch
 from attnzoo import get_pretrained_cfg, list_models
 from attnzoo.zoo.config import check_config, list_configs, load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
-from attnzoo.zoo.config.parts import heads_of
+from attnzoo.zoo.config.parts import config_parts
 from attnzoo.zoo.registry import MODELS
 from support.recipes import most_of_them_slow
 
@@ -34,8 +34,7 @@ def docstring(name: str) -> str:
 def test_the_config_passes_its_checks_and_builds_its_model(name: str):
     cfg = load_config(name)
     check_config(cfg, paths=False)
-    heads = heads_of(cfg.to_dict())
-    assert build(name).num_classes == (heads[0][1] if heads else cfg.model.backbone.num_classes)
+    assert build(name).num_classes == config_parts(cfg.to_dict()).num_classes
 
 
 @pytest.mark.parametrize("name", most_of_them_slow(CONFIGS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -117,7 +118,8 @@ class _Checker:
             elif key in supplied:
                 self.problems.append(f"{place}: is given by the Runner; leave it out.")
             elif key in arguments.known:
-                self.value(place, inner, arguments.known[key], name=key, near=registry)
+                filled = getattr(target, "filled_arguments", {}).get(key, ())
+                self.value(place, inner, arguments.known[key], name=key, near=registry, filled=filled)
             elif arguments.open:
                 self.value(place, inner, Argument(), name=key, near=registry)
             else:
@@ -127,7 +129,13 @@ class _Checker:
             self.problems.append(f"{where}.{key}: is missing; {name} needs it.")
 
     def value(
-        self, where: str, value: Any, argument: Argument, name: str | None = None, near: Registry | None = None
+        self,
+        where: str,
+        value: Any,
+        argument: Argument,
+        name: str | None = None,
+        near: Registry | None = None,
+        filled: tuple[str, ...] = (),
     ) -> None:
         """Checks what is given for an argument, and everything inside it.
 
@@ -137,11 +145,12 @@ class _Checker:
             argument: what is expected.
             name: the argument's name; it tells the registry of a dict(type=...).
             near: the owner's registry, where the name does not tell.
+            filled: arguments of a dict(type=...) that its owner fills in.
         """
         if argument.default is not MISSING and _same(value, argument.default):
             return
         if isinstance(value, Mapping) and isinstance(value.get("type"), str):
-            section = NESTED.get(name or "") or _guess_section(value["type"], near)
+            section = NESTED.get(name or "") or dataclasses.replace(_guess_section(value["type"], near), filled=filled)
             self.section(where, value, section)
             return
         expected = misfit(value, argument)

@@ -1,49 +1,68 @@
-"""Whether the parts of a config fit together: class counts, image sizes, schedule, and what must lie on the disk."""
+"""Checks whether the parts of a config fit together: class counts, image sizes, schedule, files on the disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.hooks import Hook
 
+from ...backbones.registry import get_pretrained_cfg
 from ...names import unknown_name
 from ..data.common.checks import check_num_classes, check_same_classes
-from ..evaluation import evaluator_infos
+from ..data.common.paths import did_you_mean
 from ..registry import MODELS
 from ..training.placement import bare
-from .data_consistency import class_counts, missing_paths, size_text, sizes
-from .parts import backbone_of, datasets, image_sizes, is_headed, leaves, probe_of
+from .parts import ConfigParts, config_parts, leaves
 
-_TRIED_SIZE = (96, 128)  # of the image that a detector or segmentor is tried with, which takes any size
+_DENSE_SIZE = (96, 128)
+"""Height and width of the image that detectors and segmentors, which take any size, are tried with."""
+
+_MINIMUM = {
+    "batch_size": 1,
+    "num_workers": 0,
+    "max_epochs": 1,
+    "max_iters": 1,
+    "val_interval": 1,
+    "accumulative_counts": 1,
+    "base_batch_size": 1,
+    "num_classes": 0,
+    "lr": 0.0,
+    "weight_decay": 0.0,
+}
+_FRACTIONS = ("drop_path_rate", "drop_rate", "proj_drop_rate", "label_smoothing")
 
 
 def find_contradictions(cfg: Mapping[str, Any], paths: bool = True) -> list[str]:
     """Finds what cannot work although every single key is right.
 
     Args:
-        cfg: a config whose keys and types were checked.
-        paths: also look at the disk.
+        cfg: A config whose keys and types were checked.
+        paths: Also look at the disk.
 
     Returns:
         One line for each contradiction, with the dotted keys.
     """
-    found = [*_numbers(cfg), *_schedules(cfg), *_best_metric(cfg), *_channels(cfg), *sizes(cfg)]
+    parts = config_parts(cfg)
+    quick = (_numbers, _schedules, _best_metric, _task_kinds, _channels, _image_sizes)
+    found = [problem for check in quick for problem in check(parts)]
     if paths:
-        found += missing_paths(cfg)
+        found += _missing_files(parts)
     if not found:
-        found += [*class_counts(cfg, paths), *_forwards(cfg)]
+        found += [*_class_counts(parts, paths), *_forward(parts)]
     return found
 
 
 def check_built(runner: Any) -> None:
-    """Checks what only the built data sets tell, before the first step; logs what is odd but no error.
+    """Checks what only the built data sets tell, before the first step; logs what is unusual but not an error.
 
     Args:
-        runner: a Runner whose loops are built.
+        runner: A Runner whose loops are built.
 
     Raises:
-        ValueError: the model and a data set differ in their classes, two data sets do, or a data set's own check finds
+        ValueError: The model and a data set differ in their classes, two data sets do, or a data set's own check finds
             an error.
     """
     model: Any = bare(runner.model)
@@ -62,36 +81,41 @@ def check_built(runner: Any) -> None:
                 runner.logger.warning(finding)
 
 
-def _numbers(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Numbers out of their range, wherever their key is, for those keys that always mean the same."""
-    at_least = {
-        "batch_size": 1,
-        "num_workers": 0,
-        "max_epochs": 1,
-        "max_iters": 1,
-        "val_interval": 1,
-        "accumulative_counts": 1,
-        "base_batch_size": 1,
-        "num_classes": 0,
-        "lr": 0.0,
-        "weight_decay": 0.0,
-    }
-    below_one = ("drop_path_rate", "drop_rate", "proj_drop_rate", "label_smoothing")
-    for where, key, value in leaves(cfg):
+class BuiltCheckHook(Hook):
+    """Runs `check_built` right before the first step.
+
+    Attributes:
+        passed: Whether everything was built, loaded and checked, so that training has begun.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.passed = False
+
+    def before_train(self, runner: Any) -> None:
+        """Checks the data sets against the model and against each other."""
+        check_built(runner)
+        self.passed = True
+
+
+def _numbers(parts: ConfigParts) -> Iterator[str]:
+    """Finds numbers out of range under keys that mean the same everywhere."""
+    for where, key, value in leaves(parts.config):
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if key in at_least and value < at_least[key]:
-            yield f"{where}: is {value}, must be at least {at_least[key]}."
-        elif key in below_one and not 0 <= value < 1:
-            yield f"{where}: is {value}, must be at least 0 and less than 1."
+        if key in _MINIMUM and value < _MINIMUM[key]:
+            yield f"{where}: must be >= {_MINIMUM[key]}, got {value}."
+        elif key in _FRACTIONS and not 0 <= value < 1:
+            yield f"{where}: must be >= 0 and < 1, got {value}."
         elif key == "max_norm" and value <= 0:
-            yield f"{where}: is {value}, must be more than 0."
+            yield f"{where}: must be positive, got {value}."
 
 
-def _schedules(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Schedules that do not fit into the training, or lead nowhere."""
-    loop = cfg.get("train_cfg") or {}
-    length = loop.get("max_epochs")
+def _schedules(parts: ConfigParts) -> Iterator[str]:
+    """Finds schedules that do not fit into the training or have no effect."""
+    cfg = parts.config
+    length = (cfg.get("train_cfg") or {}).get("max_epochs")
     base = ((cfg.get("optim_wrapper") or {}).get("optimizer") or {}).get("lr")
     given = cfg.get("param_scheduler")
     several = isinstance(given, list | tuple)
@@ -100,99 +124,182 @@ def _schedules(cfg: Mapping[str, Any]) -> Iterator[str]:
         spans = {key: schedule.get(key) or 0 for key in ("warmup_epochs", "cooldown_epochs")}
         for key in (*spans, "warmup_iters", "cooldown_iters"):
             if (schedule.get(key) or 0) < 0:
-                yield f"{where}.{key}: is {schedule[key]}, must not be negative."
+                yield f"{where}.{key}: must not be negative, got {schedule[key]}."
         if length is not None and sum(spans.values()) >= length:
             yield (
-                f"{where}: warmup_epochs ({spans['warmup_epochs']}) and cooldown_epochs ({spans['cooldown_epochs']}) "
-                f"leave nothing of train_cfg.max_epochs ({length}) for the decay."
+                f"{where}: warmup_epochs={spans['warmup_epochs']} and cooldown_epochs={spans['cooldown_epochs']} leave "
+                f"no epochs of train_cfg.max_epochs={length} for the decay."
             )
         begin, end = schedule.get("begin", 0), schedule.get("end")
         if end is not None and begin >= end:
-            yield f"{where}.end: is {end}, must be more than begin, which is {begin}."
+            yield f"{where}.end: must be greater than begin={begin}, got {end}."
         for key in ("min_lr", "eta_min", "warmup_lr"):
             rate = schedule.get(key)
             if base is not None and rate is not None and rate > base:
-                yield f"{where}.{key}: is {rate}, more than optim_wrapper.optimizer.lr, which is {base}."
+                yield f"{where}.{key}: must not be greater than optim_wrapper.optimizer.lr={base}, got {rate}."
 
 
-def _best_metric(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """A metric to keep the best checkpoint by that no evaluation will give."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    wanted = hook.get("save_best")
-    if not wanted or not cfg.get("val_evaluator"):
+def _best_metric(parts: ConfigParts) -> Iterator[str]:
+    """Finds metrics in `save_best` that the validation does not report."""
+    wanted = ((parts.config.get("default_hooks") or {}).get("checkpoint") or {}).get("save_best")
+    if not wanted or not parts.config.get("val_evaluator") or parts.metrics is None:
         return
-    infos = evaluator_infos(cfg["val_evaluator"])
-    if infos is None:
-        return
-    names = [info.name for info in infos]
-    names += [
-        f"raw_{name}" for name in names if any(hook.get("evaluate_raw") for hook in cfg.get("custom_hooks") or ())
-    ]
+    names = [info.name for info in parts.metrics]
+    if any(hook.get("evaluate_raw") for hook in parts.config.get("custom_hooks") or ()):
+        names += [f"raw_{name}" for name in names]
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if name not in names:
             yield f"default_hooks.checkpoint.save_best: {unknown_name('metric of val_evaluator', name, names)}"
 
 
-def _channels(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Models and normalisation for another number of channels than the images have, which are always RGB."""
-    backbone = backbone_of(cfg)
-    if backbone is not None and backbone[1].get("in_chans", 3) != 3 and any(datasets(cfg)):
-        yield f"{backbone[0]}.in_chans: is {backbone[1]['in_chans']}, but the data sets give images of 3 channels."
-    preprocessor = (cfg.get("model") or {}).get("data_preprocessor") or {}
+def _task_kinds(parts: ConfigParts) -> Iterator[str]:
+    """Finds data sets for another kind of task than the model's."""
+    for dataset in parts.datasets:
+        if None not in (parts.kind, dataset.kind) and dataset.kind != parts.kind:
+            yield f"{dataset.key}: {dataset.type} is for {dataset.kind}, but {parts.model.type} is for {parts.kind}."
+
+
+def _channels(parts: ConfigParts) -> Iterator[str]:
+    """Finds models and normalization for another number of channels than the images have, which are always RGB."""
+    backbone = parts.backbone
+    if backbone is not None and backbone.config.get("in_chans", 3) != 3 and parts.datasets:
+        yield f"{backbone.key}.in_chans: must be 3, the channels of all images, got {backbone.config['in_chans']}."
+    preprocessor = parts.model.config.get("data_preprocessor") or {}
     for key in ("mean", "std"):
         values = preprocessor.get(key)
         if isinstance(values, list | tuple) and len(values) != 3:
-            yield f"model.data_preprocessor.{key}: has {len(values)} values, but images have 3 channels."
+            yield f"model.data_preprocessor.{key}: must have 3 values, one per channel, got {len(values)}."
 
 
-def _forward(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Sends one image of each size through the backbone, without memory or arithmetic (PyTorch's meta device)."""
-    backbone = backbone_of(cfg)
+def _image_sizes(parts: ConfigParts) -> Iterator[str]:
+    """Finds image sizes that the backbone does not take, and evaluation at a smaller size than training."""
+    if parts.backbone is None:
+        return
+    published = get_pretrained_cfg(parts.backbone.type)
+    sized = [(dataset, dataset.image_size) for dataset in parts.datasets if dataset.image_size is not None]
+    for dataset, size in sized:
+        fixed = tuple(published.input_size[1:])
+        if published.fixed_input_size and size != fixed:
+            yield (
+                f"{dataset.key}.transform.size: must be {size_text(fixed)}, the only size that {parts.backbone.type} "
+                f"({parts.backbone.key}) takes, got {size_text(size)}."
+            )
+    training = next(((dataset, size) for dataset, size in sized if dataset.is_training), None)
+    for dataset, size in sized:
+        if dataset.key.startswith("val_") and training is not None and min(size) < min(training[1]):
+            yield (
+                f"{dataset.key}.transform.size: is {size_text(size)}, smaller than the training images, "
+                f"{size_text(training[1])} ({training[0].key}.transform.size)."
+            )
+
+
+def _missing_files(parts: ConfigParts) -> Iterator[str]:
+    """Finds checkpoints, and files and folders of data sets, that do not exist."""
+    named = [(key, parts.config.get(key)) for key in ("load_from", "resume")]
+    for where, key, value in leaves(parts.model.config, "model"):
+        if key in ("checkpoint_path", "init_weights"):
+            named.append((where, value))
+    for key, path in named:
+        if isinstance(path, str) and path and not _is_remote(path) and not Path(path).exists():
+            yield f"{key}: there is no file {path}.{did_you_mean(path)}"
+    for dataset in parts.datasets:
+        yield from dataset.missing_paths()
+
+
+def _class_counts(parts: ConfigParts, paths: bool) -> Iterator[str]:
+    """Finds heads, models and data sets with different numbers of classes."""
+    for head in parts.heads[1:]:
+        if head.config["num_classes"] != parts.heads[0].config["num_classes"]:
+            yield (
+                f"{head.key}.num_classes: is {head.config['num_classes']}, but {parts.heads[0].key}.num_classes is "
+                f"{parts.heads[0].config['num_classes']}: all heads need the same number."
+            )
+    for dataset in parts.datasets:
+        try:
+            names = dataset.class_names()
+        except ValueError as error:
+            if paths:
+                yield f"{dataset.key}: {error}"
+            continue
+        given, argument = dataset.config.get("num_classes"), getattr(dataset.target, "classes_argument", "classes")
+        if given is not None:
+            count, source = given, "its num_classes"
+        elif names is not None:
+            found = "in its files" if dataset.config.get(argument) is None else f"its {argument}"
+            count, source = len(names), found
+        else:
+            continue
+        if parts.num_classes is not None and count != parts.num_classes:
+            yield (
+                f"{parts.classes_key}: is {parts.num_classes}, but {dataset.key} has {count} classes ({source}). Set "
+                f"{parts.classes_key}={count}, or choose the classes with {dataset.key}.{argument}."
+            )
+
+
+def _forward(parts: ConfigParts) -> Iterator[str]:
+    """Builds the model and sends images through it, without memory or arithmetic (PyTorch's meta device).
+
+    For classification that is the backbone with one image of each size in the config. Detectors and segmentors take
+    any size and are built with their heads.
+    """
+    if parts.kind == "classification":
+        yield from _forward_backbone(parts)
+    elif parts.has_separate_heads:
+        yield from _forward_task(parts)
+
+
+def _forward_backbone(parts: ConfigParts) -> Iterator[str]:
+    backbone = parts.backbone
     if backbone is None:
         return
-    where, part = backbone
-    bare = {**part, "pretrained": False, "checkpoint_path": None}
     try:
         with torch.device("meta"):
-            model = MODELS.build(bare).eval()
+            model = MODELS.build(_without_weights(backbone.config)).eval()
     except (ValueError, TypeError) as error:
-        yield f"{where}: {error}"
+        yield f"{backbone.key}: {error}"
         return
     least = getattr(model, "min_input_size", 1)
-    seen: set[tuple[int, int]] = set()
-    for key, size in image_sizes(cfg):
-        if size in seen:
+    name = f"{backbone.type} ({backbone.key})"
+    sizes = {dataset.image_size: f"{dataset.key}.transform.size" for dataset in reversed(parts.datasets)}
+    for size, key in reversed(sizes.items()):
+        if size is None:
             continue
-        seen.add(size)
         if min(size) < least:
-            yield f"{key}: is {size_text(size)}, but the least side that {part['type']} ({where}) takes is {least}."
+            yield f"{key}: is {size_text(size)}, but the smallest side that {name} takes is {least}."
             continue
         try:
             with torch.no_grad():
-                model(torch.empty(1, part.get("in_chans") or 3, *size, device="meta"))
+                model(torch.empty(1, backbone.config.get("in_chans") or 3, *size, device="meta"))
         except (ValueError, RuntimeError) as error:
-            yield f"{key}: images of {size_text(size)} do not go through {part['type']} ({where}): {error}"
+            yield f"{key}: images of {size_text(size)} do not go through {name}: {error}"
 
 
-def _forwards(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Sends images through the backbone of a classifier or probe, which needs their sizes, or through a whole task."""
-    return _forward_whole(cfg) if is_headed(cfg) and probe_of(cfg) is None else _forward(cfg)
-
-
-def _forward_whole(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Builds a task with its heads and sends one image through, on PyTorch's meta device."""
-    model = dict(cfg["model"])
-    if backbone_of(cfg) is not None:
-        model["backbone"] = {**model["backbone"], "pretrained": False, "checkpoint_path": None}
+def _forward_task(parts: ConfigParts) -> Iterator[str]:
+    model = dict(parts.model.config)
+    if parts.backbone is not None:
+        model["backbone"] = _without_weights(parts.backbone.config)
     try:
         with torch.device("meta"):
             task = MODELS.build(model).eval()
     except (ValueError, TypeError) as error:
         yield f"model: {error}"
         return
-    image = torch.empty(1, (model.get("backbone") or {}).get("in_chans") or 3, *_TRIED_SIZE, device="meta")
+    image = torch.empty(1, (model.get("backbone") or {}).get("in_chans") or 3, *_DENSE_SIZE, device="meta")
     try:
         with torch.no_grad():
             task(image=image, mode="tensor")
     except (ValueError, RuntimeError) as error:
-        yield f"model: an image does not go through the {model['type']}; its parts do not fit together: {error}"
+        yield f"model: an image does not go through the {parts.model.type}; its parts do not fit together: {error}"
+
+
+def _without_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    return {**backbone, "pretrained": False, "checkpoint_path": None}
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path or path.startswith("hf-hub:")
+
+
+def size_text(size: Any) -> str:
+    """Formats a size as "224x224"."""
+    return "x".join(map(str, size))

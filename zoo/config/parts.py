@@ -1,71 +1,169 @@
-"""The parts of a config that several checks look at: its backbone, its data sets, its leaves."""
+"""The parts of a config, looked up once: its task, backbone, heads, data sets and metrics. Checks work on these."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ..registry import MODELS
+from ...backbones.registry import get_pretrained_cfg
+from ..evaluation.base import MetricInfo
+from ..evaluation.lookup import evaluator_infos
+from ..registry import DATASETS, MODELS, SCOPE
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dict(type=...) of a config.
+
+    Attributes:
+        key: Its dotted key.
+        config: The dict.
+        target: The registered class or function.
+    """
+
+    key: str
+    config: Mapping[str, Any]
+    target: Any
+
+    @property
+    def type(self) -> str:
+        """The registered name, without the scope."""
+        return str(self.config["type"]).removeprefix(f"{SCOPE}.")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {key: value for key, value in self.config.items() if key not in ("type", "_scope_")}
+
+
+@dataclass(frozen=True)
+class DatasetPart(Part):
+    """A data set of a config; `key` begins with its data loader's."""
+
+    @property
+    def kind(self) -> str | None:
+        """Kind of task that the data set is for; None if its class does not tell."""
+        return getattr(self.target, "kind", None)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is the training data."""
+        return self.key.startswith("train_")
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels that the transform returns; None if they are not fixed."""
+        size = (self.config.get("transform") or {}).get("size")
+        if isinstance(size, int):
+            return size, size
+        return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Returns the class names; None if only the built data set knows them.
+
+        Raises:
+            ValueError: The config names a file of class names that does not exist or is wrong.
+        """
+        find = getattr(self.target, "class_names", None)
+        return None if find is None else find(**self.arguments)
+
+    def missing_paths(self) -> Iterator[str]:
+        """Yields a message with the full key for each file or folder that is missing."""
+        find = getattr(self.target, "check_paths", None)
+        for problem in () if find is None else find(**self.arguments):
+            yield f"{self.key}.{problem}"
+
+
+@dataclass(frozen=True)
+class ConfigParts:
+    """The parts of a config whose keys and types are right.
+
+    Attributes:
+        config: The complete config.
+        model: The task, or a backbone alone.
+        backbone: The backbone, if it is one that `create_model` builds.
+        heads: Parts of the model whose size depends on the number of classes, without the backbone.
+        classes_key: Dotted key of the number of classes.
+        num_classes: The number of classes; None if the config does not tell.
+        datasets: The data sets of all data loaders, inside of their wrappers.
+        metrics: What the validation reports; None if that is only known after an evaluation.
+    """
+
+    config: Mapping[str, Any]
+    model: Part
+    backbone: Part | None
+    heads: tuple[Part, ...]
+    classes_key: str
+    num_classes: int | None
+    datasets: tuple[DatasetPart, ...]
+    metrics: list[MetricInfo] | None
+
+    @property
+    def kind(self) -> str | None:
+        """Kind of the task; a backbone alone classifies. None if the task's class does not tell."""
+        if self.backbone is not None and self.backbone.key == "model":
+            return "classification"
+        return getattr(self.model.target, "kind", None)
+
+    @property
+    def has_separate_heads(self) -> bool:
+        """Whether heads are outside of the backbone, so that checkpoints of the task hold both."""
+        return bool(getattr(self.model.target, "takes_whole_checkpoints", False))
+
+
+def config_parts(cfg: Mapping[str, Any]) -> ConfigParts:
+    """Looks up the parts of a config.
+
+    Args:
+        cfg: A config with a model whose keys and types are right.
+    """
+    model = Part("model", cfg["model"], MODELS.get(cfg["model"]["type"]))
+    found = backbone_of(cfg)
+    backbone = None if found is None else Part(*found, MODELS.get(found[1]["type"]))
+    heads = tuple(_heads(model))
+    if backbone is not None and backbone.key == "model":
+        classes_key = "model.num_classes"
+    else:
+        classes_key = getattr(model.target, "classes_key", "model.num_classes")
+    num_classes = _look_up(cfg, classes_key)
+    if num_classes is None and backbone is not None and classes_key == f"{backbone.key}.num_classes":
+        num_classes = get_pretrained_cfg(backbone.type).num_classes
+    datasets = tuple(_datasets(cfg))
+    return ConfigParts(
+        config=cfg,
+        model=model,
+        backbone=backbone,
+        heads=heads,
+        classes_key=classes_key,
+        num_classes=num_classes if isinstance(num_classes, int) else None,
+        datasets=datasets,
+        metrics=_metrics(cfg, datasets),
+    )
 
 
 def backbone_of(cfg: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """Finds the backbone of a config's model.
 
     Returns:
-        Its dotted key and its dict, whose type is a registered backbone; None where there is none.
+        Its dotted key and its dict, if its type is a registered backbone.
     """
     model = cfg.get("model") or {}
-    for where, part in (("model.backbone", model.get("backbone")), ("model", model)):
+    for key, part in (("model.backbone", model.get("backbone")), ("model", model)):
         if isinstance(part, Mapping) and isinstance(part.get("type"), str) and MODELS.is_backbone(part["type"]):
-            return where, part
+            return key, part
     return None
 
 
-def is_headed(cfg: Mapping[str, Any]) -> bool:
-    """Tells whether a config's model is a task whose heads stand beside its backbone: detector, segmentor or probe."""
+def has_separate_heads(cfg: Mapping[str, Any]) -> bool:
+    """Whether a config's model is a task with heads outside of its backbone: a detector, a segmentor or a probe."""
     return bool(getattr(MODELS.get(cfg["model"]["type"]), "takes_whole_checkpoints", False))
 
 
-def probe_of(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Finds the probe of a config's model, which classifies images in the place of its backbone."""
-    probe = (cfg.get("model") or {}).get("probe")
-    return probe if isinstance(probe, Mapping) else None
-
-
-def heads_of(cfg: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Gives the dotted key and the value of each head's number of classes."""
-    parts = {name: part for name, part in (cfg.get("model") or {}).items() if name.endswith("_head")}
-    return [
-        (f"model.{name}.num_classes", part["num_classes"])
-        for name, part in parts.items()
-        if isinstance(part, Mapping) and isinstance(part.get("num_classes"), int)
-    ]
-
-
-def datasets(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields every data set of the config, also those inside of wrappers."""
-    for name in LOADERS:
-        dataset, where = (cfg.get(name) or {}).get("dataset"), f"{name}.dataset"
-        while isinstance(dataset, Mapping) and "root" not in dataset and isinstance(dataset.get("dataset"), Mapping):
-            dataset, where = dataset["dataset"], f"{where}.dataset"
-        if isinstance(dataset, Mapping):
-            yield where, dataset
-
-
-def image_sizes(cfg: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yields each data set's image size (height, width) in pixels with its key, where the transform has a `size`."""
-    for where, dataset in datasets(cfg):
-        size = (dataset.get("transform") or {}).get("size")
-        if isinstance(size, int):
-            yield f"{where}.transform.size", (size, size)
-        elif isinstance(size, list | tuple) and len(size) == 2:
-            yield f"{where}.transform.size", (size[0], size[1])
-
-
 def leaves(value: Any, where: str = "", key: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yields the dotted key, last key and value of everything that is no container."""
+    """Yields the dotted key, the last key and the value of everything that is not a container."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from leaves(inner, f"{where}.{name}" if where else str(name), str(name))
@@ -74,3 +172,45 @@ def leaves(value: Any, where: str = "", key: str = "") -> Iterator[tuple[str, st
             yield from leaves(inner, f"{where}.{index}", "")
     else:
         yield where, key, value
+
+
+def _heads(model: Part) -> Iterator[Part]:
+    for name, config in model.arguments.items():
+        is_part = isinstance(config, Mapping) and isinstance(config.get("type"), str)
+        if is_part and isinstance(config.get("num_classes"), int) and not MODELS.is_backbone(config["type"]):
+            yield Part(f"model.{name}", config, MODELS.get(config["type"]))
+
+
+def _datasets(cfg: Mapping[str, Any]) -> Iterator[DatasetPart]:
+    for loader in LOADERS:
+        yield from _unwrapped(f"{loader}.dataset", (cfg.get(loader) or {}).get("dataset"))
+
+
+def _unwrapped(key: str, config: Any) -> Iterator[DatasetPart]:
+    """Yields a data set, or the data sets inside of a wrapper such as `RepeatDataset` or `ConcatDataset`."""
+    if not isinstance(config, Mapping) or "type" not in config:
+        return
+    inner, several = config.get("dataset"), config.get("datasets")
+    if isinstance(inner, Mapping):
+        yield from _unwrapped(f"{key}.dataset", inner)
+    elif isinstance(several, list | tuple):
+        for index, one in enumerate(several):
+            yield from _unwrapped(f"{key}.datasets.{index}", one)
+    else:
+        yield DatasetPart(key, config, DATASETS.get(config["type"]))
+
+
+def _metrics(cfg: Mapping[str, Any], datasets: tuple[DatasetPart, ...]) -> list[MetricInfo] | None:
+    validation = next((dataset for dataset in datasets if dataset.key.startswith("val_")), None)
+    try:
+        classes = None if validation is None else validation.class_names()
+    except ValueError:  # a missing file is reported by other checks, if paths are checked
+        classes = None
+    return evaluator_infos(cfg.get("val_evaluator"), classes)
+
+
+def _look_up(cfg: Mapping[str, Any], key: str) -> Any:
+    here: Any = cfg
+    for part in key.split("."):
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return here

@@ -160,17 +160,6 @@ _RUNNER_ONLY = {"self", "cfg", "data_preprocessor"}
 assert not set(inspect.signature(Runner.__init__).parameters) - _RUNNER_ONLY - set(SECTIONS)
 
 NESTED: dict[str, Typed | Keys] = {
-    "backbone": Typed("MODELS"),
-    "data_preprocessor": Typed("MODELS"),
-    "loss": Typed("MODELS"),
-    "neck": Typed("MODELS", filled=("in_channels",)),
-    "head": Typed("MODELS"),
-    "rpn_head": Typed("MODELS"),
-    "roi_head": Typed("MODELS"),
-    "bbox_head": Typed("MODELS"),
-    "decode_head": Typed("MODELS", filled=("in_channels",)),
-    "auxiliary_head": Typed("MODELS", filled=("in_channels",)),
-    "probe": Typed("MODELS", filled=("in_channels",)),
     "dataset": Typed("DATASETS"),
     "transform": Typed("TRANSFORMS"),
     "transforms": Typed("ALBUMENTATIONS"),

@@ -16,7 +16,7 @@ from ...backbones.registry import get_pretrained_cfg, list_models
 from ...names import nearest_names
 from ..config.checking import check_config
 from ..config.loading import SUFFIXES, list_configs, load_config
-from ..config.parts import backbone_of, is_headed
+from ..config.parts import backbone_of, has_separate_heads
 from ..factory import create_model
 from ..plots.colors import Color
 from ..registry import MODELS, TRANSFORMS
@@ -189,7 +189,7 @@ def _from_config(
             f"{title} is a config, which has no weights. Pass weights=: a checkpoint (path, URL, hf-hub:owner/name), "
             "True for published weights or False for none; or pass the work dir of a training as the model."
         )
-    if weights is True and is_headed(cfg.to_dict()):
+    if weights is True and has_separate_heads(cfg.to_dict()):
         raise ValueError(
             f"{title} has heads besides its backbone: pass a checkpoint of the complete model as weights=."
         )

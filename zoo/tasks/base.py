@@ -69,6 +69,7 @@ class Task(BaseModel):
 
     Attributes:
         kind: What the task predicts.
+        filled_arguments: By the name of a part, the arguments that the task fills in if a config does not have them.
         classes_key: Dotted key of the number of classes in a config.
         tensor_outputs: Names of the outputs in mode "tensor".
         not_exportable: Parts that cannot be exported, each with the reason.
@@ -78,6 +79,7 @@ class Task(BaseModel):
     """
 
     kind: TaskKind
+    filled_arguments: Mapping[str, tuple[str, ...]] = {}
     classes_key = "model.backbone.num_classes"
     tensor_outputs: tuple[str, ...] = ("logits",)
     not_exportable: Mapping[str, str] = {}

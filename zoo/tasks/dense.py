@@ -39,6 +39,7 @@ class DenseTask(HeadedTask):
         info_modes: the modes that need to know how an image came to be.
     """
 
+    filled_arguments = {"neck": ("in_channels",)}
     info_modes: tuple[str, ...] = ("predict",)
 
     def __init__(

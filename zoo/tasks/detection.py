@@ -38,6 +38,7 @@ class DetectionTask(DenseTask):
     """
 
     kind = "detection"
+    filled_arguments = dict.fromkeys(("neck", "rpn_head", "roi_head", "bbox_head"), ("in_channels",))
     num_classes: int
     info_modes = ("loss", "predict")
     tensor_outputs = ("cls_scores", "bbox_preds")

@@ -38,6 +38,7 @@ class Probe(HeadedTask, ClassificationTask):
         ValueError: arguments contradict each other, or the backbone does not tell its channels.
     """
 
+    filled_arguments = {"probe": ("in_channels",)}
     classes_key = "model.probe.num_classes"
 
     def __init__(

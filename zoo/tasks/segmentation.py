@@ -53,6 +53,7 @@ class Segmentor(DenseTask):
     """
 
     kind = "segmentation"
+    filled_arguments = dict.fromkeys(("neck", "decode_head", "auxiliary_head"), ("in_channels",))
     classes_key = "model.decode_head.num_classes"
 
     def __init__(
