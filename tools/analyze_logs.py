@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.analysis.training_logs import choose_scalars, read_training_logs
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.log_analysis import choose_keys, draw_runs, format_runs, read_runs
+from attnzoo.zoo.plots.curves import draw_scalars
+from attnzoo.zoo.plots.tables import scalar_table
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,16 +51,16 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors() as outcome:
         if args.smooth is not None and args.smooth < 0:
             raise UserError(f"--smooth is {args.smooth}; it must be at least 0.")
-        runs = read_runs(args.work_dirs)
+        runs = read_training_logs(args.work_dirs)
         if args.list:
-            print("\n".join(choose_keys(runs, ["*"])))
+            print("\n".join(choose_scalars(runs, ["*"])))
             return outcome.code
-        keys = choose_keys(runs, args.keys)
+        keys = choose_scalars(runs, args.keys)
         title = args.title or (runs[0].name if len(runs) == 1 else None)
-        content = draw_runs(runs, keys, args.smooth, args.by, title)
+        content = draw_scalars(runs, keys, args.smooth, args.by, title)
         folder = Path(args.work_dirs[0] if len(runs) == 1 else ".")
         path = write_bytes(args.out or folder / "scalars.png", content)
-        print(format_runs(runs, keys))
+        print(scalar_table(runs, keys))
         print(f"\n{path}: {len(keys)} scalars of {len(runs)} trainings")
     return outcome.code
 

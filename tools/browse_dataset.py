@@ -10,8 +10,9 @@ from typing import Any
 from mmengine.config import Config
 
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
+from attnzoo.zoo.analysis.samples import choose_samples
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.browsing import choose_samples, draw_samples
+from attnzoo.zoo.plots.samples import draw_samples
 from attnzoo.zoo.registry import DATASETS
 from attnzoo.zoo.training.loaders import with_seed
 

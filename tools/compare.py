@@ -31,6 +31,7 @@ from attnzoo.backbones.metaformer import MIXERS
 from attnzoo.backbones.registry import model_arguments
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
+from attnzoo.zoo.analysis.comparison import Candidate
 from attnzoo.zoo.analysis.summary import count_macs, count_parameters, library_versions
 from attnzoo.zoo.analysis.timing import device_name, peak_memory, time_in_turns
 from attnzoo.zoo.config import check_config, find_config
@@ -38,7 +39,7 @@ from attnzoo.zoo.config.consistency import BuiltCheckHook
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.plots.comparison import Contender, comparison_table, draw_comparison
+from attnzoo.zoo.plots.comparison import comparison_table, draw_comparison
 from attnzoo.zoo.plots.curves import draw_learning_curve
 from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, build_runner
@@ -178,7 +179,7 @@ def training_step(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
     return step
 
 
-def measure(cfgs: dict[str, Config], rows: dict[str, Contender], args: argparse.Namespace) -> None:
+def measure(cfgs: dict[str, Config], rows: dict[str, Candidate], args: argparse.Namespace) -> None:
     """Counts and times the bodies, by turns; writes into their rows what it finds.
 
     Args:
@@ -226,7 +227,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip() or 'no reason given'}".splitlines()[0]
 
 
-def write_reports(recipe: Config, rows: dict[str, Contender], args: argparse.Namespace) -> list[Path]:
+def write_reports(recipe: Config, rows: dict[str, Candidate], args: argparse.Namespace) -> list[Path]:
     """Writes the table, the figures and, where there is an accuracy, the picture; returns their paths."""
     folder, name = Path(recipe.work_dir), config_name(find_config(args.config))
     loop, size = recipe.train_cfg, image_size(recipe)
@@ -270,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = recipe_from(args)
         cfgs = {name: with_mixer(recipe, name) for name in dict.fromkeys(args.mixers)}
         started = True
-        rows = {name: Contender(name) for name in cfgs}
+        rows = {name: Candidate(name) for name in cfgs}
         threads = torch.get_num_threads()
         for place, (name, cfg) in enumerate(cfgs.items()):
             print(f"[{place + 1}/{len(cfgs)}] {name}", flush=True)

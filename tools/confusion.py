@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.analysis.confusion import ConfusionMatrix, most_confused_pairs, read_confusion
 from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.plots.confusion import Confusion, draw_confusion, format_pairs, read_confusion, worst_pairs
+from attnzoo.zoo.plots.confusion import draw_confusion
+from attnzoo.zoo.plots.tables import confused_pair_table
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load(args: argparse.Namespace) -> Confusion:
+def load(args: argparse.Namespace) -> ConfusionMatrix:
     """Reads, or computes, the matrix.
 
     Raises:
@@ -48,7 +50,7 @@ def load(args: argparse.Namespace) -> Confusion:
     """
     if args.annotations is None:
         return read_confusion(args.source)
-    from attnzoo.zoo.plots.detection_confusion import detection_confusion
+    from attnzoo.zoo.analysis.detection_confusion import detection_confusion
 
     return detection_confusion(args.source, args.annotations, args.iou, args.score)
 
@@ -71,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             classes = [{"name": name} for name in confusion.names]
             write_json(args.json, {"classes": classes, "confusion": confusion.counts.tolist()})
         if args.pairs:
-            print(format_pairs(worst_pairs(confusion, args.pairs, args.by)))
+            print(confused_pair_table(most_confused_pairs(confusion, args.pairs, args.by)))
         print(f"{path}: {len(confusion.names)} classes, {right} of {total} right")
     return outcome.code
 

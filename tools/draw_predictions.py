@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.analysis.predictions import Prediction, choose_predictions, read_predictions
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.predictions import Prediction, choose_predictions, draw_predictions, read_predictions
+from attnzoo.zoo.plots.predictions import draw_predictions
 from attnzoo.zoo.work_dir import read_results
 
 

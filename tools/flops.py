@@ -10,9 +10,10 @@ from typing import Any
 
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model, size_from_arguments
-from attnzoo.zoo.analysis.flops import ModelCost, cost_table, count_cost, short
+from attnzoo.zoo.analysis.flops import ModelCost, count_cost
 from attnzoo.zoo.analysis.summary import library_versions
 from attnzoo.zoo.files import write_json
+from attnzoo.zoo.plots.tables import cost_table, format_count
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -64,9 +65,12 @@ def main(argv: list[str] | None = None) -> int:
                 for name, count in (("proposals", cost.proposals), ("detections", cost.detections))
                 if count
             )
+            macs, flops, parameters, activations = map(
+                format_count, (cost.macs, cost.flops, cost.parameters, cost.activations)
+            )
             print(
-                f"\n{opened.name}, an image of {size[0]} x {size[1]} pixels{regions}: {short(cost.macs)} MACs = "
-                f"{short(cost.flops)} FLOPs, {short(cost.parameters)} parameters, {short(cost.activations)} activations"
+                f"\n{opened.name}, an image of {size[0]} x {size[1]} pixels{regions}: {macs} MACs = {flops} FLOPs, "
+                f"{parameters} parameters, {activations} activations"
             )
         if args.out:
             write_json(args.out, content)

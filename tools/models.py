@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from attnzoo import create_model, get_pretrained_cfg, list_models
 from attnzoo.tools.arguments import UserError, user_errors
+from attnzoo.zoo.analysis.catalog import ModelMeasurement
 from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.plots.catalog import Measured, catalogue_page, draw_catalogue
+from attnzoo.zoo.plots.catalog import catalog_page, draw_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "MODELS.md"
@@ -45,24 +46,24 @@ def main(argv: list[str] | None = None) -> int:
         measured = {name: known[name] for name in names}
         write_json(MEASURED, {name: asdict(one) for name, one in measured.items()})
         write_bytes(PAGE, page(measured).encode())
-        draw_catalogue(PICTURE)
+        draw_catalog(PICTURE)
         for path in (PAGE, PICTURE, MEASURED):
             print(f"wrote {path.relative_to(ROOT)}")
     return outcome.code
 
 
-def read_measured() -> dict[str, Measured]:
+def read_measured() -> dict[str, ModelMeasurement]:
     """Reads what the last run measured, by model."""
     content: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text(encoding="utf-8"))
-    return {name: Measured(one["parity"], tuple(one["kernels"])) for name, one in content.items()}
+    return {name: ModelMeasurement(one["parity"], tuple(one["kernels"])) for name, one in content.items()}
 
 
-def page(measured: dict[str, Measured]) -> str:
+def page(measured: dict[str, ModelMeasurement]) -> str:
     """Gives the text of MODELS.md."""
-    return catalogue_page(measured, picture=PICTURE.relative_to(ROOT).as_posix())
+    return catalog_page(measured, plot=PICTURE.relative_to(ROOT).as_posix())
 
 
-def measure(names: Iterable[str]) -> Iterable[Measured]:
+def measure(names: Iterable[str]) -> Iterable[ModelMeasurement]:
     """Runs models, one after the other."""
     if str(ROOT / "tests") not in sys.path:
         sys.path.append(str(ROOT / "tests"))
@@ -70,7 +71,7 @@ def measure(names: Iterable[str]) -> Iterable[Measured]:
 
     for name in names:
         error = worst_error(name)
-        yield Measured(None if error is None else float(f"{error:.0e}"), kernels_of(name))
+        yield ModelMeasurement(None if error is None else float(f"{error:.0e}"), kernels_of(name))
 
 
 def kernels_of(name: str) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from attnzoo.tools.arguments import add_config_arguments, is_first_process, load_from_arguments, user_errors
-from attnzoo.zoo.analysis.summary import count_macs, count_parameters, describe_device, table
+from attnzoo.zoo.analysis.summary import count_macs, count_parameters, describe_device
 from attnzoo.zoo.config import check_config
 from attnzoo.zoo.config.consistency import BuiltCheckHook, check_built
 from attnzoo.zoo.config.parts import backbone_of
 from attnzoo.zoo.plots.curves import draw_learning_curve
+from attnzoo.zoo.plots.tables import align_pairs
 from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, build_runner
 from attnzoo.zoo.training.placement import bare
@@ -128,7 +129,7 @@ def summary(runner: Any, batch: dict[str, Any], losses: dict[str, Any]) -> str:
             ", ".join(f"{name} {float(torch.as_tensor(value).detach()):.4g}" for name, value in losses.items()),
         )
     )
-    return table(rows)
+    return align_pairs(rows)
 
 
 def describe_schedule(schedule: Any, iterations: int) -> str:

@@ -14,13 +14,9 @@ from PIL import Image
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model
 from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.attention import (
-    Look,
-    draw_attention,
-    draw_features,
-    draw_grad_cam,
-    draw_receptive_field,
-)
+from attnzoo.zoo.plots.activations import draw_feature_maps, draw_grad_cam, draw_receptive_field
+from attnzoo.zoo.plots.attention import draw_attention
+from attnzoo.zoo.plots.view import View
 
 KINDS = ("attention", "receptive", "features", "gradcam")
 
@@ -138,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         backbone: Any = opened.backbone
         stages = getattr(backbone, "body", backbone).stages
         stage = max(0, len(stages) - 2) if args.stage is None else args.stage
-        look = Look(
+        look = View(
             model=backbone,
             name=short_name(args.model),
             image=normalised(picture, opened),
@@ -153,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
             elif kind == "receptive":
                 content, said = draw_receptive_field(look)
             elif kind == "features":
-                content, said = draw_features(look)
+                content, said = draw_feature_maps(look)
             else:
                 content, said = draw_grad_cam(look, find_target(args.target, opened), opened.classes)
             print(f"{write_bytes(path, content)}: {said}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,9 @@ import pytest
 from attnzoo import get_pretrained_cfg, list_models
 from attnzoo.backbones import registry
 from attnzoo.tools import models
-from attnzoo.zoo.plots.catalog import Measured, catalogue_page, draw_catalogue
 from support import parity
 
 NAMES = list_models()
-UNMEASURED = {name: Measured(None, ()) for name in NAMES}
 
 
 def packs() -> dict[str, list[Path]]:
@@ -60,36 +57,6 @@ def test_parity_is_what_packs_allow():
 def test_a_models_kernels_are_those_that_it_calls():
     assert models.kernels_of("nat_mini") == models.read_measured()["nat_mini"].kernels == ("neighborhood",)
     assert models.kernels_of("van_b0") == models.read_measured()["van_b0"].kernels == ()
-
-
-def test_a_model_that_is_not_measured_or_unknown_is_named():
-    known = {name: one for name, one in UNMEASURED.items() if name != "nat_mini"}
-    with pytest.raises(ValueError, match=r"missing are \['nat_mini'\], unknown are \['nat_mimi'\]"):
-        catalogue_page({**known, "nat_mimi": Measured(None, ())}, "picture.png")
-
-
-def test_cells_show_what_is_known(monkeypatch: pytest.MonkeyPatch):
-    real = registry.get_pretrained_cfg
-    odd = {"top1": None, "broken": True, "test_input_size": (3, 288, 320), "license": "none stated: all reserved"}
-
-    def changed(name: str):
-        cfg = real(name)
-        return replace(cfg, **odd) if name == "nat_mini.in1k" else cfg
-
-    monkeypatch.setattr("attnzoo.zoo.plots.catalog.get_pretrained_cfg", changed)
-    page = catalogue_page({**UNMEASURED, "nat_mini": Measured(2e-6, ("neighborhood", "routing"))}, "picture.png")
-    cells = row(page, "nat_mini.in1k")
-    assert cells[1:6] == ["19.98", "2.69", "224 → 288x320", "", "none stated"]
-    assert cells[6].endswith("(broken)")
-    assert cells[7:] == ["2e-06", "neighborhood, routing"]
-    assert row(page, "nat_tiny.in1k")[7:] == ["parameters and MACs only", "none"]
-    assert "![" in page
-    assert "(picture.png)" in page
-
-
-def test_the_picture_is_drawn(tmp_path: Path):
-    path = draw_catalogue(tmp_path / "models.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from PIL import Image
 from attnzoo import create_model
 from attnzoo.tools import test as test_tool
 from attnzoo.tools import train as train_tool
+from attnzoo.zoo.analysis.predictions import read_predictions
 from attnzoo.zoo.config import load_config
-from attnzoo.zoo.plots.predictions import read_predictions
 from attnzoo.zoo.tasks import Classifier
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_scalars, read_training_checkpoint
 from support.tiny_classifier import BACKBONE, COLOURS, write_config

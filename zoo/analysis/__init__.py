@@ -1,1 +1,4 @@
-"""Attention maps, activation maps, FLOPs and summaries of a model."""
+"""Analysis of models and results: attention and activation maps, FLOPs, training logs, confusion matrices.
+
+Nothing here renders; `zoo.plots` does.
+"""

@@ -1,9 +1,8 @@
-"""What a model costs for one image, by module: multiply-accumulates, parameters, activations."""
+"""Cost of a model for one image, by module: multiply-accumulates, parameters, activations."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +17,14 @@ from .summary import count_parameters
 
 @dataclass(frozen=True)
 class ModuleCost:
-    """The cost of one module for one image.
+    """Cost of one module, including its submodules, for one image.
 
     Attributes:
-        name: dotted, as in `named_modules`; empty for the whole model.
-        kind: its class.
-        parameters: of it and of what is in it.
-        macs: multiply-accumulates of convolutions, matrix products and attention, in it and in what is in it; half of
-            the floating-point operations.
-        activations: numbers that these operations give.
+        name: Name as in `named_modules`; empty for the complete model.
+        kind: Name of its class.
+        parameters: Number of parameters.
+        macs: Multiply-accumulates of convolutions, matrix products and attention; half of the FLOPs.
+        activations: Number of elements in the outputs of these operations.
     """
 
     name: str
@@ -37,23 +35,23 @@ class ModuleCost:
 
     @property
     def depth(self) -> int:
-        """How many modules it is inside of; 0 for the whole model."""
+        """Nesting depth of the module; 0 for the complete model."""
         return self.name.count(".") + 1 if self.name else 0
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The cost of a model for one image.
+    """Cost of a model for one image.
 
     Attributes:
-        image_size: height and width in pixels.
-        proposals: regions that a two-stage detector's box heads see; None for other models.
-        detections: regions that its mask heads see; None where there are none.
-        parameters: of the model.
-        trained: those of them that are trained.
-        macs: multiply-accumulates.
-        activations: numbers that convolutions, matrix products and attention give.
-        modules: what costs something, in the model's order; the first is the model itself.
+        image_size: Height and width in pixels.
+        proposals: Number of regions for the box heads of a two-stage detector; None for other models.
+        detections: Number of regions for its mask heads; None if there are none.
+        parameters: Number of parameters.
+        trained: Number of trainable parameters.
+        macs: Multiply-accumulates.
+        activations: Number of elements in the outputs of convolutions, matrix products and attention.
+        modules: Modules that have a cost, in the order of the model; the first is the model itself.
     """
 
     image_size: tuple[int, int]
@@ -67,17 +65,17 @@ class ModelCost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: a multiply-accumulate is two."""
+        """Floating-point operations: two per multiply-accumulate."""
         return 2 * self.macs
 
 
 class _Inference(nn.Module):
-    """Runs what a model computes for an image, up to where its own operations end and those on single boxes begin.
+    """Runs the modules that a model uses in inference, without the operations on single boxes.
 
     Args:
-        model: a backbone or a task.
-        proposals: see `count_cost`.
-        detections: see `count_cost`.
+        model: A backbone or a task.
+        proposals: Number of regions for box heads.
+        detections: Number of regions for mask heads.
     """
 
     def __init__(self, model: nn.Module, proposals: int, detections: int) -> None:
@@ -86,7 +84,7 @@ class _Inference(nn.Module):
         self.proposals, self.detections = proposals, detections
 
     def forward(self, image: torch.Tensor) -> dict[str, int]:
-        """Runs the model for its cost alone; returns the numbers of regions that a task's heads were run on."""
+        """Runs the model; returns the numbers of regions that the heads of a task were run on."""
         dummy = getattr(self.model, "forward_dummy", None)
         if dummy is not None:
             return dummy(image, self.proposals, self.detections)
@@ -94,8 +92,8 @@ class _Inference(nn.Module):
         return {}
 
 
-class _Activations(TorchDispatchMode):
-    """Counts the numbers that convolutions, matrix products and attention give, by module."""
+class _ActivationCounter(TorchDispatchMode):
+    """Counts the elements in the outputs of convolutions, matrix products and attention, by module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,54 +115,33 @@ def count_cost(
     proposals: int = 1000,
     detections: int = 100,
 ) -> ModelCost:
-    """Counts what a model costs for one image in inference.
+    """Counts the cost of a model for one image in inference.
 
-    Of a two-stage detector the box heads are counted for `proposals` regions and the mask heads for `detections`; of a
-    segmentor its auxiliary head is left out, which inference does not run. Not counted, as nowhere: norms, activation
-    functions, sums, pooling, cutting regions out of maps, non-maximum suppression.
+    The box heads of a two-stage detector are counted for `proposals` regions and its mask heads for `detections`. The
+    auxiliary head of a segmentor is not counted because inference does not run it. As is common practice, norms,
+    activation functions, additions, pooling, RoIAlign and non-maximum suppression are not counted either.
 
     Args:
-        model: a backbone, a `FeatureMaps` or a task, best on PyTorch's meta device, where nothing is computed; it is
+        model: A backbone, a `FeatureMaps` or a task, preferably on the meta device, where nothing is computed. It is
             put into evaluation mode.
-        image_size: height and width in pixels.
-        in_chans: channels of the image.
-        proposals: regions of an image that box heads see.
-        detections: regions that mask heads see.
-
-    Returns:
-        The costs, by module.
+        image_size: Height and width in pixels.
+        in_chans: Number of image channels.
+        proposals: Number of regions per image for box heads.
+        detections: Number of regions per image for mask heads.
 
     Raises:
-        ValueError: a number is less than 1.
+        ValueError: A number is less than 1.
     """
     for name, value in (("image_size", min(image_size)), ("proposals", proposals), ("detections", detections)):
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}.")
-    run = _Inference(model.eval(), proposals, detections)
-    device = next(model.parameters()).device
-    image = torch.empty(1, in_chans, *image_size, device=device)
-    counter, activations = FlopCounterMode(display=False), _Activations()
-    with torch.no_grad(), counter:
-        regions = run(image)
+            raise ValueError(f"{name} must be >= 1, got {value}.")
+    inference = _Inference(model.eval(), proposals, detections)
+    image = torch.empty(1, in_chans, *image_size, device=next(model.parameters()).device)
+    macs, activations = FlopCounterMode(display=False), _ActivationCounter()
+    with torch.no_grad(), macs:
+        regions = inference(image)
     with torch.no_grad(), activations, activations.tracker:
-        run(image)
-    flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-    root = type(run).__name__
-    modules: list[ModuleCost] = []
-    inside: Counter[tuple[str, str]] = Counter()  # what the modules directly inside of one cost
-    for name, module in reversed(list(model.named_modules())):
-        place = f"{root}.model.{name}" if name else root
-        # Lists of modules, and modules of which parts are called one by one, are not called themselves.
-        macs = max(flops.get(place, 0) // 2, inside[name, "macs"])
-        numbers = max(activations.counts[place], inside[name, "activations"])
-        parameters = count_parameters(module)[0]
-        if name:
-            outer = name.rpartition(".")[0]
-            inside[outer, "macs"] += macs
-            inside[outer, "activations"] += numbers
-        if parameters or macs:
-            modules.append(ModuleCost(name, type(module).__name__, parameters, macs, numbers))
-    modules.reverse()
+        inference(image)
     parameters, trained = count_parameters(model)
     return ModelCost(
         image_size=image_size,
@@ -172,48 +149,36 @@ def count_cost(
         detections=regions.get("detections"),
         parameters=parameters,
         trained=trained,
-        macs=counter.get_total_flops() // 2,
-        activations=activations.counts[root],
-        modules=tuple(modules),
+        macs=macs.get_total_flops() // 2,
+        activations=activations.counts[type(inference).__name__],
+        modules=_module_costs(model, macs, activations, root=type(inference).__name__),
     )
 
 
-def cost_table(cost: ModelCost, depth: int = 1) -> str:
-    """Sets costs in columns.
+def _module_costs(
+    model: nn.Module, counter: FlopCounterMode, activations: _ActivationCounter, root: str
+) -> tuple[ModuleCost, ...]:
+    """Collects the costs of all modules that have any.
 
     Args:
-        cost: of a model.
-        depth: how many modules deep; 0 for the model alone.
-
-    Returns:
-        A text of one line a module.
+        model: The model.
+        counter: Holds the FLOPs by the names of the modules that were called.
+        activations: Holds the activations by the same names.
+        root: Name of the module around the model.
     """
-    rows = [("module", "class", "parameters", "MACs", "share", "activations")]
-    for one in cost.modules:
-        if one.depth <= depth:
-            share = f"{100 * one.macs / cost.macs:.1f} %" if cost.macs else ""
-            label = "  " * max(0, one.depth - 1) + (one.name.rpartition(".")[2] or "the model")
-            rows.append((label, one.kind, short(one.parameters), short(one.macs), share, short(one.activations)))
-    return _columns(rows, left=2)
-
-
-def _columns(rows: Sequence[Sequence[str]], left: int) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            text.ljust(width) if column < left else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def short(number: int) -> str:
-    """Writes a number with three digits and a unit: 1234567 as "1.23 M"."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= 0.9995 * size:
-            value = number / size
-            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-            return f"{value:.{digits}f} {unit}"
-    return str(number)
+    flops = {name: sum(operators.values()) for name, operators in counter.get_flop_counts().items()}
+    modules: list[ModuleCost] = []
+    children: Counter[tuple[str, str]] = Counter()  # sums over the direct submodules
+    for name, module in reversed(list(model.named_modules())):
+        path = f"{root}.model.{name}" if name else root
+        # A ModuleList, or a module whose submodules are called one by one, is not called itself.
+        macs = max(flops.get(path, 0) // 2, children[name, "macs"])
+        elements = max(activations.counts[path], children[name, "activations"])
+        if name:
+            parent = name.rpartition(".")[0]
+            children[parent, "macs"] += macs
+            children[parent, "activations"] += elements
+        parameters = count_parameters(module)[0]
+        if parameters or macs:
+            modules.append(ModuleCost(name, type(module).__name__, parameters, macs, elements))
+    return tuple(reversed(modules))

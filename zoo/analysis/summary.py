@@ -1,20 +1,21 @@
-"""What a run is made of: parameters, multiply-accumulates, versions of the libraries."""
+"""Summary of a run: parameters, multiply-accumulates, device, library versions."""
 
 from __future__ import annotations
 
 import platform
 from importlib import metadata
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...deprecated_paths import renamed_names
+
 LIBRARIES = ("attnzoo", "torch", "torchvision", "triton", "timm", "mmengine", "numpy", "pillow")
 
 
 def library_versions() -> dict[str, str]:
-    """Names the versions of Python and of the libraries that figures depend on; those not installed are left out."""
+    """Returns the versions of Python and of the libraries that affect results; libraries not installed are omitted."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -25,18 +26,18 @@ def library_versions() -> dict[str, str]:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Counts a model's parameters: all of them, and those that are trained."""
+    """Returns the number of parameters of a model, and how many of them are trainable."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+    return sum(size for size, _ in sizes), sum(size for size, trainable in sizes if trainable)
 
 
 def count_macs(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> int:
     """Counts the multiply-accumulates of convolutions, matrix products and attention for one image.
 
     Args:
-        model: best on PyTorch's meta device, where nothing is computed; it is put into evaluation mode.
-        size: height and width of the image in pixels.
-        in_chans: channels of the image.
+        model: The model, preferably on the meta device, where nothing is computed. It is put into evaluation mode.
+        size: Height and width of the image in pixels.
+        in_chans: Number of image channels.
 
     Returns:
         Multiply-accumulates; half of the floating-point operations.
@@ -49,13 +50,10 @@ def count_macs(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> in
 
 
 def describe_device() -> str:
-    """Names the device that a run computes on."""
+    """Returns the name of the device that a run uses."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def table(rows: list[tuple[str, Any]]) -> str:
-    """Sets names and values in two columns."""
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+__getattr__ = renamed_names(__name__, {"table": "zoo.plots.tables.align_pairs"})

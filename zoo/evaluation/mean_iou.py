@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 from ...heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..files import write_json
 from ..registry import METRICS
+from ..work_dir import CONFUSION
 from .base import Metric, MetricInfo
 
 
@@ -65,7 +66,7 @@ class MeanIoU(Metric):
     ) -> list[dict[str, Any]]:
         """Writes per-class metrics, unless the config does already; "label_maps" adds a `SegmentationWriter`."""
         folder = Path(work_dir)
-        configs = [{**config, "out_file": config.get("out_file") or str(folder / "classes.json")}]
+        configs = [{**config, "out_file": config.get("out_file") or str(folder / CONFUSION)}]
         if "label_maps" in extras:
             configs.append({"type": "SegmentationWriter", "out_dir": str(folder / "label_maps")})
         return configs

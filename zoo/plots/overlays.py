@@ -1,24 +1,24 @@
-"""Pictures of maps on images: heat over a dimmed photo, a marked query, outlines of what it sees."""
+"""Panels of an image with overlays: heat maps, a marked query, outlines."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-_COLORS = "inferno"
-_DIMMED = 0.7  # how bright the photo stays below the heat
-_QUERY = "#00e5ff"
-_OUTLINE = "#7dffb0"
+from .figures import new_figure, new_grid, to_png
+
+_COLORMAP = "inferno"
+_BRIGHTNESS = 0.7  # of the photo below a heat map
+_QUERY_COLOR = "#00e5ff"
+_OUTLINE_COLOR = "#7dffb0"
+_PANEL_WIDTH = 3.1  # inches
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
@@ -26,26 +26,25 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class Panel:
-    """One picture of a figure.
+    """One panel of a figure.
 
     Attributes:
-        title: above it.
-        heat: (h, w), laid over the whole image in cells of equal size, unless `extent` says where; None for the photo
-            alone.
-        picture: (h, w, 3) in [0, 1], shown instead of the photo.
-        extent: of the heat, in pixels of the image; may reach beyond it.
-        outlines: boxes to draw.
-        labels: a text for each of `outlines`, or none.
-        smooth: whether the heat is interpolated rather than shown in cells.
-        shows_query: whether the query is marked.
+        title: Title above the panel.
+        heat: (h, w), a heat map over the image; None for the image alone.
+        image: (h, w, 3) in [0, 1], shown instead of the photo.
+        extent: Area of the heat map in pixels of the photo, by default all of it. May extend beyond the photo.
+        outlines: Boxes to outline.
+        labels: A text for each of `outlines`, or none.
+        smooth: Whether the heat map is interpolated rather than shown in cells.
+        shows_query: Whether the query is marked.
     """
 
     title: str
     heat: np.ndarray | None = None
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
     extent: Box | None = None
     outlines: Sequence[Box] = ()
-    labels: Sequence[str] = field(default_factory=tuple)
+    labels: Sequence[str] = ()
     smooth: bool = False
     shows_query: bool = True
 
@@ -59,52 +58,45 @@ def draw_panels(
     query_box: Box | None = None,
     columns: int = 4,
 ) -> bytes:
-    """Draws a figure.
+    """Renders panels in a grid.
 
     Args:
         photo: (H, W, 3) uint8.
-        panels: the pictures, in reading order.
-        title: above the figure.
-        note: below it.
+        panels: The panels, in reading order.
+        title: Heading of the figure.
+        note: Text below the figure.
         query: x and y in pixels, marked on the panels.
-        query_box: the position of the map that the query belongs to.
-        columns: pictures in a row.
+        query_box: Pixels of the query's position in the map.
+        columns: Number of panels per row.
 
     Returns:
-        The PNG's bytes.
+        The PNG.
     """
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
-    tall = photo.shape[0] / photo.shape[1]
-    width = 3.1
-    figure = Figure(
-        figsize=(width * columns + 0.3, (width * tall + 0.3) * rows + (0.75 if note else 0.5)),
-        dpi=110,
-        layout="constrained",
-    )
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12)
+    panel_height = _PANEL_WIDTH * photo.shape[0] / photo.shape[1] + 0.3
+    figure = new_figure(_PANEL_WIDTH * columns + 0.3, panel_height * rows + (0.75 if note else 0.5), title=title)
     if note:
         figure.supxlabel(note, fontsize=9, color="0.35")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        _draw(axes, photo, panel, query, query_box)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    for axes, panel in zip(new_grid(figure, rows, columns), panels, strict=False):
+        _draw_panel(axes, photo, panel, query, query_box)
+    return to_png(figure)
 
 
-def _draw(axes: Any, photo: np.ndarray, panel: Panel, query: tuple[float, float] | None, query_box: Box | None) -> None:
+def _draw_panel(
+    axes: Any, photo: np.ndarray, panel: Panel, query: tuple[float, float] | None, query_box: Box | None
+) -> None:
     height, width = photo.shape[:2]
-    whole = (0, width, height, 0)  # matplotlib's order: left, right, bottom, top
     axes.set_title(panel.title, fontsize=9)
-    shown = photo / 255 if panel.picture is None else panel.picture
+    image = photo / 255 if panel.image is None else panel.image
     if panel.heat is not None:
         gray = (photo / 255).mean(-1, keepdims=True)
-        shown = _DIMMED * (0.6 * gray + 0.4 * photo / 255)
-    axes.imshow(shown, extent=whole, interpolation="antialiased" if panel.picture is None else "nearest")
+        image = _BRIGHTNESS * (0.6 * gray + 0.4 * photo / 255)
+    axes.imshow(
+        image,
+        extent=(0, width, height, 0),  # left, right, bottom, top
+        interpolation="antialiased" if panel.image is None else "nearest",
+    )
     if panel.heat is not None:
         left, top, right, bottom = panel.extent or (0, 0, width, height)
         axes.imshow(
@@ -113,13 +105,15 @@ def _draw(axes: Any, photo: np.ndarray, panel: Panel, query: tuple[float, float]
             interpolation="bilinear" if panel.smooth else "nearest",
         )
     for index, box in enumerate(panel.outlines):
-        axes.add_patch(_rectangle(box, _OUTLINE, 0.9))
+        axes.add_patch(_rectangle(box, _OUTLINE_COLOR, 0.9))
         if index < len(panel.labels):
-            axes.text(box[0] + 3, box[1] + 3, panel.labels[index], color=_OUTLINE, fontsize=7, va="top", clip_on=True)
+            axes.text(
+                box[0] + 3, box[1] + 3, panel.labels[index], color=_OUTLINE_COLOR, fontsize=7, va="top", clip_on=True
+            )
     if query is not None and panel.shows_query:
         if query_box is not None:
-            axes.add_patch(_rectangle(query_box, _QUERY, 1.2))
-        axes.plot(*query, marker="+", color=_QUERY, markersize=9, markeredgewidth=1.6)
+            axes.add_patch(_rectangle(query_box, _QUERY_COLOR, 1.2))
+        axes.plot(*query, marker="+", color=_QUERY_COLOR, markersize=9, markeredgewidth=1.6)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
 
@@ -130,14 +124,14 @@ def _rectangle(box: Box, color: str, linewidth: float) -> Rectangle:
 
 
 def heat_colors(heat: np.ndarray) -> np.ndarray:
-    """Colours a map (h, w) of values of at least 0: (h, w, 4), the more opaque the larger, NaN not at all."""
-    known = np.nan_to_num(heat)
-    share = known / max(float(known.max()), 1e-12)
-    colors = colormaps[_COLORS](0.12 + 0.88 * share)
+    """Maps (h, w) of non-negative values to colors (h, w, 4): larger values are more opaque, NaN is transparent."""
+    values = np.nan_to_num(heat)
+    share = values / max(float(values.max()), 1e-12)
+    colors = colormaps[_COLORMAP](0.12 + 0.88 * share)
     colors[..., 3] = np.where(np.isnan(heat), 0.0, 0.2 + 0.55 * np.sqrt(share))
     return colors
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """Gives a tensor as a NumPy array of float64, for matplotlib."""
+    """Converts a tensor to a NumPy array of float64."""
     return tensor.detach().double().cpu().numpy()

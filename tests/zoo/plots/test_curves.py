@@ -1,20 +1,24 @@
-"""Learning curves: read from a training's log, drawn as a picture."""
+"""Plots of learning curves, and of scalars of several trainings."""
 
 from __future__ import annotations
 
+import io
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from attnzoo.zoo.plots.curves import draw_learning_curve, read_learning_curve
+from attnzoo.zoo.analysis.training_logs import read_training_log
+from attnzoo.zoo.plots.curves import draw_learning_curve, draw_scalars
 from attnzoo.zoo.work_dir import SCALARS
+from support import training_logs
+
+BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
 
 
-def write_log(work_dir: Path, records: list[dict]) -> None:
+def write_records(work_dir: Path, records: list[dict]) -> None:
     (work_dir / SCALARS).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
@@ -30,34 +34,16 @@ def work_dir(tmp_path: Path) -> Path:
     for epoch, top1 in ((1, 50.0), (2, 60.0), (3, 70.0), (4, 65.0)):
         records += [training_record(10 * epoch - 5, 2 / epoch), training_record(10 * epoch, 1 / epoch)]
         records.append({"mode": "val", "epoch": epoch, "iter": 10 * epoch, "top1": top1, "top5": top1 + 20})
-    write_log(tmp_path, records)
+    write_records(tmp_path, records)
     return tmp_path
 
 
-def test_positions_are_epochs(work_dir: Path):
-    curve = read_learning_curve(work_dir)
-    assert curve.epochs == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])
-    assert curve.losses == pytest.approx([2, 1, 1, 1 / 2, 2 / 3, 1 / 3, 2 / 4, 1 / 4])
-    assert curve.learning_rates[0] == pytest.approx(2e-4)
-    assert curve.metrics == {
-        "top1": [(1.0, 50.0), (2.0, 60.0), (3.0, 70.0), (4.0, 65.0)],
-        "top5": [(1.0, 70.0), (2.0, 80.0), (3.0, 90.0), (4.0, 85.0)],
-    }
-
-
 def test_losses_that_are_not_finite_are_gaps(tmp_path: Path):
-    write_log(tmp_path, [training_record(1, None), training_record(2, 0.5)])
-    curve = read_learning_curve(tmp_path)
-    assert math.isnan(curve.losses[0])
+    write_records(tmp_path, [training_record(1, None), training_record(2, 0.5)])
     assert draw_learning_curve(tmp_path).is_file()
 
 
-def test_a_folder_without_a_training_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="There is no training log"):
-        read_learning_curve(tmp_path)
-
-
-def test_the_picture_shows_the_curves(work_dir: Path, tmp_path: Path):
+def test_the_plot_shows_the_curves(work_dir: Path, tmp_path: Path):
     path = draw_learning_curve(work_dir)
     assert path == work_dir / "learning_curve.png"
     with Image.open(path) as image:
@@ -79,19 +65,49 @@ def test_the_picture_shows_the_curves(work_dir: Path, tmp_path: Path):
     [("mIoU", "mAcc"), ("coco/bbox_mAP_50", "coco/segm_mAP"), ("F1", "recall")],
     ids=["segmentation", "detection", "unknown"],
 )
-def test_figures_of_every_task_are_drawn(names: tuple[str, str], tmp_path: Path):
+def test_metrics_of_every_task_are_plotted(names: tuple[str, str], tmp_path: Path):
     records: list[dict] = [training_record(i, 1 / i) for i in (10, 20)]
     for epoch in (1, 2):
         values = {name: 30.0 * epoch + place for place, name in enumerate(names)}
         records.append({"mode": "val", "epoch": epoch, "iter": 10 * epoch, **values, "mAP_s": -1.0})
-    write_log(tmp_path, records)
+    write_records(tmp_path, records)
     with Image.open(draw_learning_curve(tmp_path)) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     right = pixels[:, pixels.shape[1] // 2 :]
-    for colour in ((31, 119, 180), (255, 127, 14)):
-        assert (np.abs(right - np.array(colour)).sum(-1) < 30).sum() > 300
+    for color in (BLUE, ORANGE):
+        assert (np.abs(right - np.array(color)).sum(-1) < 30).sum() > 300
 
 
-def test_without_a_validation_the_loss_is_drawn_alone(tmp_path: Path):
-    write_log(tmp_path, [training_record(i, 1 / i) for i in range(1, 200)])
+def test_without_validation_only_the_loss_is_plotted(tmp_path: Path):
+    write_records(tmp_path, [training_record(i, 1 / i) for i in range(1, 200)])
     assert draw_learning_curve(tmp_path, tmp_path / "elsewhere.png", title="a title").stat().st_size > 10_000
+
+
+def pixels_of(content: bytes, color: tuple[int, int, int]) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.abs(np.asarray(image.convert("RGB")).astype(int) - np.array(color)).sum(-1) < 30
+
+
+def test_curves_of_a_kind_share_a_panel(tmp_path: Path):
+    logs = [read_training_log(training_logs.write_log(tmp_path / "first"))]
+    losses = draw_scalars(logs, ["loss", "loss_rpn_cls"])
+    assert pixels_of(losses, BLUE).sum() > 300
+    assert pixels_of(losses, ORANGE).sum() > 300
+    mixed = draw_scalars(logs, ["loss", "bbox_mAP"], by="iter", title="a title")
+    blue, orange = pixels_of(mixed, BLUE), pixels_of(mixed, ORANGE)
+    half = blue.shape[1] // 2
+    assert min(blue[:, :half].sum(), blue[:, half:].sum()) > 300
+    assert orange.sum() == 0
+    assert blue.shape[1] > pixels_of(losses, BLUE).shape[1]
+
+
+def test_every_training_has_a_color(tmp_path: Path):
+    logs = [
+        read_training_log(training_logs.write_log(tmp_path / "first")),
+        read_training_log(training_logs.write_log(tmp_path / "second", scale=2)),
+    ]
+    plot = draw_scalars(logs, ["loss"])
+    assert min(pixels_of(plot, BLUE).sum(), pixels_of(plot, ORANGE).sum()) > 300
+    # A training that did not log a scalar has no curve for it.
+    del logs[1].scalars["loss"]
+    assert pixels_of(draw_scalars(logs, ["loss"]), ORANGE).sum() == 0
