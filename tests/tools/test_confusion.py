@@ -55,7 +55,7 @@ def test_the_tool_says_what_is_wrong(tmp_path: Path, work_dir: Path, capsys: pyt
     for arguments, message in [
         ([str(tmp_path / "nowhere")], "There is no file"),
         ([str(work_dir), "--classes", "1"], "--classes is 1"),
-        ([str(work_dir / "confusion.json"), "--annotations", str(tmp_path / "no.json")], "no results file"),
+        ([str(work_dir / "confusion.json"), "--annotations", str(tmp_path / "no.json")], "not a results file"),
     ]:
         assert tool.main(arguments) == 2
         captured = capsys.readouterr()

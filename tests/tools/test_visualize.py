@@ -35,7 +35,7 @@ class TestTool:
     ):
         out = tmp_path / "pool.png"
         assert visualize.main(["metaformer_micro", str(photo), "--out", str(out), "--size", "32"]) == 0
-        assert "its receptive field was drawn" in capsys.readouterr().out
+        assert "its receptive field is shown" in capsys.readouterr().out
         assert out.is_file()
 
     @pytest.mark.parametrize(
