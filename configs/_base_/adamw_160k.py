@@ -1,7 +1,7 @@
-"""AdamW for 160,000 iterations, a straight line down to 0; 1500 iterations of warm-up on top of it.
+"""AdamW for 160,000 iterations: learning rate decreasing linearly to 0, multiplied by a warm-up of 1500 iterations.
 
-All parameters decay but those with "norm" in their names and tables of positions: as the recipes of Swin and its
-successors have it, the batch norms of heads, which are called "bn", do decay, and so do biases and layer scales.
+Weight decay applies to all parameters except position tables and those with "norm" in their names. As in the recipes of
+Swin and its successors, the heads' batch norms, which are named "bn", biases and layer scales do decay.
 """
 
 optim_wrapper = dict(

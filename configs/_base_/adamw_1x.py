@@ -1,7 +1,7 @@
-"""AdamW for 12 epochs, the rate divided by 10 after epochs 8 and 11; 500 iterations of warm-up.
+"""AdamW for 12 epochs: learning rate divided by 10 after epochs 8 and 11, 500 warm-up iterations.
 
-All parameters decay but those with "norm" in their names and tables of positions: as the recipes of Swin and its
-successors have it, the batch norms of heads, which are called "bn", do decay, and so do biases and layer scales.
+Weight decay applies to all parameters except position tables and those with "norm" in their names. As in the recipes of
+Swin and its successors, the heads' batch norms, which are named "bn", biases and layer scales do decay.
 """
 
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-"""AdamW for 300 epochs and 10 more to cool down, 20 of them to warm up, half a cosine; made for a batch of 1024."""
+"""AdamW for 300 epochs plus 10 cooldown epochs: cosine schedule, 20 warm-up epochs, batch of 1024."""
 
 optim_wrapper = dict(
     type="AmpOptimWrapper",

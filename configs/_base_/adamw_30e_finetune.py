@@ -1,4 +1,4 @@
-"""AdamW for 30 epochs at a small learning rate that falls in a straight line; made for a batch of 512."""
+"""AdamW for 30 epochs with a small, linearly decreasing learning rate, for a batch of 512."""
 
 optim_wrapper = dict(
     type="OptimWrapper",

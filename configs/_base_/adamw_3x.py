@@ -1,4 +1,4 @@
-"""AdamW for 36 epochs, the rate divided by 10 after epochs 27 and 33; 500 iterations of warm-up."""
+"""AdamW for 36 epochs: learning rate divided by 10 after epochs 27 and 33, 500 warm-up iterations."""
 
 _base_ = ["./adamw_1x.py"]
 

@@ -1,4 +1,4 @@
-"""AdamW for 40,000 iterations, the rate falling with the power 0.9 of what is left; all parameters decay."""
+"""AdamW for 40,000 iterations: polynomial schedule of power 0.9, weight decay for all parameters."""
 
 optim_wrapper = dict(
     type="OptimWrapper",

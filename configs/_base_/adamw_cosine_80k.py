@@ -1,4 +1,4 @@
-"""AdamW for 80,000 iterations, half a cosine down to almost 0; 1000 iterations of warm-up on top of it; all decay."""
+"""AdamW for 80,000 iterations: cosine schedule multiplied by a warm-up of 1000, weight decay for all parameters."""
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,7 +1,7 @@
-"""ADE20K: random resizing, crops of 512x512, mirroring and photometric distortion; evaluation at 2048x512.
+"""ADE20K with random resizing, 512x512 crops, flips and photometric distortion; evaluation at 2048x512.
 
-The folder is data/ade/ADEChallengeData2016, or what the environment variable ADE20K names, with images/ and
-annotations/. The batch size is one process's; recipes are for 8 of them.
+The data folder is data/ade/ADEChallengeData2016, or the value of the environment variable ADE20K, and contains images/
+and annotations/. The batch size is per process; the recipes use 8 processes.
 """
 
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-"""ADE20K with crops of 512x512 and evaluation at 2048x512, resized once more to multiples of 32 pixels."""
+"""ADE20K with 512x512 crops; evaluation images are resized to fit 2048x512, then to multiples of 32 pixels."""
 
 _base_ = ["./ade20k_512.py"]
 

@@ -1,4 +1,4 @@
-"""ADE20K with crops of 640x640 and evaluation at 2560x640, for models trained on ImageNet-22K."""
+"""ADE20K with 640x640 crops and evaluation at 2560x640, for models pretrained on ImageNet-22K."""
 
 _base_ = ["./ade20k_512.py"]
 

@@ -1,4 +1,4 @@
-"""The agent transformers' recipe with 10 epochs more to cool down, no clipping, and other least rates (PVT, CSwin)."""
+"""Recipe of Agent-PVT and Agent-CSwin: 10 more cooldown epochs, no gradient clipping, other minimum learning rates."""
 
 _base_ = ["agent_in1k.py"]
 

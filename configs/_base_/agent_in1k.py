@@ -1,7 +1,7 @@
-"""The agent transformers' recipe from scratch: AdamW for 300 epochs, 20 of them to warm up; made for a batch of 1024.
+"""Recipe of the agent transformers from scratch: AdamW for 300 epochs, 20 of them warm-up, for a batch of 1024.
 
-The published commands train in float32; tools/train.py takes --amp. Images for evaluation are squeezed to a square of
-256 / 224 of the input size before the crop, as the official code does.
+The published commands train in float32; `tools/train.py --amp` trains in mixed precision. As in the official code,
+evaluation images are resized to a square of 256 / 224 of the input size, ignoring the aspect ratio, and then cropped.
 """
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "adamw_300e.py", "default_runtime.py"]

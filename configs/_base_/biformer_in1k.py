@@ -1,6 +1,7 @@
-"""BiFormer's recipe, which is DeiT's: AdamW for 300 epochs, 5 of them to warm up, images three times, averaged weights.
+"""BiFormer's recipe, from DeiT: AdamW for 300 epochs, 5 of them warm-up, repeated augmentation, averaged weights.
 
-The rate changes once an epoch. The published accuracy and the best checkpoint are the raw model's: "raw_top1".
+The learning rate is updated once per epoch. The published accuracy and the best checkpoint are those of the model
+without averaging ("raw_top1").
 """
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "adamw_300e.py", "default_runtime.py"]

@@ -1,7 +1,7 @@
-"""Cascade Mask R-CNN with heads of four convolutions and GIoU loss, as Swin and its successors train it.
+"""Cascade Mask R-CNN with four-convolution box heads and GIoU loss, as used by Swin and its successors.
 
-Cai and Vasconcelos, CVPR 2018; the heads are those of Liu et al., Swin Transformer, ICCV 2021. Boxes are brought to the
-original image before they suppress each other, as in mmdet 2, which measured what is published.
+From Cai and Vasconcelos, CVPR 2018; the heads follow Liu et al., Swin Transformer, ICCV 2021. Boxes are scaled to the
+original image before non-maximum suppression, as in mmdet 2, with which the published results were measured.
 """
 
 model = dict(

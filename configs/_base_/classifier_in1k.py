@@ -1,4 +1,4 @@
-"""A classifier of ImageNet-1K's 1000 classes, trained with mixup or cutmix on every batch and label smoothing."""
+"""ImageNet-1K classifier with mixup or CutMix on every batch, and label smoothing."""
 
 model = dict(
     type="Classifier",

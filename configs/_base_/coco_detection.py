@@ -1,4 +1,4 @@
-"""COCO 2017, boxes alone: images resized to 1333x800 and mirrored."""
+"""COCO 2017 boxes: images resized to 1333x800 and randomly flipped."""
 
 _base_ = ["./coco_instance.py"]
 

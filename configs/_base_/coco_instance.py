@@ -1,7 +1,7 @@
-"""COCO 2017, boxes and masks: images resized to 1333x800 and mirrored.
+"""COCO 2017 boxes and masks: images resized to 1333x800 and randomly flipped.
 
-The folder is data/coco, or what the environment variable COCO names, with train2017/, val2017/ and
-annotations/instances_*2017.json. The batch size is one process's; recipes are for 8 of them.
+The data folder is data/coco, or the value of the environment variable COCO, and contains train2017/, val2017/ and
+annotations/instances_*2017.json. The batch size is per process; the recipes use 8 processes.
 """
 
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-"""COCO 2017, boxes and masks, with the multi-scale training of DETR that Swin and its successors use."""
+"""COCO 2017 boxes and masks with DETR's multi-scale training, as used by Swin and its successors."""
 
 _base_ = ["./coco_instance.py"]
 

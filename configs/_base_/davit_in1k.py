@@ -1,4 +1,4 @@
-"""DaViT's recipe: AdamW for 300 epochs and 10 more to cool down, half a cosine, gradients clipped to a norm of 1."""
+"""DaViT's recipe: AdamW for 300 epochs plus 10 cooldown epochs, cosine schedule, gradients clipped to a norm of 1."""
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "adamw_300e.py", "default_runtime.py"]
 

@@ -1,4 +1,4 @@
-"""What every run has: log lines every 50 iterations, the three newest checkpoints and the best one, a fixed seed."""
+"""Defaults of all runs: log every 50 iterations, keep the three newest checkpoints and the best one, fixed seed."""
 
 default_hooks = dict(
     logger=dict(interval=50),

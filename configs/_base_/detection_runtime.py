@@ -1,4 +1,4 @@
-"""What every run of a detector has; the checkpoint with the best box AP is kept."""
+"""Defaults of all detectors; keeps the checkpoint with the best box AP."""
 
 _base_ = ["./default_runtime.py"]
 

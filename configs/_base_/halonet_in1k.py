@@ -1,7 +1,8 @@
-"""The outline of the paper's training of HaloNets H0 to H7: a long schedule, RandAugment, stochastic depth, smoothing.
+"""Training of HaloNet H0 to H7 as outlined in the paper: long schedule, RandAugment, stochastic depth, smoothing.
 
-The paper has no code, and its settings could not be read where this was written: the numbers are the habit of the time
-for such networks (SGD with Nesterov's momentum at 0.1 for 256 images, half a cosine, 350 epochs, a batch of 4096).
+The paper has no code, and its exact settings were not available: the values are those that were common for such
+networks (SGD with Nesterov momentum, a learning rate of 0.1 per 256 images, cosine schedule, 350 epochs, batch of
+4096).
 """
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "default_runtime.py"]

@@ -1,7 +1,7 @@
-"""ImageNet-1K at 224x224: the usual augmentation for training, resize and central crop for evaluation.
+"""ImageNet-1K at 224x224: the usual augmentation for training, resizing and center crop for evaluation.
 
-The folder is data/imagenet, or what the environment variable IMAGENET names, with train/<wnid>/*.JPEG and
-val/<wnid>/*.JPEG (or train.tar and val.tar). The batch size is one process's.
+The data folder is data/imagenet, or the value of the environment variable IMAGENET, and contains train/<wnid>/*.JPEG
+and val/<wnid>/*.JPEG (or train.tar and val.tar). The batch size is per process.
 """
 
 train_dataloader = dict(

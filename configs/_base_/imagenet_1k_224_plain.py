@@ -1,4 +1,4 @@
-"""ImageNet-1K at 224x224 with random crops and flips alone, resized bilinearly: the augmentation of early ResNets."""
+"""ImageNet-1K at 224x224 with only random crops and flips and bilinear resizing, like early ResNets."""
 
 _base_ = ["imagenet_1k_224.py"]
 

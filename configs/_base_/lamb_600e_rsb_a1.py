@@ -1,4 +1,4 @@
-"""Procedure A1 of "ResNet strikes back": LAMB for 600 epochs, binary cross entropy; made for a batch of 2048."""
+"""Procedure A1 of "ResNet strikes back": LAMB for 600 epochs, binary cross entropy, batch of 2048."""
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "default_runtime.py"]
 

@@ -1,7 +1,7 @@
-"""Mask R-CNN with a feature pyramid (He et al., ICCV 2017), as in OpenMMLab's configs.
+"""Mask R-CNN with a feature pyramid (He et al., ICCV 2017), as in mmdetection's configs.
 
-Boxes are brought to the original image before they suppress each other, as in mmdet 2, which measured what is
-published.
+Boxes are scaled to the original image before non-maximum suppression, as in mmdet 2, with which the published results
+were measured.
 """
 
 model = dict(

@@ -1,6 +1,6 @@
-"""RetinaNet (Lin et al., ICCV 2017), as in OpenMMLab's configs; its extra levels come from the backbone's last map.
+"""RetinaNet (Lin et al., ICCV 2017), as in mmdetection; the extra levels are computed from the last backbone map.
 
-The backbone gives the maps of strides 8, 16 and 32 alone: a norm of the finest map would have no gradients.
+The backbone returns only the maps of strides 8, 16 and 32, since a norm of the finest map would get no gradients.
 """
 
 model = dict(

@@ -1,7 +1,7 @@
-"""TensorFlow's RMSprop for 450 epochs, a rate that falls in steps, averaged weights; made for a batch of 256.
+"""TensorFlow's RMSprop for 450 epochs: step schedule, averaged weights, batch of 256.
 
-These are the numbers of timm's published command for EfficientNet-B2 with RandAugment, from which the recipes RA2 and
-RA3 evolved; momentum, decay of squares and warm-up are the defaults of timm's training script.
+These are the values of timm's published command for EfficientNet-B2 with RandAugment, from which the recipes RA2 and
+RA3 evolved. Momentum, alpha and warm-up are the defaults of timm's training script.
 """
 
 _base_ = ["default_runtime.py"]

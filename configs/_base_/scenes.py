@@ -1,6 +1,6 @@
-"""A quick start on the scenes of `tools/make_scenes.py`: batches, optimizer and schedule for minutes on two cores.
+"""Base of the quick starts on the scenes of `tools/make_scenes.py`: batches, optimizer and schedule for two CPU cores.
 
-A quick start adds its data sets, its evaluator, and how many epochs it takes.
+A quick start adds its data sets, its evaluator and the number of epochs.
 """
 
 _base_ = ["./default_runtime.py"]

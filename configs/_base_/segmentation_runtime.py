@@ -1,4 +1,4 @@
-"""What every run of a segmentor has: a checkpoint every 4000 iterations, and the one with the best mIoU is kept."""
+"""Defaults of all segmentors: a checkpoint every 4000 iterations, and the one with the best mIoU is kept."""
 
 _base_ = ["./default_runtime.py"]
 

@@ -1,4 +1,4 @@
-"""Semantic FPN (Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019), as in OpenMMLab's configs."""
+"""Semantic FPN (Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019), as in mmsegmentation's configs."""
 
 model = dict(
     type="Segmentor",

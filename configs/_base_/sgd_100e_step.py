@@ -1,4 +1,4 @@
-"""SGD for 100 epochs, its rate divided by 10 every 30 epochs, all weights decayed; made for a batch of 256."""
+"""SGD for 100 epochs: learning rate divided by 10 every 30 epochs, weight decay for all parameters, batch of 256."""
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,4 +1,4 @@
-"""UPerNet (Xiao et al., ECCV 2018) with an FCN beside it for training, as in OpenMMLab's configs."""
+"""UPerNet (Xiao et al., ECCV 2018) with an auxiliary FCN head for training, as in mmsegmentation's configs."""
 
 model = dict(
     type="Segmentor",

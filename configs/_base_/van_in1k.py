@@ -1,4 +1,4 @@
-"""The visual attention networks' recipe from scratch: images normalised with 0.5, AdamW for 300 epochs and 10 more."""
+"""VAN's recipe from scratch: images normalized with 0.5, AdamW for 300 epochs plus 10 cooldown epochs."""
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "adamw_300e.py", "default_runtime.py"]
 

@@ -1,4 +1,4 @@
-"""The visual attention networks' fine-tuning after ImageNet-22K: AdamW for 30 epochs, half a cosine, no mixup."""
+"""VAN's fine-tuning after ImageNet-22K: AdamW for 30 epochs, cosine schedule, no mixup."""
 
 _base_ = ["imagenet_1k_224.py", "classifier_in1k.py", "adamw_30e_finetune.py", "default_runtime.py"]
 

@@ -1,16 +1,16 @@
-"""Agent-CSwin-B at 384x384 on ImageNet-1K, fine-tuned from 224x224 for 20 epochs and 10 to cool down.
+"""Agent-CSwin-B at 384x384 on ImageNet-1K, fine-tuned from 224x224 for 20 epochs plus 10 cooldown epochs.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
 Published: 85.8 % top-1 at 384x384 (73.3 M parameters, 46.2 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_cswin_base_384_8xb32_20e_in1k.py --launcher pytorch
 
-Rates are the official ones for a batch of 512 times 256 / 512, as the official code scales them. The decay of the
-averaged weights, 0.9998, is the one of the repository's command for this training; that for 224x224 is 0.99992. There
-is no warm-up. It starts from the weights of 224x224, whose biases and tables are resized when they are loaded.
+The learning rates are those of the official code for a batch of 512, scaled by 256 / 512 as in the official code. The
+EMA decay of 0.9998 is that of the repository's command for this training; the one for 224x224 is 0.99992. There is no
+warm-up. It starts from the weights trained at 224x224, whose bias tables are resized while loading.
 """
 
 _base_ = ["../_base_/agent_cooldown_in1k.py"]

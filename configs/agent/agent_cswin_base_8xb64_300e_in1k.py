@@ -1,15 +1,15 @@
-"""Agent-CSwin-B on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+"""Agent-CSwin-B on ImageNet-1K, trained from scratch for 300 epochs plus 10 cooldown epochs.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
 Published: 84.7 % top-1 at 224x224 (73.2 M parameters, 14.9 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_cswin_base_8xb64_300e_in1k.py --launcher pytorch
 
-Rates are the official ones, which are for a batch of 512 such as this. Weights are averaged, and the average is what
-is evaluated and published.
+The learning rates are those of the official code, which are meant for a batch of 512, as used here. Weights are
+averaged (EMA), and the averaged weights are evaluated and published.
 """
 
 _base_ = ["../_base_/agent_cooldown_in1k.py"]

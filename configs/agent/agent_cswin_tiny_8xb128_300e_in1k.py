@@ -1,14 +1,14 @@
-"""Agent-CSwin-T on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+"""Agent-CSwin-T on ImageNet-1K, trained from scratch for 300 epochs plus 10 cooldown epochs.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
 Published: 83.1 % top-1 at 224x224 (20.5 M parameters, 4.3 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_cswin_tiny_8xb128_300e_in1k.py --launcher pytorch
 
-Weights are averaged, and the average is what is evaluated and published.
+Weights are averaged (EMA), and the averaged weights are evaluated and published.
 """
 
 _base_ = ["../_base_/agent_cooldown_in1k.py"]

@@ -1,15 +1,15 @@
-"""Agent-DeiT-S at 448x448 on ImageNet-1K, from scratch, 300 epochs.
+"""Agent-DeiT-S at 448x448 on ImageNet-1K, trained from scratch for 300 epochs.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
 Published: 83.1 % top-1 at 448x448 (23.1 M parameters, 17.6 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_deit_small_448_8xb64_300e_in1k.py --launcher pytorch
 
-Rates are the official ones, which are for a batch of 512 such as this. The official config names no rate of
-stochastic depth, so that the default of the code, 0.1, holds.
+The learning rates are those of the official code, which are meant for a batch of 512, as used here. The official config
+sets no stochastic depth rate, so the code's default of 0.1 applies.
 """
 
 _base_ = ["../_base_/agent_in1k.py"]

@@ -1,11 +1,11 @@
-r"""Agent-PVT-L with Semantic FPN on ADE20K, 40,000 iterations.
+r"""Agent-PVT-L with Semantic FPN on ADE20K for 40,000 iterations.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
-Published: 46.52 mIoU on validation at one scale.
-Measured here: not measured.
+Published: 46.52 mIoU on the validation set at a single scale.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_pvt_large_semantic-fpn_40k_ade20k.py \
         --launcher pytorch
 """

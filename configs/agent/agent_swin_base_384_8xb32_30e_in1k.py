@@ -3,14 +3,14 @@
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
 Published: 84.9 % top-1 at 384x384 (88.3 M parameters, 46.2 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_swin_base_384_8xb32_30e_in1k.py --launcher pytorch
 
-Rates are the official ones for a batch of 512 times 256 / 512, as the official code scales them. The whole image is
-squeezed to the input size for evaluation, and nothing is cropped. It starts from the weights of 224x224, whose biases
-and tables are resized when they are loaded.
+The learning rates are those of the official code for a batch of 512, scaled by 256 / 512 as in the official code. For
+evaluation, the image is resized to the input size, ignoring its aspect ratio, and not cropped. It starts from the
+weights trained at 224x224, whose bias tables are resized while loading.
 """
 
 _base_ = ["../_base_/agent_in1k.py"]

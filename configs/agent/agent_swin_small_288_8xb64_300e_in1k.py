@@ -1,15 +1,15 @@
-"""Agent-Swin-S at 288x288 on ImageNet-1K, from scratch, 300 epochs.
+"""Agent-Swin-S at 288x288 on ImageNet-1K, trained from scratch for 300 epochs.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
 Published: 84.1 % top-1 at 288x288 (49.7 M parameters, 14.5 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_swin_small_288_8xb64_300e_in1k.py --launcher pytorch
 
-Rates are the official ones, which are for a batch of 512 such as this. The whole image is squeezed to the input size
-for evaluation, and nothing is cropped.
+The learning rates are those of the official code, which are meant for a batch of 512, as used here. For evaluation, the
+image is resized to the input size, ignoring its aspect ratio, and not cropped.
 """
 
 _base_ = ["../_base_/agent_in1k.py"]

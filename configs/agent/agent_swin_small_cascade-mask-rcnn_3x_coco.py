@@ -1,11 +1,11 @@
-r"""Agent-Swin-S with Cascade Mask R-CNN on COCO, 36 epochs.
+r"""Agent-Swin-S with Cascade Mask R-CNN on COCO for 36 epochs.
 
 Paper: Agent Attention: On the Integration of Softmax and Linear Attention (Han et al., ECCV 2024,
 https://arxiv.org/abs/2312.08874).
-Published: 52.6 box AP, 45.5 mask AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 52.6 box AP, 45.5 mask AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/agent/agent_swin_small_cascade-mask-rcnn_3x_coco.py \
         --launcher pytorch
 """

@@ -1,16 +1,16 @@
-"""BiFormer-B with Mask R-CNN on COCO, 12 epochs.
+"""BiFormer-B with Mask R-CNN on COCO for 12 epochs.
 
 Paper: BiFormer: Vision Transformer with Bi-Level Routing Attention (Zhu et al., CVPR 2023,
 https://arxiv.org/abs/2303.08810).
-Published: 48.6 box AP, 43.7 mask AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 48.6 box AP, 43.7 mask AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_base_mask-rcnn_1x_coco.py --launcher pytorch
 
-The statistics of the backbone's batch norms are those of ImageNet, as published. Proposals without area are kept, as in
-mmdet 2.11, with which it was published. Users report the link to the starting weights as broken: with the file at hand,
-set model.backbone.pretrained=False and model.init_weights.
+The batch norms of the backbone keep their ImageNet statistics, as published. Proposals of zero area are kept, as in
+mmdet 2.11, which the authors used. Users report that the link to the pretrained weights is broken. If you have the
+file, set model.backbone.pretrained=False and model.init_weights to its path.
 """
 
 _base_ = [

@@ -1,16 +1,16 @@
-"""BiFormer-B with RetinaNet on COCO, 12 epochs.
+"""BiFormer-B with RetinaNet on COCO for 12 epochs.
 
 Paper: BiFormer: Vision Transformer with Bi-Level Routing Attention (Zhu et al., CVPR 2023,
 https://arxiv.org/abs/2303.08810).
-Published: 47.1 box AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 47.1 box AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_base_retinanet_1x_coco.py --launcher pytorch
 
-All parameters decay. The statistics of the backbone's batch norms are those of ImageNet, as published. Users report the
-link to the starting weights as broken: with the file at hand, set model.backbone.pretrained=False and
-model.init_weights.
+Weight decay applies to all parameters. The batch norms of the backbone keep their ImageNet statistics, as published.
+Users report that the link to the pretrained weights is broken. If you have the file, set
+model.backbone.pretrained=False and model.init_weights to its path.
 """
 
 _base_ = [

@@ -1,16 +1,16 @@
-r"""BiFormer-S with Semantic FPN on ADE20K, 80,000 iterations.
+r"""BiFormer-S with Semantic FPN on ADE20K for 80,000 iterations.
 
 Paper: BiFormer: Vision Transformer with Bi-Level Routing Attention (Zhu et al., CVPR 2023,
 https://arxiv.org/abs/2303.08810).
-Published: 48.9 mIoU on validation at one scale.
-Measured here: not measured.
+Published: 48.9 mIoU on the validation set at a single scale.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_small_semantic-fpn_80k_ade20k.py \
         --launcher pytorch
 
-Users report the link to the starting weights as broken: with the file at hand, set model.backbone.pretrained=False and
-model.init_weights.
+Users report that the link to the pretrained weights is broken. If you have the file, set
+model.backbone.pretrained=False and model.init_weights to its path.
 """
 
 _base_ = [

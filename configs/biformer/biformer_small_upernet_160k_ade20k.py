@@ -1,15 +1,15 @@
-"""BiFormer-S with UPerNet on ADE20K, 160,000 iterations.
+"""BiFormer-S with UPerNet on ADE20K for 160,000 iterations.
 
 Paper: BiFormer: Vision Transformer with Bi-Level Routing Attention (Zhu et al., CVPR 2023,
 https://arxiv.org/abs/2303.08810).
-Published: 49.8 mIoU on validation at one scale, 50.8 with several scales and mirroring.
-Measured here: not measured.
+Published: 49.8 mIoU on the validation set at a single scale, 50.8 with multiple scales and flips.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_small_upernet_160k_ade20k.py --launcher pytorch
 
-Users report the link to the starting weights as broken: with the file at hand, set model.backbone.pretrained=False and
-model.init_weights.
+Users report that the link to the pretrained weights is broken. If you have the file, set
+model.backbone.pretrained=False and model.init_weights to its path.
 """
 
 _base_ = [

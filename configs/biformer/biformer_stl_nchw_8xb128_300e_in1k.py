@@ -1,15 +1,16 @@
-"""BiFormer-STL in the official refactoring on ImageNet-1K, from scratch, 300 epochs.
+"""BiFormer-STL in the official refactoring on ImageNet-1K, trained from scratch for 300 epochs.
 
 Paper: BiFormer: Vision Transformer with Bi-Level Routing Attention (Zhu et al., CVPR 2023,
-    https://arxiv.org/abs/2303.08810).
+https://arxiv.org/abs/2303.08810).
 Published: 82.7 % top-1 at 224x224 (28.4 M parameters, 4.6 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/biformer/biformer_stl_nchw_8xb128_300e_in1k.py --launcher pytorch
 
-These are the settings of the official repository, whose learning rate of 5e-4 for a batch of 512 is 1e-3 for 1024.
-Drop path is the repository's default. The figure is the authors', reproduced after the paper was accepted.
+These are the settings of the official repository: its learning rate of 5e-4 for a batch of 512 corresponds to 1e-3 for
+1024. The drop path rate is the repository's default. The accuracy is the authors', reproduced after the paper was
+accepted.
 """
 
 _base_ = ["../_base_/biformer_in1k.py"]

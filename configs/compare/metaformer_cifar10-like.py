@@ -1,17 +1,17 @@
-r"""A small MetaFormer for pictures in folders, as CIFAR-10's, to compare token mixers in short trainings.
+r"""Small MetaFormer for comparing token mixers on small images, such as CIFAR-10, in short training runs.
 
 Paper: MetaFormer Is Actually What You Need for Vision (Yu et al., CVPR 2022, https://arxiv.org/abs/2111.11418), for the
-body; `attnzoo.backbones.metaformer` names the papers' mixers. Nobody published this size.
+body; `attnzoo.backbones.metaformer` cites the papers of the mixers. This size is not published.
 Published: nothing.
 Measured here: on a 5,000-image subset of CIFAR-10 with train_cfg.max_epochs=8, 33.1 % (pool) to 46.1 % (lka) top-1, one
-run each; the README has the table. The whole recipe was not measured.
+run each; the README has the table. The full recipe was not measured.
 
-These are short trainings: none comes near its end, and their order may be another after a hundred epochs more.
+These are short training runs: none has converged, and the ranking may change after a hundred more epochs.
 
-The folder is data/cifar10, or what the environment variable CIFAR10 names, with train/<class>/*.png and
+The data folder is data/cifar10, or the value of the environment variable CIFAR10, and contains train/<class>/*.png and
 val/<class>/*.png:
     python tools/compare.py configs/compare/metaformer_cifar10-like.py --work-dir work_dirs/compare_cifar10
-One mixer alone:
+A single mixer:
     python tools/train.py configs/compare/metaformer_cifar10-like.py --cfg-options model.backbone.mixer=biformer
 """
 

@@ -1,16 +1,16 @@
-r"""A small MetaFormer on scikit-learn's handwritten digits, to compare token mixers in minutes on two CPU cores.
+r"""Small MetaFormer for comparing token mixers on scikit-learn's handwritten digits, in minutes on two CPU cores.
 
 Paper: MetaFormer Is Actually What You Need for Vision (Yu et al., CVPR 2022, https://arxiv.org/abs/2111.11418), for the
-body; `attnzoo.backbones.metaformer` names the papers' mixers. Nobody published this size.
+body; `attnzoo.backbones.metaformer` cites the papers of the mixers. This size is not published.
 Published: nothing.
 Measured here: 96.9 % (pool) to 99.2 % (agent) top-1 after the last epoch, one run each; the README has the table.
 
-These are short trainings of small models on small pictures: they show that every mixer learns, and what it costs, not
+These are short training runs of small models on small images: they show that every mixer learns, and its cost, but not
 which one is better on photographs.
 
     python tools/make_digits.py
     python tools/compare.py configs/compare/metaformer_digits.py --work-dir work_dirs/compare_digits
-One mixer alone:
+A single mixer:
     python tools/train.py configs/compare/metaformer_digits.py --cfg-options model.backbone.mixer=biformer
 """
 
@@ -32,7 +32,7 @@ train_dataloader = dict(
         type="ImageClassificationDataset",
         root="data/digits",
         split="train",
-        # A mirrored digit is another one, or none.
+        # No horizontal flips: a mirrored digit is a different digit or none.
         transform=dict(type="SmallImageTrain", size=32, padding=3, flip=0.0),
     ),
 )

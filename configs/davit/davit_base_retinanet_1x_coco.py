@@ -1,14 +1,14 @@
-"""DaViT-B with RetinaNet on COCO, 12 epochs.
+"""DaViT-B with RetinaNet on COCO for 12 epochs.
 
 Paper: DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022, https://arxiv.org/abs/2204.03645).
-Published: 46.7 box AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 46.7 box AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_base_retinanet_1x_coco.py --launcher pytorch
 
-All parameters decay, norms too. The authors published no drop path for this size: this is the larger one of DaViT-T's
-in this setting and of the model's own on ImageNet.
+Weight decay applies to all parameters, including norms. The authors did not publish the drop path rate of this size.
+This is the maximum of DaViT-T's rate in this setting and the model's own rate on ImageNet.
 """
 
 _base_ = [

@@ -1,15 +1,15 @@
-"""DaViT-S with Mask R-CNN on COCO, 36 epochs.
+"""DaViT-S with Mask R-CNN on COCO for 36 epochs.
 
 Paper: DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022, https://arxiv.org/abs/2204.03645).
-Published: 49.5 box AP, 44.3 mask AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 49.5 box AP, 44.3 mask AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_small_mask-rcnn_3x_coco.py --launcher pytorch
 
-All parameters decay, norms too. The authors published no drop path for this size: this is the larger one of DaViT-T's
-in this setting and of the model's own on ImageNet. Proposals without area are kept, as in mmdet 2.11, with which it was
-published.
+Weight decay applies to all parameters, including norms. The authors did not publish the drop path rate of this size.
+This is the maximum of DaViT-T's rate in this setting and the model's own rate on ImageNet. Proposals of zero area are
+kept, as in mmdet 2.11, which the authors used.
 """
 
 _base_ = [

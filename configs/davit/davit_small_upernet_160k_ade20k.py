@@ -1,14 +1,15 @@
-"""DaViT-S with UPerNet on ADE20K, 160,000 iterations.
+"""DaViT-S with UPerNet on ADE20K for 160,000 iterations.
 
 Paper: DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022, https://arxiv.org/abs/2204.03645).
-Published: 48.8 mIoU on validation at one scale.
-Measured here: not measured.
+Published: 48.8 mIoU on the validation set at a single scale.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_small_upernet_160k_ade20k.py --launcher pytorch
 
-All parameters decay, norms too. The authors published no drop path for this size: this is the larger one of DaViT-T's
-in this setting and of the model's own on ImageNet. The heads' batch norms see one GPU's images, as published.
+Weight decay applies to all parameters, including norms. The authors did not publish the drop path rate of this size.
+This is the maximum of DaViT-T's rate in this setting and the model's own rate on ImageNet. The batch norms of the heads
+are not synchronized between GPUs, as published.
 """
 
 _base_ = [

@@ -1,13 +1,14 @@
-"""DaViT-T with Mask R-CNN on COCO, 12 epochs.
+"""DaViT-T with Mask R-CNN on COCO for 12 epochs.
 
 Paper: DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022, https://arxiv.org/abs/2204.03645).
-Published: 45.0 box AP, 41.1 mask AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 45.0 box AP, 41.1 mask AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_tiny_mask-rcnn_1x_coco.py --launcher pytorch
 
-All parameters decay, norms too. Proposals without area are kept, as in mmdet 2.11, with which it was published.
+Weight decay applies to all parameters, including norms. Proposals of zero area are kept, as in mmdet 2.11, which the
+authors used.
 """
 
 _base_ = [

@@ -1,13 +1,14 @@
-"""DaViT-T with UPerNet on ADE20K, 160,000 iterations.
+"""DaViT-T with UPerNet on ADE20K for 160,000 iterations.
 
 Paper: DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022, https://arxiv.org/abs/2204.03645).
-Published: 46.3 mIoU on validation at one scale.
-Measured here: not measured.
+Published: 46.3 mIoU on the validation set at a single scale.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/davit/davit_tiny_upernet_160k_ade20k.py --launcher pytorch
 
-All parameters decay, norms too. The heads' batch norms see one GPU's images, as published.
+Weight decay applies to all parameters, including norms. The batch norms of the heads are not synchronized between GPUs,
+as published.
 """
 
 _base_ = [

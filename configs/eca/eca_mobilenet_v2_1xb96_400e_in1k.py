@@ -1,15 +1,15 @@
-"""ECA-MobileNetV2 on ImageNet-1K, from scratch, 400 epochs.
+"""ECA-MobileNetV2 on ImageNet-1K, trained from scratch for 400 epochs.
 
 Paper: ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks (Wang et al., CVPR 2020,
-    https://arxiv.org/abs/1910.03151).
+https://arxiv.org/abs/1910.03151).
 Published: 72.56 % top-1 at 224x224 (3.5 M parameters, 0.3 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for a batch of 96 on one GPU; with another, set auto_scale_lr.enable=True:
+Command for a batch of 96 on one GPU (for another batch size, add --cfg-options auto_scale_lr.enable=True):
     python tools/train.py configs/eca/eca_mobilenet_v2_1xb96_400e_in1k.py
 
-The rate is multiplied by 0.98 after every epoch. The paper computes the gates' kernel sizes from the channels; the
-repository's file and figure are of 1 below 96 channels and 3 from there on.
+The learning rate is multiplied by 0.98 after every epoch. The paper computes the kernel sizes of the gates from the
+number of channels; the repository's checkpoint and accuracy are for 1 below 96 channels and 3 otherwise.
 """
 
 _base_ = [

@@ -1,15 +1,15 @@
-"""ECA-ResNet-152 on ImageNet-1K, from scratch, 100 epochs.
+"""ECA-ResNet-152 on ImageNet-1K, trained from scratch for 100 epochs.
 
 Paper: ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks (Wang et al., CVPR 2020,
-    https://arxiv.org/abs/1910.03151).
+https://arxiv.org/abs/1910.03151).
 Published: 78.92 % top-1 at 224x224 (60.2 M parameters, 11.5 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for a batch of 256, here on 8 GPUs; with another, set auto_scale_lr.enable=True:
+Command for a batch of 256 on 8 GPUs (for another batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/eca/eca_resnet152_8xb32_100e_in1k.py --launcher pytorch
 
-These are the settings of the official repository. The paper computes the gates' kernel sizes from the channels
-(5, 5, 5, 7 in the four stages); the repository's file and figure are of 3, 3, 5, 7.
+These are the settings of the official repository. The paper computes the kernel sizes of the gates from the number of
+channels (5, 5, 5, 7 in the four stages); the repository's checkpoint and accuracy are for 3, 3, 5, 7.
 """
 
 _base_ = [

@@ -1,19 +1,19 @@
-"""timm's ECA-ResNet-26-T on ImageNet-1K, from scratch, 700 epochs at 256x256: recipe RA2, as far as it is published.
+"""timm's ECA-ResNet-26-T on ImageNet-1K, trained from scratch for 700 epochs at 256x256: recipe RA2.
 
 Paper: ResNet strikes back: An improved training procedure in timm (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476), whose recipe B it is.
+https://arxiv.org/abs/2110.00476), recipe B.
 Published: 79.9 % top-1 at 320x320 (16.0 M parameters, 3.3 G multiply-accumulates at 256x256).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 2 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 2 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 2 tools/train.py configs/eca/ecaresnet26t_2xb352_700e_in1k.py --launcher pytorch
 
-Of this model itself only the outline is published: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a
-rate that falls in steps after a warm-up. Batch, epochs, rate and its decay, dropout, stochastic depth, mixup,
-RandAugment and the average's decay are those that timm's author published for its sister ecaresnet26d; epsilon, weight
-decay and random erasing those of timm's published command for EfficientNet-B2, from which RA2 evolved. Nothing is
-published of the rest: length of the warm-up, RMSprop's momentum and alpha and label smoothing are timm's defaults. The
-noise on the rate that was used for ecaresnet26d is left out.
+Only an outline is published for this model: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a step
+schedule after a warm-up. Batch size, number of epochs, learning rate and its decay, dropout, stochastic depth, mixup,
+RandAugment and the EMA decay are those that timm's author published for the similar ecaresnet26d. Epsilon, weight decay
+and random erasing are those of timm's published command for EfficientNet-B2, from which RA2 evolved. The rest is not
+published: warm-up length, RMSprop's momentum and alpha, and label smoothing are timm's defaults. The learning rate
+noise of ecaresnet26d is omitted.
 """
 
 _base_ = [

@@ -1,16 +1,15 @@
-"""timm's ECA-ResNet-50-T on ImageNet-1K, from scratch, 100 epochs at 160x160: procedure A3.
+"""timm's ECA-ResNet-50-T on ImageNet-1K, trained from scratch for 100 epochs at 160x160: procedure A3.
 
 Paper: ResNet strikes back: An improved training procedure in timm (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476).
+https://arxiv.org/abs/2110.00476).
 Published: 79.548 % top-1 at 224x224 (25.6 M parameters, 2.2 G multiply-accumulates at 160x160).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for a batch of 2048, here on 8 GPUs; with another, set auto_scale_lr.enable=True:
+Command for a batch of 2048 on 8 GPUs (for another batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/eca/ecaresnet50t_8xb256_100e_in1k-160.py --launcher pytorch
 
-The paper lets the target of both images of a mixture be 1; here that is every target over 0.2, the threshold that timm
-has for it.
-Evaluated at 224x224, as the published figure is.
+In the paper, the targets of both mixed images are 1. Here, every target above 0.2 becomes 1, which is timm's threshold
+for this purpose. Evaluated at 224x224, like the published result.
 """
 
 _base_ = ["../_base_/lamb_600e_rsb_a1.py"]

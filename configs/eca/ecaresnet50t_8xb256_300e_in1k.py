@@ -1,16 +1,15 @@
-"""timm's ECA-ResNet-50-T on ImageNet-1K, from scratch, 300 epochs at 224x224: procedure A2.
+"""timm's ECA-ResNet-50-T on ImageNet-1K, trained from scratch for 300 epochs at 224x224: procedure A2.
 
 Paper: ResNet strikes back: An improved training procedure in timm (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476).
+https://arxiv.org/abs/2110.00476).
 Published: 81.682 % top-1 at 288x288 (25.6 M parameters, 4.3 G multiply-accumulates at 224x224).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for a batch of 2048, here on 8 GPUs; with another, set auto_scale_lr.enable=True:
+Command for a batch of 2048 on 8 GPUs (for another batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/eca/ecaresnet50t_8xb256_300e_in1k.py --launcher pytorch
 
-The paper lets the target of both images of a mixture be 1; here that is every target over 0.2, the threshold that timm
-has for it.
-Evaluated at 288x288, as the published figure is.
+In the paper, the targets of both mixed images are 1. Here, every target above 0.2 becomes 1, which is timm's threshold
+for this purpose. Evaluated at 288x288, like the published result.
 """
 
 _base_ = ["../_base_/lamb_600e_rsb_a1.py"]

@@ -1,18 +1,17 @@
-"""timm's ECA-HaloNeXt-26-TS on ImageNet-1K, from scratch, 240 epochs at 256x256: recipe C1.
+"""timm's ECA-HaloNeXt-26-TS on ImageNet-1K, trained from scratch for 240 epochs at 256x256: recipe C1.
 
 Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
-    https://arxiv.org/abs/2103.12731),
-    which this hybrid is not in; the recipe is of ResNet strikes back (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476).
+https://arxiv.org/abs/2103.12731); it does not contain this hybrid. The recipe is from ResNet strikes back (Wightman et
+al., 2021, https://arxiv.org/abs/2110.00476).
 Published: 79.518 % top-1 at 256x256 (10.8 M parameters, 2.4 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/halonet/eca_halonext26ts_8xb192_240e_in1k.py --launcher pytorch
 
-Published is the outline: SGD with Nesterov's momentum, adaptive gradient clipping and half a cosine after a warm-up.
-The numbers are those of timm's published command for ResNeXt-50 with RandAugment, without its threefold random erasing;
-the clipping's are those of the paper that it is from (Brock et al., ICML 2021).
+Only an outline is published: SGD with Nesterov momentum, adaptive gradient clipping and a cosine schedule after a
+warm-up. The values are those of timm's published command for ResNeXt-50 with RandAugment, without its threefold random
+erasing. Those of gradient clipping are from its paper (Brock et al., ICML 2021).
 """
 
 _base_ = [

@@ -1,17 +1,17 @@
-"""timm's HaloNet-26-T on ImageNet-1K, from scratch, 600 epochs at 256x256: recipe A1h.
+"""timm's HaloNet-26-T on ImageNet-1K, trained from scratch for 600 epochs at 256x256: recipe A1h.
 
 Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
-    https://arxiv.org/abs/2103.12731),
-    which this hybrid is not in; the recipe is of ResNet strikes back (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476).
+https://arxiv.org/abs/2103.12731); it does not contain this hybrid. The recipe is from ResNet strikes back (Wightman et
+al., 2021, https://arxiv.org/abs/2110.00476).
 Published: 79.134 % top-1 at 256x256 (12.5 M parameters, 3.2 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for a batch of 2048, here on 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for a batch of 2048 on 8 GPUs (for another batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/halonet/halonet26t_8xb256_600e_in1k.py --launcher pytorch
 
-Published is that it is procedure A1 with more dropout, stochastic depth and RandAugment, but not how much more. Here
-dropout is 0.1 (A1: none), stochastic depth 0.1 (A1: 0.05) and RandAugment's magnitude 8 (A1: 7), which are guesses.
+The published description is procedure A1 with more dropout, stochastic depth and RandAugment, without values. Here
+dropout is 0.1 (A1: none), stochastic depth 0.1 (A1: 0.05) and RandAugment's magnitude 8 (A1: 7); these values are
+guesses.
 """
 
 _base_ = ["../_base_/lamb_600e_rsb_a1.py"]

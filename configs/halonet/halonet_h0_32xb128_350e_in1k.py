@@ -1,17 +1,17 @@
-"""HaloNet-H0 on ImageNet-1K, from scratch, 350 epochs at 256x256.
+r"""HaloNet-H0 on ImageNet-1K, trained from scratch for 350 epochs at 256x256.
 
 Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
-    https://arxiv.org/abs/2103.12731).
+https://arxiv.org/abs/2103.12731).
 Published: 77.9 % top-1 at 256x256 (5.5 M parameters, 2.4 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 32 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 32 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nnodes 4 --nproc-per-node 8 tools/train.py \
         configs/halonet/halonet_h0_32xb128_350e_in1k.py --launcher pytorch
 
-Size, architecture and accuracy are the paper's, as re-implementations quote them. That it was trained with RandAugment,
-stochastic depth, label smoothing and a long schedule is known too; the numbers of these are not, and are guesses, as
-are the image's crop for evaluation and the rate of stochastic depth.
+Size, architecture and accuracy are the paper's, as quoted by re-implementations. It is known that the training used
+RandAugment, stochastic depth, label smoothing and a long schedule, but not their values: these are guesses, and so is
+the crop for evaluation.
 """
 
 _base_ = ["../_base_/halonet_in1k.py"]

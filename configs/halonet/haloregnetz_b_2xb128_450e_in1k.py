@@ -1,18 +1,17 @@
-"""timm's HaloRegNetZ-B on ImageNet-1K, from scratch, 450 epochs at 224x224: recipe RA3.
+"""timm's HaloRegNetZ-B on ImageNet-1K, trained from scratch for 450 epochs at 224x224: recipe RA3.
 
 Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
-    https://arxiv.org/abs/2103.12731),
-    which this hybrid is not in; the recipe is of ResNet strikes back (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476).
+https://arxiv.org/abs/2103.12731); it does not contain this hybrid. The recipe is from ResNet strikes back (Wightman et
+al., 2021, https://arxiv.org/abs/2110.00476).
 Published: 81.058 % top-1 at 224x224 (11.7 M parameters, 2.0 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 2 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 2 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 2 tools/train.py configs/halonet/haloregnetz_b_2xb128_450e_in1k.py --launcher pytorch
 
-Published is the outline: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a rate that falls in steps after
-a warm-up. The numbers are those of timm's published command for EfficientNet-B2, from which the recipe evolved. Mean
-and standard deviation of the pixels are the checkpoint's.
+Only an outline is published: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a step schedule after a
+warm-up. The values are those of timm's published command for EfficientNet-B2, from which the recipe evolved. Mean and
+standard deviation for normalization are those of the checkpoint.
 """
 
 _base_ = [

@@ -1,17 +1,16 @@
-"""timm's SE-HaloNet-33-TS on ImageNet-1K, from scratch, 450 epochs at 256x256: recipe RA2.
+"""timm's SE-HaloNet-33-TS on ImageNet-1K, trained from scratch for 450 epochs at 256x256: recipe RA2.
 
 Paper: Scaling Local Self-Attention for Parameter Efficient Visual Backbones (Vaswani et al., CVPR 2021,
-    https://arxiv.org/abs/2103.12731),
-    which this hybrid is not in; the recipe is of ResNet strikes back (Wightman et al., 2021,
-    https://arxiv.org/abs/2110.00476).
+https://arxiv.org/abs/2103.12731); it does not contain this hybrid. The recipe is from ResNet strikes back (Wightman et
+al., 2021, https://arxiv.org/abs/2110.00476).
 Published: 80.976 % top-1 at 256x256 (13.7 M parameters, 3.5 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 2 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 2 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 2 tools/train.py configs/halonet/sehalonet33ts_2xb128_450e_in1k.py --launcher pytorch
 
-Published is the outline: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a rate that falls in steps after
-a warm-up. The numbers are those of timm's published command for EfficientNet-B2, from which the recipe evolved.
+Only an outline is published: RandAugment, TensorFlow's RMSprop, averaged weights (EMA) and a step schedule after a
+warm-up. The values are those of timm's published command for EfficientNet-B2, from which the recipe evolved.
 """
 
 _base_ = [

@@ -2,15 +2,16 @@
 
 Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
 Published: 87.5 % top-1 at 384x384 (201.1 M parameters, 92.1 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_large_384_11x11_8xb64_30e_in1k.py --launcher pytorch
 
-Published are the rate, epochs, batch, weight decay, "linear" schedule, and no mixup or CutMix. The official training
-script knows no schedule of that name and would keep the rate; here it falls in a straight line to 5e-6, that script's
-least rate. For windows of 11x11 no recipe was published: this is DiNAT-Large's at 384x384. It starts from the
-published weights whose tables of biases were resized to 11x11.
+The authors published the learning rate, number of epochs, batch size, weight decay and a "linear" schedule, and that
+neither mixup nor CutMix was used. The official training script has no schedule of that name and would keep the learning
+rate constant. Here the rate decreases linearly to 5e-6, the script's minimum. No recipe was published for 11x11
+windows. This is the recipe of DiNAT-Large at 384x384. It starts from the published weights whose bias tables were
+resized to 11x11.
 """
 
 _base_ = [

@@ -1,14 +1,14 @@
-"""DiNAT-Large with UPerNet on ADE20K at 640x640, 160,000 iterations, from ImageNet-22K.
+"""DiNAT-Large with UPerNet on ADE20K at 640x640 for 160,000 iterations, pretrained on ImageNet-22K.
 
 Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
-Published: 54.0 mIoU on validation at one scale, 54.9 with several scales and mirroring.
-Measured here: not measured.
+Published: 54.0 mIoU on the validation set at a single scale, 54.9 with multiple scales and flips.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_large_upernet_160k_ade20k-640.py --launcher pytorch
 
-Its authors train this model without mixed precision. The authors' file of this size keeps the crops of 512x512 that it
-inherits; its name, its dilations and the paper say 640x640.
+The authors train this model without mixed precision. The authors' config of this size inherits crops of 512x512, but
+its name, its dilations and the paper say 640x640.
 """
 
 _base_ = [

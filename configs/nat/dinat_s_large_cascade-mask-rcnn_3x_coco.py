@@ -1,10 +1,10 @@
-"""DiNAT_s-Large with Cascade Mask R-CNN on COCO, 36 epochs, from ImageNet-22K.
+"""DiNAT_s-Large with Cascade Mask R-CNN on COCO for 36 epochs, pretrained on ImageNet-22K.
 
 Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
-Published: 54.8 box AP, 47.2 mask AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 54.8 box AP, 47.2 mask AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_s_large_cascade-mask-rcnn_3x_coco.py --launcher pytorch
 """
 

@@ -1,10 +1,10 @@
-"""DiNAT_s-Tiny on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+"""DiNAT_s-Tiny on ImageNet-1K, trained from scratch for 300 epochs plus 10 cooldown epochs.
 
 Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
 Published: 81.8 % top-1 at 224x224 (28.3 M parameters, 4.5 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_s_tiny_8xb128_300e_in1k.py --launcher pytorch
 """
 

@@ -1,10 +1,10 @@
-"""DiNAT-Tiny with UPerNet on ADE20K, 160,000 iterations.
+"""DiNAT-Tiny with UPerNet on ADE20K for 160,000 iterations.
 
 Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
-Published: 47.8 mIoU on validation at one scale, 48.8 with several scales and mirroring.
-Measured here: not measured.
+Published: 47.8 mIoU on the validation set at a single scale, 48.8 with multiple scales and flips.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/dinat_tiny_upernet_160k_ade20k.py --launcher pytorch
 """
 

@@ -1,10 +1,10 @@
-"""NAT-Base on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+"""NAT-Base on ImageNet-1K, trained from scratch for 300 epochs plus 10 cooldown epochs.
 
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143).
 Published: 84.3 % top-1 at 224x224 (89.8 M parameters, 13.7 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/nat_base_8xb128_300e_in1k.py --launcher pytorch
 """
 

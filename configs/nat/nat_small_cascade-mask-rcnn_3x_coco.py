@@ -1,10 +1,10 @@
-"""NAT-Small with Cascade Mask R-CNN on COCO, 36 epochs.
+"""NAT-Small with Cascade Mask R-CNN on COCO for 36 epochs.
 
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143).
-Published: 52.0 box AP, 44.9 mask AP on val2017, at one scale of 1333x800.
-Measured here: not measured.
+Published: 52.0 box AP, 44.9 mask AP on val2017, single scale 1333x800.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/nat_small_cascade-mask-rcnn_3x_coco.py --launcher pytorch
 """
 

@@ -1,10 +1,10 @@
-"""NAT-Small with UPerNet on ADE20K, 160,000 iterations.
+"""NAT-Small with UPerNet on ADE20K for 160,000 iterations.
 
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143).
-Published: 48.0 mIoU on validation at one scale, 49.5 with several scales and mirroring.
-Measured here: not measured.
+Published: 48.0 mIoU on the validation set at a single scale, 49.5 with multiple scales and flips.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/nat_small_upernet_160k_ade20k.py --launcher pytorch
 """
 

@@ -1,13 +1,13 @@
-"""ViT-rpb-Base on ImageNet-1K, from scratch, 300 epochs and 10 to cool down.
+"""ViT-rpb-Base on ImageNet-1K, trained from scratch for 300 epochs plus 10 cooldown epochs.
 
 Paper: Dilated Neighborhood Attention Transformer (Hassani and Shi, 2022, https://arxiv.org/abs/2209.15001).
 Published: 82.5 % top-1 at 224x224 (86.6 M parameters, 17.5 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/nat/vitrpb_base_8xb128_300e_in1k.py --launcher pytorch
 
-The base models of one resolution warm up for 50 epochs instead of 20, and average their weights.
+The isotropic base models have 50 warm-up epochs instead of 20, and averaged weights (EMA).
 """
 
 _base_ = [

@@ -1,11 +1,11 @@
-"""A small ECA-ResNet with Semantic FPN on scenes of handwritten digits: a class for each pixel, minutes on two cores.
+"""Small ECA-ResNet with Semantic FPN on scenes of handwritten digits; trains in minutes on two CPU cores.
 
 Paper: Panoptic Feature Pyramid Networks (Kirillov et al., CVPR 2019, https://arxiv.org/abs/1901.02446) on an ECA-ResNet
-(Wang et al., ECA-Net, CVPR 2020, https://arxiv.org/abs/1910.03151), both with fewer and narrower layers; nobody
-published it.
+(Wang et al., ECA-Net, CVPR 2020, https://arxiv.org/abs/1910.03151), both with fewer and narrower layers. This
+combination is not published.
 Published: nothing.
-Measured here: 89.6 % mIoU (95.1 % mAcc, 99.5 % aAcc) on the 100 validation scenes after the last of 5 epochs; scenes,
-training, test and pictures took 8 minutes on two cores of an AMD EPYC.
+Measured here: 89.6 % mIoU (95.1 % mAcc, 99.5 % aAcc) on the 100 validation scenes after 5 epochs; scenes, training,
+test and plots took 8 minutes on two cores of an AMD EPYC.
 
     python tools/make_scenes.py
     python tools/train.py configs/quickstart/eca_semantic-fpn_scenes.py --work-dir work_dirs/quickstart_segment
@@ -38,7 +38,7 @@ model = dict(
     backbone=dict(
         type="eca_resnet18", features_only=True, planes=(48, 96, 160), depths=(2, 2, 2), k_size=3, stem="deep"
     ),
-    # Strokes are 3 to 10 pixels wide, so the stem's map of stride 2 takes part.
+    # Strokes are 3 to 10 pixels wide, so the stem's stride-2 map is used as well.
     neck=dict(type="FPN", out_channels=64, num_outs=4),
     decode_head=dict(
         type="FPNHead",
@@ -56,7 +56,7 @@ train_dataloader = dict(
     dataset=dict(
         images="train",
         labels="labels/train",
-        # A mirrored digit is another one, or none.
+        # No horizontal flips: a mirrored digit is a different digit or none.
         transform=dict(
             type="SegmentationTrain",
             scale=(128, 128),

@@ -1,10 +1,10 @@
-"""A small NAT on scikit-learn's handwritten digits: real pictures, minutes on two CPU cores, nothing to download.
+"""Small NAT on scikit-learn's handwritten digits: real images, minutes on two CPU cores, no download.
 
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143). The model has
-its architecture with fewer and narrower stages; nobody published it.
+the same architecture with fewer and narrower stages; it is not published.
 Published: nothing.
-Measured here: 99.2 % top-1 on the 359 validation images (the best of 20 evaluations, which also chose the checkpoint;
-98.9 % after the last epoch), in 95 s on two cores of an AMD EPYC.
+Measured here: 99.2 % top-1 on the 359 validation images (the best of 20 evaluations, by which the checkpoint was
+chosen; 98.9 % after the last epoch), in 95 s on two cores of an AMD EPYC.
 
     python tools/make_digits.py
     python tools/train.py configs/quickstart/nat_digits.py --work-dir work_dirs/quickstart
@@ -39,7 +39,7 @@ train_dataloader = dict(
         type="ImageClassificationDataset",
         root="data/digits",
         split="train",
-        # A mirrored digit is another one, or none.
+        # No horizontal flips: a mirrored digit is a different digit or none.
         transform=dict(type="SmallImageTrain", size=32, padding=3, flip=0.0),
     ),
 )

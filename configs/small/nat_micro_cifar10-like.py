@@ -1,13 +1,13 @@
-r"""A NAT of 0.99 M parameters for small pictures in folders, as CIFAR-10's: 32x32, one folder a class.
+r"""NAT with 0.99 M parameters for small images, such as CIFAR-10: 32x32 pixels, one folder per class.
 
 Paper: Neighborhood Attention Transformer (Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143). The model has
-its architecture with fewer and narrower stages and smaller windows; nobody published it.
+the same architecture with fewer and narrower stages and smaller windows; it is not published.
 Published: nothing.
-Measured here: on a 5,000-image subset of CIFAR-10 (500 training and 100 validation images a class) and two cores of an
-AMD EPYC: 58.3 % top-1 after 64 epochs (17 minutes), 59.3 % after 76 (20 minutes), with averaged weights.
+Measured here: 58.3 % top-1 after 64 epochs (17 minutes) and 59.3 % after 76 epochs (20 minutes), with averaged weights,
+on a subset of CIFAR-10 (500 training and 100 validation images per class) and two cores of an AMD EPYC.
 
-The folder is data/cifar10, or what the environment variable CIFAR10 names, with train/<class>/*.png and
-val/<class>/*.png. Larger pictures are resized to cover 32x32; for others set all three sizes and the classes:
+The data folder is data/cifar10, or the value of the environment variable CIFAR10, and contains train/<class>/*.png and
+val/<class>/*.png. Larger images are resized to cover 32x32. For another size or number of classes, set:
     python tools/train.py nat_micro_cifar10-like --cfg-options model.backbone.num_classes=7 \
         train_dataloader.dataset.transform.size=64 val_dataloader.dataset.transform.size=64 \
         test_dataloader.dataset.transform.size=64

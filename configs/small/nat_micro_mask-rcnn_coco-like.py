@@ -1,13 +1,14 @@
-"""A small NAT with Mask R-CNN for small sets in COCO's format, on images of 320 pixels.
+"""Small NAT with Mask R-CNN for small data sets in COCO format, on images of 320 pixels.
 
 Paper: Mask R-CNN (He et al., ICCV 2017, https://arxiv.org/abs/1703.06870) on a Neighborhood Attention Transformer
-(Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143), both with fewer and narrower layers; nobody published it.
+(Hassani et al., CVPR 2023, https://arxiv.org/abs/2204.07143), both with fewer and narrower layers. This combination is
+not published.
 Published: nothing.
-Measured here: 20 images of COCO's training set (88 objects), not mirrored, learned by heart: 96.0 % box AP50 and 92.3 %
-mask AP50 on the same images after 300 steps, seven minutes on one core of an AMD EPYC, beside another training.
+Measured here: overfitting 20 images of COCO's training set (88 objects) without flips reaches 96.0 % box AP50 and 92.3
+% mask AP50 on these images after 300 steps, in seven minutes on one core of an AMD EPYC that also ran other work.
 
-The folder is data/coco, or what the environment variable COCO names, with train2017/, val2017/ and annotations/; of
-another set, give its folder, its annotation files and its number of classes:
+The data folder is data/coco, or the value of the environment variable COCO, and contains train2017/, val2017/ and
+annotations/. For another data set, set its folder, annotation files and number of classes:
     python tools/train.py nat_micro_mask-rcnn_coco-like --cfg-options model.roi_head.num_classes=80
 """
 

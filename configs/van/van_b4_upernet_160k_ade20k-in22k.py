@@ -1,10 +1,10 @@
-"""VAN-B4 with UPerNet on ADE20K, 160,000 iterations, from ImageNet-22K.
+"""VAN-B4 with UPerNet on ADE20K for 160,000 iterations, pretrained on ImageNet-22K.
 
 Paper: Visual Attention Network (Guo et al., Computational Visual Media 2023, https://arxiv.org/abs/2202.09741).
-Published: 53.5 mIoU on validation with several scales and mirroring; nothing at one scale.
-Measured here: not measured.
+Published: 53.5 mIoU on the validation set with multiple scales and flips; nothing at a single scale.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/van/van_b4_upernet_160k_ade20k-in22k.py --launcher pytorch
 """
 

@@ -1,15 +1,16 @@
-"""VAN-B4 with UPerNet on ADE20K, 160,000 iterations.
+"""VAN-B4 with UPerNet on ADE20K for 160,000 iterations.
 
 Paper: Visual Attention Network (Guo et al., Computational Visual Media 2023, https://arxiv.org/abs/2202.09741).
-Published: 52.2 mIoU on validation with several scales and mirroring; nothing at one scale.
-Measured here: not measured.
+Published: 52.2 mIoU on the validation set with multiple scales and flips; nothing at a single scale.
+Measured here: not yet.
 
-Made for 8 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 8 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nproc-per-node 8 tools/train.py configs/van/van_b4_upernet_160k_ade20k.py --launcher pytorch
 
-Images are normalised with ImageNet's mean and deviation, as published, though the starting weights saw them with 0.5
-for both. No link to the starting weights is known: fetch pretrained/van_b4.pth by hand, from the folder that the
-model's checkpoint van_b4.in1k names, and set model.init_weights; without it, this trains from scratch.
+Images are normalized with ImageNet's mean and standard deviation, as published, although the pretrained weights were
+trained with 0.5 for both. There is no direct link to the pretrained weights. Download pretrained/van_b4.pth from the
+folder that the model's checkpoint van_b4.in1k names, and set model.init_weights to its path; otherwise this trains from
+scratch.
 """
 
 _base_ = [

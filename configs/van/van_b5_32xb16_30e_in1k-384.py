@@ -2,14 +2,15 @@
 
 Paper: Visual Attention Network (Guo et al., Computational Visual Media 2023, https://arxiv.org/abs/2202.09741).
 Published: 87.0 % top-1 at 384x384 (90.0 M parameters, 50.3 G multiply-accumulates).
-Measured here: not measured.
+Measured here: not yet.
 
-Made for 32 GPUs; with another total batch, set auto_scale_lr.enable=True:
+Command for 32 GPUs (for another total batch size, add --cfg-options auto_scale_lr.enable=True):
     torchrun --nnodes 4 --nproc-per-node 8 tools/train.py configs/van/van_b5_32xb16_30e_in1k-384.py --launcher pytorch
 
-These are the settings of the script that the official repository links (LGYoung/VAN-Classification), which normalises
-images as ImageNet, not with 0.5 as the recipes from scratch. The paper says no more than that it fine-tuned. The script
-scales the first weights of the classifier down for models that know how; VAN does not.
+These are the settings of the script that the official repository links to (LGYoung/VAN-Classification). It normalizes
+images with ImageNet's mean and standard deviation, whereas the recipes from scratch use 0.5. The paper says only that
+the model was fine-tuned. The script scales down the initial weights of the classifier for models that support it; VAN
+does not.
 """
 
 _base_ = ["../_base_/van_in22k_ft_in1k.py"]

@@ -1,4 +1,4 @@
-"""The recipes of the agent transformers are as published."""
+"""The recipes of the agent transformers match the published ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AVERAGED = {
 
 
 def number(model: str, pattern: str) -> float:
-    """Reads a number of the published training."""
+    """Reads a published value."""
     match = re.search(pattern + r" (\d[\d.]*(?:e-\d+)?|None)", TRAINING[model])
     assert match is not None, pattern
     return 0.0 if match[1] == "None" else float(match[1])
@@ -85,6 +85,6 @@ def test_the_recipe_is_as_published(model: str):
     assert ("EMA" in TRAINING[model]) == (model in AVERAGED)
     if "fine-tuned" in TRAINING[model]:
         assert cfg.model.init_weights == get_pretrained_cfg(model.removesuffix("_384")).url
-        assert "starts from the weights of 224x224" in text
+        assert "It starts from the weights trained at 224x224" in " ".join(text.split())
     else:
         assert "init_weights" not in cfg.model

@@ -1,4 +1,4 @@
-"""The recipes of BiFormer are as published."""
+"""The recipes of BiFormer match the published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes of DaViT are as published."""
+"""The recipes of DaViT match the published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes of detection and segmentation are as published."""
+"""The recipes of detection and segmentation match the published ones."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ RECIPES = {one.name: one for one in dense_recipes()}
 
 
 class Row(NamedTuple):
-    """What was published of a training: its figures, as printed, and its drop path.
+    """Published results of a training run: metrics, as printed, and drop path rate.
 
     Attributes:
-        figures: box and mask AP; box AP; or mIoU at one scale and at several.
-        drop_path: rate of the last block.
+        metrics: Box and mask AP; box AP; or mIoU at a single scale and at multiple scales.
+        drop_path: Drop path rate of the last block.
     """
 
-    figures: tuple[str | None, ...]
+    metrics: tuple[str | None, ...]
     drop_path: float
 
 
 def detectors(family: str, schedule: str, head: str, rows: dict[str, tuple[str, float]]) -> dict[str, Row]:
-    """Makes rows of a table of COCO: model to "box mask" or "box", and drop path."""
+    """Builds the rows of a COCO table from `{model: ("box mask" or "box", drop path)}`."""
     return {
         f"{family}/{model}_{head}_{schedule}_coco": Row(tuple(text.split()), rate)
         for model, (text, rate) in rows.items()
@@ -39,12 +39,12 @@ def detectors(family: str, schedule: str, head: str, rows: dict[str, tuple[str, 
 
 
 def segmentors(family: str, schedule: str, head: str, rows: dict[str, tuple[str, float]]) -> dict[str, Row]:
-    """Makes rows of a table of ADE20K: model (with what follows ade20k in the name) to "one several", and drop path."""
+    """Builds the rows of an ADE20K table from `{model-suffix: ("single multiple", drop path)}`; "-" means no value."""
     found = {}
     for model, (text, rate) in rows.items():
         model, _, rest = model.partition("-")
-        figures = tuple(None if figure == "-" else figure for figure in text.split())
-        found[f"{family}/{model}_{head}_{schedule}_ade20k{'-' * bool(rest)}{rest}"] = Row(figures, rate)
+        metrics = tuple(None if figure == "-" else figure for figure in text.split())
+        found[f"{family}/{model}_{head}_{schedule}_ade20k{'-' * bool(rest)}{rest}"] = Row(metrics, rate)
     return found
 
 
@@ -292,26 +292,25 @@ def test_every_published_training_has_its_recipe():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_docstring_has_the_published_figures(name: str):
-    one, (figures, _) = RECIPES[name], PUBLISHED[name]
+def test_the_docstring_has_the_published_metrics(name: str):
+    one, (metrics, _) = RECIPES[name], PUBLISHED[name]
     if one.head == "retinanet":
-        expected = f"Published: {figures[0]} box AP on val2017, at one scale of 1333x800."
+        expected = f"{metrics[0]} box AP on val2017, single scale 1333x800."
     elif one.is_detector:
-        expected = f"Published: {figures[0]} box AP, {figures[1]} mask AP on val2017, at one scale of 1333x800."
-    elif figures[0] is None:
-        expected = (
-            f"Published: {figures[1]} mIoU on validation with several scales and mirroring; nothing at one scale."
-        )
-    elif figures[1] is None:
-        expected = f"Published: {figures[0]} mIoU on validation at one scale."
+        expected = f"{metrics[0]} box AP, {metrics[1]} mask AP on val2017, single scale 1333x800."
+    elif metrics[0] is None:
+        expected = f"{metrics[1]} mIoU on the validation set with multiple scales and flips; nothing at a single scale."
+    elif metrics[1] is None:
+        expected = f"{metrics[0]} mIoU on the validation set at a single scale."
     else:
-        expected = (
-            f"Published: {figures[0]} mIoU on validation at one scale, {figures[1]} with several scales and mirroring."
-        )
+        multiple = f"{metrics[1]} with multiple scales and flips"
+        expected = f"{metrics[0]} mIoU on the validation set at a single scale, {multiple}."
     text = " ".join(docstring(name).split())
-    assert expected in text
-    assert "Measured here: not measured." in text
-    assert ("no drop path for this size" in text) == (one.family == "davit" and one.model != "davit_tiny")
+    assert f"Published: {expected}" in text
+    assert "Measured here: not yet." in text
+    assert ("did not publish the drop path rate of this size" in text) == (
+        one.family == "davit" and one.model != "davit_tiny"
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,4 +1,4 @@
-"""The recipes of the ECA family are as published."""
+"""The recipes of the ECA family match the published ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def docstring(name: str) -> str:
     return ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or ""
 
 
-def test_every_published_training_has_its_recipe_and_others_say_that_it_is_not_published():
+def test_every_published_training_has_its_recipe_and_no_other_has_one():
     with_recipe = {load_config(name).model.backbone.type for name in RECIPES}
     assert with_recipe == {name for name in list_models(family="eca") if name.startswith("eca_")} | {
         "ecaresnet26t",
@@ -35,13 +35,13 @@ def test_every_published_training_has_its_recipe_and_others_say_that_it_is_not_p
     for model in list_models(family="eca"):
         for tag in get_tags(model):
             cfg = get_pretrained_cfg(f"{model}.{tag}")
-            says = "training was not published" in (cfg.note or "")
+            is_noted = "training was not published" in (cfg.note or "")
             has_recipe = tag in ("in1k", "a1_in1k", "a2_in1k", "a3_in1k") or model == "ecaresnet26t"
-            assert says == (cfg.has_weights and not has_recipe), (model, tag)
+            assert is_noted == (cfg.has_weights and not has_recipe), (model, tag)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_what_all_have(name: str):
+def test_common_settings(name: str):
     cfg, text = load_config(name), docstring(name)
     model = cfg.model.backbone.type
     assert name.startswith(f"eca/{model}_")
@@ -125,5 +125,5 @@ def test_ra2():
     assert (backbone.drop_rate, backbone.drop_path_rate) == (0.19, 0.1)
     assert cfg.train_dataloader.dataset.transform.rand_augment == "rand-m9-mstd1.0-inc1"
     text = docstring("eca/ecaresnet26t_2xb352_700e_in1k")
-    assert "as far as it is published" in text
-    assert "is left out" in text
+    assert "The rest is not published: " in text
+    assert "is omitted" in text

@@ -1,4 +1,4 @@
-"""Every shipped config: loads, passes its checks, builds its model, says where it comes from."""
+"""Every shipped config loads, passes its checks, builds its model and names its source."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_published_model_has_its_recipe():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipes_are_as_published(name: str):
+def test_recipes_match_the_published_ones(name: str):
     cfg, text = load_config(name), docstring(name)
     model = cfg.model.backbone.type
     published = get_pretrained_cfg(model)
@@ -99,7 +99,7 @@ def test_published_recipes_are_as_published(name: str):
         assert "init_weights" not in cfg.model
 
 
-def test_small_recipes_keep_to_their_size():
+def test_small_recipes_stay_small():
     small = [name for name in CONFIGS if name.startswith(("quickstart/", "small/"))]
     sizes = {name: sum(p.numel() for p in build(name).parameters()) for name in small}
     for name in [name for name in sizes if name.startswith("quickstart/")]:

@@ -1,4 +1,4 @@
-"""Every shipped config trains: two steps on tiny images, with its own model, losses, optimizer and schedule."""
+"""Every shipped config trains for two steps on tiny images, with its own model, losses, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ CLASSES = ("n01440764", "n01443537")  # two of ImageNet's
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
-class Over(Exception):
-    """The two steps are done."""
+class TwoStepsDone(Exception):
+    """Ends a training run."""
 
 
-class AfterTwoSteps(Hook):
-    """Ends a training, after the log line of its second step."""
+class StopAfterTwoSteps(Hook):
+    """Ends a training run after its second step has been logged."""
 
     priority = "LOWEST"
 
     def after_train_iter(self, runner: Any, batch_idx: int, **kwargs: Any) -> None:
         if runner.iter + 1 == 2:
-            raise Over
+            raise TwoStepsDone
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny data of every kind, by the type of the data set in the configs.
+    """Tiny data sets by the type that the configs name.
 
-    Two classes with two training images and one validation image each; four images in COCO's format with three
-    categories; four images with labels as in ADE20K; and as in a user's own folders.
+    Two classes with two training images and one validation image each; four images in COCO format with three
+    categories; four images with label maps, once as in ADE20K and once as in a user's own folders.
     """
     roots = {kind: tmp_path_factory.mktemp(kind) for kind in ("images", "coco", "ade20k", "own")}
     noise = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for number in range(4):
             label_map = painted.labels(number, SIZE, 80)
             Image.fromarray(painted.paint(label_map)).save(roots[kind] / images / f"{number}.jpg")
-            # ADE20K's numbers begin with 1; 0 does not count.
+            # ADE20K's labels start at 1; 0 is ignored.
             numbers = np.where(label_map == 255, 0, label_map + 1) if kind == "ade20k" else label_map
             Image.fromarray(numbers.astype(np.uint8)).save(roots[kind] / labels / f"{number}.png")
     return {
@@ -76,15 +76,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _memory():
-    """Frees a test's model, which cycles of references would keep until some later collection."""
+    """Frees the model of a test, which reference cycles would keep until a later collection."""
     yield
     gc.collect()
 
 
 def make_tiny(cfg: Any, kind: str) -> None:
-    """Lets a config train and evaluate on the tiny data of a kind, with few proposals and narrow UPerNets."""
+    """Adapts a config to the tiny data, with few proposals and a narrow UPerNet."""
     if cfg.train_cfg.type == "EpochTrainLoop":
-        cfg.param_scheduler.pop("warmup_iters", None)  # longer than the whole training on so few images
+        cfg.param_scheduler.pop("warmup_iters", None)  # longer than the training itself on so few images
     train = cfg.train_dataloader.dataset.transform
     if kind == "ImageClassificationDataset":
         cfg.train_dataloader.sampler.num_repeats = 1
@@ -94,8 +94,8 @@ def make_tiny(cfg: Any, kind: str) -> None:
             else:
                 cfg[loader].dataset.transform.size = SIZE
     elif kind == "CocoDetection":
-        # RetinaNet's coarsest map is made from one of 2x2 pixels here. From one of 1x1, torch's bfloat16 gradient of a
-        # strided convolution on CPUs now and then has values that nobody computed (torch 2.14).
+        # RetinaNet's coarsest map is computed from a map of 2x2 pixels here. For 1x1 pixels, torch 2.14's bfloat16
+        # gradient of a strided convolution on CPUs sometimes has uninitialized values.
         train.scales = [(2 * SIZE, 2 * SIZE)] if "bbox_head" in cfg.model else [(SIZE, SIZE)]
         head = cfg.model.get("roi_head") or cfg.model.bbox_head
         head.num_classes = len(painted_coco.CLASSES)
@@ -125,8 +125,8 @@ def test_two_training_steps(name: str, folders: dict[str, Path], tmp_path: Path)
     check_config(cfg)
     runner = build_runner(cfg)
     before = {key: value.clone() for key, value in runner.model.named_parameters()}
-    runner.register_hook(AfterTwoSteps())
-    with pytest.raises(Over):
+    runner.register_hook(StopAfterTwoSteps())
+    with pytest.raises(TwoStepsDone):
         runner.train()
     losses = [record["loss"] for record in read_scalars(tmp_path) if record["mode"] == "train"]
     assert len(losses) == 2

@@ -1,4 +1,4 @@
-"""The recipes of VAN are as published."""
+"""The recipes of VAN match the published ones."""
 
 from __future__ import annotations
 
