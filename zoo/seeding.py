@@ -1,4 +1,4 @@
-"""Randomness that depends on what is computed, never on which process or worker computes it, or when."""
+"""Seeds that depend on what is computed, not on the process that computes it or on when it does."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import torch
 
 
 def derive_seed(*numbers: int, stream: str = "") -> int:
-    """Mixes numbers, such as (seed, epoch, sample index), into one seed.
+    """Derives one seed from several numbers, such as (seed, epoch, sample index).
 
-    Different sequences of numbers give independent seeds: (1,) and (1, 0) differ, and so do (0, 1) and (1, 0).
+    Different sequences of numbers lead to independent seeds: (1,) and (1, 0) differ, and so do (0, 1) and (1, 0).
 
     Args:
-        *numbers: non-negative integers below 2^64.
-        stream: what the seed is for ("mixing"), so that two uses of the same numbers do not draw the same values.
+        *numbers: Non-negative integers below 2^64.
+        stream: Purpose of the seed ("mixing"), so that two uses of the same numbers do not draw the same values.
 
     Returns:
-        A seed of 63 bits, which Python's, NumPy's (`default_rng`) and torch's generators all take.
+        A 63-bit seed, which the generators of Python, NumPy (`default_rng`) and torch all accept.
 
     Raises:
-        ValueError: a number is negative or too large.
+        ValueError: If a number is negative or too large.
     """
-    # SeedSequence pads short input with zeros and splits large numbers into words: without the count and with words of
-    # unequal number, (1,) and (1, 0), or (2^32,) and (0, 1), would be one seed.
+    # SeedSequence pads short input with zeros and splits large numbers into 32-bit words. Without the count, and with a
+    # varying number of words per number, (1,) and (1, 0), or (2^32,) and (0, 1), would lead to the same seed.
     words = [len(numbers), zlib.crc32(stream.encode())]
     for number in numbers:
         value = operator.index(number)
         if not 0 <= value < 2**64:
-            raise ValueError(f"A seed is derived from integers of 0 to 2^64 - 1, given: {numbers}.")
+            raise ValueError(f"Numbers for a seed must be in [0, 2^64 - 1], got {numbers}.")
         words += [value & 0xFFFFFFFF, value >> 32]
     state = np.random.SeedSequence(words).generate_state(1, np.uint64)
     return int(state[0]) >> 1
@@ -41,13 +41,13 @@ def derive_seed(*numbers: int, stream: str = "") -> int:
 
 @contextlib.contextmanager
 def isolated_randomness(seed: int) -> Iterator[None]:
-    """Seeds Python's, NumPy's and torch's CPU generator for the block, and gives them back as they were after it.
+    """Seeds the global generators of Python, NumPy and torch (CPU) inside the block and restores their states after it.
 
     Args:
-        seed: a non-negative integer below 2^64.
+        seed: Non-negative integer below 2^64.
     """
     python_state = random.getstate()
-    # Transforms of timm and torchvision draw from the global generators, NumPy's legacy one among them.
+    # Transforms of timm and torchvision draw from the global generators, including NumPy's legacy one.
     numpy_state = np.random.get_state()  # noqa: NPY002
     torch_state = torch.default_generator.get_state()
     try:

@@ -1,4 +1,4 @@
-"""Image data: which images, in which order, read and augmented how. The README beside this file tells the layouts."""
+"""Data sets, transforms and samplers. The README in this folder describes the supported layouts."""
 
 from .classification.dataset import ClassificationDataset, ImageClassificationDataset
 from .classification.transforms import Evaluation, ImageNetTrain, SmallImageTrain

@@ -1,7 +1,7 @@
-"""Where the images of a classification data set lie: folders, lists, tar files, Hugging Face data sets.
+"""Sources of classification data: folders, lists, tar files and Hugging Face data sets.
 
-A source knows, by index, a file's bytes, its label and its name. Reading is timm's readers' work; finding out early,
-and in clear words, what is wrong with a data set is done here. The layouts are described in this package's README.
+A source returns a file, its label and its path by index. timm's readers do the reading; this module detects the layout
+and reports early, in clear words, what is wrong with a data set. The package's README describes the layouts.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from ..common.class_maps import class_names, load_class_map
 
 READERS = ("auto", "folder", "tar", "hfds")
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-"""Names of folders that hold a part of a data set rather than a class."""
+"""Names of folders that hold a split rather than a class."""
 
 
 class ImageSource(Protocol):
     """Images with labels, by index.
 
     Attributes:
-        classes: names, by label; empty where the source knows no names.
+        classes: Names by label; empty if the source has no names.
     """
 
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         ...
 
     def open(self, index: int) -> tuple[IO[bytes], int]:
-        """The file, to be closed by the caller, and the label."""
+        """Returns the open file, which the caller closes, and the label."""
         ...
 
     def path(self, index: int) -> str:
-        """What the file is called: a path, or the member's name in a tar file."""
+        """Returns the file's path, or the path of a tar file and the name of the member in it."""
         ...
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
-    """The first few names for a message."""
+    """Lists the first few names for a message."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def _require_folder(path: Path) -> None:
-    """Raises a ValueError that says how much of a path exists, and what lies there."""
+    """Raises a ValueError that says how much of a path exists and what is there."""
     if path.is_dir():
         return
     if path.exists():
@@ -69,15 +69,15 @@ def _require_folder(path: Path) -> None:
     there = sorted(entry.name for entry in parent.iterdir())
     near = nearest_names(path.relative_to(parent).parts[0], there)
     hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    raise ValueError(f"There is no folder {path}: {parent} exists and holds {_listed(there) or 'nothing'}.{hint}")
+    raise ValueError(f"There is no folder {path}: {parent} exists and contains {_listed(there) or 'nothing'}.{hint}")
 
 
 class _ReaderSource:
-    """A source on one of timm's readers.
+    """A source that wraps one of timm's readers.
 
     Args:
-        reader: of timm.
-        class_to_idx: labels by class name.
+        reader: Reader of timm.
+        class_to_idx: Labels by class name.
     """
 
     def __init__(self, reader: Any, class_to_idx: Mapping[str, int]) -> None:
@@ -96,15 +96,15 @@ class _ReaderSource:
 
 
 class FolderSource(_ReaderSource):
-    """A folder with one folder a class: `<root>/<class>/.../*.JPEG`.
+    """A folder with one folder per class: `<root>/<class>/.../*.JPEG`.
 
     Args:
-        root: the folder that holds the classes' folders.
-        class_map: labels by folder name; None numbers the folders in natural order.
+        root: Folder that contains the folders of the classes.
+        class_map: Labels by folder name; None numbers the folders in natural order.
 
     Raises:
-        ValueError: there is no such folder, no image in it, images outside of a class's folder, or a class without
-            images.
+        ValueError: If the folder does not exist, contains no images or images outside of the classes' folders, or a
+            class has no images.
     """
 
     def __init__(self, root: str, class_map: Mapping[str, int] | None = None) -> None:
@@ -116,16 +116,17 @@ class FolderSource(_ReaderSource):
         loose = [entry.name for entry in top if entry.is_file() and Path(entry.name).suffix.lower() in extensions]
         if loose:
             raise ValueError(
-                f"{folder} holds images ({_listed(loose, 2)}) outside of any class's folder. Move them into one folder "
-                "a class, or give `annotations`, a file with a path and a label a line."
+                f"{folder} has images ({_listed(loose, 2)}) outside of any class's folder. Move them into one folder "
+                "per class, or set `annotations` to a file with a path and a label per line."
             )
         folders = [entry.name for entry in top if entry.is_dir() and not entry.name.startswith(".")]
         folders.sort(key=natural_key)
         if not folders:
-            raise ValueError(f"{folder} has no classes: it must hold one folder of images a class.")
+            raise ValueError(f"{folder} has no classes: it must contain one folder of images per class.")
         if all(name.lower() in SPLITS for name in folders):
             raise ValueError(
-                f"The folders in {folder} ({_listed(folders)}) are no classes. Choose one: split={folders[0]!r}."
+                f"The folders in {folder} ({_listed(folders)}) are splits, not classes. Choose one: "
+                f"split={folders[0]!r}."
             )
 
         images = collections.Counter()
@@ -137,13 +138,13 @@ class FolderSource(_ReaderSource):
                 leaves.add(os.path.basename(place))
                 images[os.path.basename(place)] += count
         if not sum(images.values()):
-            raise ValueError(f"{folder} holds no images; the suffixes {', '.join(sorted(extensions))} count as images.")
+            raise ValueError(f"{folder} has no images; the suffixes of images are {', '.join(sorted(extensions))}.")
         if class_map is None:
             empty = sorted((name for name in leaves if not images[name]), key=natural_key)
             if empty:
                 raise ValueError(
-                    f"{len(empty)} of the {len(leaves)} class folders in {folder} hold no images: {_listed(empty)}. "
-                    "Remove them, or give `class_map` to keep their labels."
+                    f"{len(empty)} of the {len(leaves)} class folders in {folder} have no images: {_listed(empty)}. "
+                    "Remove them, or set `class_map` to keep their labels."
                 )
             class_map = {name: label for label, name in enumerate(sorted(leaves, key=natural_key))}
         else:
@@ -152,67 +153,67 @@ class FolderSource(_ReaderSource):
 
 
 def _check_mapped(class_map: Mapping[str, int], found: set[str], place: str) -> None:
-    """Raises if none of the folders found is in the class map; warns of those that are not."""
+    """Raises if none of the folders is in the class map, and warns about those that are not."""
     unknown = sorted(found - set(class_map), key=natural_key)
     if len(unknown) == len(found):
-        raise ValueError(f"The class map has none of the {len(found)} classes in {place}: {_listed(unknown)}.")
+        raise ValueError(f"The class map contains none of the {len(found)} classes in {place}: {_listed(unknown)}.")
     if unknown:
         message = f"{place}: {len(unknown)} of {len(found)} folders are not in the class map: {_listed(unknown)}."
-        print_log(f"{message} They are left out.", logger="current", level=logging.WARNING)
+        print_log(f"{message} They are skipped.", logger="current", level=logging.WARNING)
 
 
 class TarSource(_ReaderSource):
-    """One tar file, or a folder of tar files (one a class, or tar files of tar files).
+    """One tar file, or a folder of tar files (one per class, or tar files of tar files).
 
-    The class of an image is the folder that it lies in inside of the tar file, else the tar file's name. Over 10 GB,
-    timm keeps a list of the contents in a file beside them, if it may write there: reading it anew takes long.
+    The class of an image is its folder inside of the tar file, or else the tar file's name. For more than 10 GB, timm
+    caches the list of members in a file next to the tar files if it has write access, because reading it takes long.
 
     Args:
-        root: the .tar file, or the folder that holds them.
-        class_map: labels by class name; None numbers the classes in natural order.
+        root: The .tar file, or a folder of them.
+        class_map: Labels by class name; None numbers the classes in natural order.
 
     Raises:
-        ValueError: there is no such file, it is compressed, it holds no images, or some have no class.
+        ValueError: If the file does not exist, is compressed, contains no images, or some images have no class.
     """
 
     def __init__(self, root: str, class_map: Mapping[str, int] | None = None) -> None:
         path = Path(root)
         if path.is_file():
             if path.suffix.lower() != ".tar":
-                raise ValueError(f"{path} is no .tar file; compressed ones cannot be read out of order: unpack them.")
+                raise ValueError(f"{path} is not a .tar file. Compressed archives have no random access: unpack them.")
         else:
             _require_folder(path)
             if not any(path.glob("*.tar")):
-                raise ValueError(f"{path} holds no .tar files.")
+                raise ValueError(f"{path} contains no .tar files.")
         may_cache = os.access(path.parent if path.is_file() else path, os.W_OK)
         labels: Any = dict(class_map) if class_map else ""
         try:
             reader = ReaderImageInTar(str(path), class_map=labels, cache_tarinfo=None if may_cache else False)
         except ValueError as error:
-            # timm unpacks the list of images that it found into two, which fails where there is none.
+            # timm unpacks the list of images into two variables, which fails if there are no images.
             of_the_map = f" of the {len(class_map)} classes in the class map" if class_map else ""
-            raise ValueError(f"{path} holds no images{of_the_map}.") from error
+            raise ValueError(f"{path} contains no images{of_the_map}.") from error
         except (OSError, tarfile.TarError) as error:
             raise ValueError(f"{path} cannot be read as a tar file: {error}.") from error
         if {"", "."} & set(reader.class_name_to_idx or ()):
-            # timm calls a class by the last part of the path, which is "." for what `tar cf cat.tar -C cat .` packs.
+            # timm names a class after the last part of the path: "." in an archive of `tar cf cat.tar -C cat .`.
             raise ValueError(
-                f"{path} holds images outside of any class's folder (or under './'): pack one folder a class into it, "
-                "or the files of one class, without './', into one tar file a class."
+                f"{path} has images outside of any class's folder (or under './'): pack one folder per class into it, "
+                "or the files of each class, without './', into a tar file per class."
             )
         super().__init__(reader, dict(reader.class_name_to_idx or {}))
         self._owner = os.getpid()
 
     def open(self, index: int) -> tuple[IO[bytes], int]:
-        """The file, to be closed by the caller, and the label."""
+        """Returns the open file, which the caller closes, and the label."""
         if self._owner != os.getpid():
-            # A forked process shares its parent's open files, and so their positions: reads would get mixed up.
+            # A forked process shares its parent's open files and their positions: their reads would interfere.
             self._forget_open_files()
             self._owner = os.getpid()
         return super().open(index)
 
     def path(self, index: int) -> str:
-        """The tar file's path and the member's name."""
+        """Returns the tar file's path and the member's name."""
         member, parent, child = self.reader.samples[index]
         parts = [self.reader.root, parent, child.name if child is not None else None, member.name]
         return "/".join(part for part in parts if part)
@@ -225,23 +226,22 @@ class TarSource(_ReaderSource):
                 child.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Open files cannot be pickled, as spawned workers need it.
+        # Spawned workers need a pickle, and open files cannot be pickled.
         self._forget_open_files()
         return self.__dict__
 
 
 class ListSource:
-    """Images named by a list: a path and a label a line, as in ImageNet's `val.txt`.
+    """Images in a list with a path and a label per line, such as ImageNet's `val.txt`.
 
     Args:
-        root: what the paths are relative to.
-        annotations: the list's file, also relative to `root`. The label, after the last space, is a number or a
-            class's name.
-        class_map: labels by class name, needed where labels are names. Where labels are numbers, it only gives the
-            names.
+        root: Folder that the paths are relative to.
+        annotations: File of the list, absolute or relative to `root`. The label follows the last space of a line and is
+            a number or a class name.
+        class_map: Labels by class name; required if the list has names. If it has numbers, this provides their names.
 
     Raises:
-        ValueError: a file does not exist, a line has no label, or a label is not in the class map.
+        ValueError: If a file does not exist, a line has no label, or a label is not in the class map.
     """
 
     def __init__(self, root: str, annotations: str, class_map: Mapping[str, int] | None = None) -> None:
@@ -249,17 +249,19 @@ class ListSource:
         _require_folder(folder)
         path = next((place for place in (Path(annotations), folder / annotations) if place.is_file()), None)
         if path is None:
-            raise ValueError(f"The list of annotations {annotations!r} is no file, neither as given nor in {folder}.")
+            raise ValueError(
+                f"The list {annotations!r} (annotations) does not exist, neither as given nor in {folder}."
+            )
         self.samples: list[tuple[str, int]] = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if not line.strip():
                 continue
             name, _, label = line.strip().rpartition(" ")
             if not name:
-                raise ValueError(f"{path}, line {number}: {line!r} is no path and label.")
+                raise ValueError(f"{path}, line {number}: {line!r} is not a path and a label.")
             self.samples.append((str(folder / name.strip()), self._label(label, class_map, f"{path}, line {number}")))
         if not self.samples:
-            raise ValueError(f"The list of annotations {path} is empty.")
+            raise ValueError(f"The list {path} (annotations) is empty.")
         missing = [name for name, _ in self.samples if not os.path.exists(name)]
         if missing:
             raise ValueError(
@@ -276,32 +278,32 @@ class ListSource:
             return int(given)
         if class_map:
             raise ValueError(f"{place}: {unknown_name('class', given, class_map)}")
-        raise ValueError(f"{place}: the label {given!r} is no number; names need a class_map.")
+        raise ValueError(f"{place}: the label {given!r} is not a number; names need a class_map.")
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def open(self, index: int) -> tuple[IO[bytes], int]:
-        """The file, to be closed by the caller, and the label."""
+        """Returns the open file, which the caller closes, and the label."""
         path, label = self.samples[index]
         return open(path, "rb"), label
 
     def path(self, index: int) -> str:
-        """The file's path."""
+        """Returns the file's path."""
         return self.samples[index][0]
 
 
 class HuggingFaceSource(_ReaderSource):
-    """A data set of the Hugging Face hub, or on disk in its format, through the `datasets` package.
+    """A data set of the Hugging Face Hub, or a local one in its format, read by the `datasets` package.
 
     Args:
-        name: as `datasets.load_dataset` takes it.
-        split: of the data set, such as "train" or "validation".
-        class_map: labels by the data set's own labels or names; None keeps its own.
-        options: of timm's reader: `input_key`, `target_key`, `root` (the cache's folder), `trust_remote_code`.
+        name: Name for `datasets.load_dataset`.
+        split: Split of the data set, such as "train" or "validation".
+        class_map: Labels by the data set's own labels or names; None keeps its own labels.
+        options: Options of timm's reader: `input_key`, `target_key`, `root` (cache folder), `trust_remote_code`.
 
     Raises:
-        ValueError: the package is not installed, or the data set has no classes.
+        ValueError: If the package is not installed, or the data set has no classes or no images.
     """
 
     def __init__(
@@ -316,7 +318,8 @@ class HuggingFaceSource(_ReaderSource):
         reader: Any = create_reader(f"hfds/{name}", split=split, class_map=dict(class_map or {}), **(options or {}))
         if not reader.class_to_idx:
             raise ValueError(
-                f"The data set {name!r} has no class labels under {reader.label_key!r}: see reader_options."
+                f"The data set {name!r} has no class labels under {reader.label_key!r}: set target_key in "
+                "reader_options."
             )
         if not len(reader):
             raise ValueError(f"The data set {name!r} has no images in its split {split!r}.")
@@ -324,7 +327,7 @@ class HuggingFaceSource(_ReaderSource):
         self._name = f"{name}/{split}"
 
     def path(self, index: int) -> str:
-        """The file's name where the data set has kept it, with the data set's name and the index."""
+        """Returns the names of data set and split, the index, and the file's name if the data set has kept it."""
         name = self.reader.filename(index)
         return f"{self._name}/{index}" + (f"/{name}" if name else "")
 
@@ -337,18 +340,18 @@ def build_source(
     annotations: str | None = None,
     reader_options: Mapping[str, Any] | None = None,
 ) -> ImageSource:
-    """Finds out how a data set is stored and opens it.
+    """Detects how a data set is stored and opens it.
 
     Args:
-        root: a folder, a .tar file, or with "hfds" (or as "hfds/<name>") the name of a Hugging Face data set.
-        split: a folder in `root`, a tar file `<split>.tar` in it, or a Hugging Face data set's split.
-        reader: one of "auto", "folder", "tar", "hfds". "auto" takes "tar" where there are only tar files.
-        class_map: see `load_class_map`.
-        annotations: a list of paths and labels, for the reader "folder".
-        reader_options: for "hfds": `input_key`, `target_key`, `root` (the cache's folder), `trust_remote_code`.
+        root: A folder, a .tar file, or the name of a Hugging Face data set ("hfds/<name>", or any with reader="hfds").
+        split: A folder in `root`, a tar file `<split>.tar` in it, or a split of the Hugging Face data set.
+        reader: "auto", "folder", "tar" or "hfds". "auto" chooses "tar" if there are only tar files.
+        class_map: See `load_class_map`.
+        annotations: File with a path and a label per line, for reader="folder".
+        reader_options: Options for "hfds"; see `HuggingFaceSource`.
 
     Raises:
-        ValueError: anything is missing, empty or contradicts itself; the message says what to do.
+        ValueError: If anything is missing, empty or contradictory; the message names the remedy.
     """
     if reader not in READERS:
         raise ValueError(unknown_name("reader", reader, READERS))
@@ -358,22 +361,24 @@ def build_source(
     labels = None if class_map is None else load_class_map(class_map, root)
     if reader == "hfds":
         if annotations is not None:
-            raise ValueError("`annotations` is for folders of images, not for a Hugging Face data set.")
+            raise ValueError("`annotations` works with folders of images, not with a Hugging Face data set.")
         return HuggingFaceSource(root, split or "train", labels, reader_options)
     if reader_options:
-        raise ValueError(f"reader_options ({', '.join(reader_options)}) are for Hugging Face data sets only.")
+        raise ValueError(f"reader_options ({', '.join(reader_options)}) work with Hugging Face data sets only.")
 
     place = Path(root)
     if split is not None:
         if place.is_file():
-            raise ValueError(f"{place} is one tar file: it has no split {split!r}. Name the split's own file as root.")
+            raise ValueError(
+                f"{place} is a single tar file: it has no split {split!r}. Set root to the file of the split."
+            )
         tar_file = place / f"{split}.tar"
         place = (
             tar_file if reader != "folder" and tar_file.is_file() and not (place / split).is_dir() else place / split
         )
     if annotations is not None:
         if reader == "tar":
-            raise ValueError("`annotations` is for folders of images, not for tar files.")
+            raise ValueError("`annotations` works with folders of images, not with tar files.")
         return ListSource(str(place), annotations, labels)
     if reader == "auto":
         tar = place.is_file() or (place.is_dir() and any(place.glob("*.tar")) and not _has_folders(place))
@@ -382,7 +387,7 @@ def build_source(
 
 
 def _has_folders(place: Path) -> bool:
-    """Tells whether a folder holds folders."""
+    """Returns whether a folder contains folders."""
     with os.scandir(place) as entries:
         return any(entry.is_dir() for entry in entries)
 
@@ -390,13 +395,10 @@ def _has_folders(place: Path) -> bool:
 def folder_class_names(root: str, split: str | None = None, reader: str = "auto") -> tuple[str, ...] | None:
     """Lists the classes of a data set that has one folder of images per class, without looking for the images.
 
-    Args:
-        root: See `build_source`.
-        split: See `build_source`.
-        reader: See `build_source`.
+    The arguments are those of `build_source`.
 
     Returns:
-        Class names by label; None for other layouts, and for nested folders, of which only the images tell which ones
+        Class names by label; None for other layouts, and for nested folders, where only the images show which folders
         are classes.
     """
     folder = Path(root).expanduser() / (split or "")

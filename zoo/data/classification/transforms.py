@@ -1,9 +1,9 @@
-"""From a decoded image to a tensor: augmentation for training, resizing and cropping for evaluation.
+"""Transforms for classification: augmentation for training, resizing and cropping for evaluation.
 
-Every transform takes an RGB PIL image of any size and returns a uint8 tensor (3, height, width), values 0 to 255: a
-quarter of what float32 would send from the workers to the device, where the task's data preprocessor normalises it.
-`training` says which kind it is. What is random draws from Python's, NumPy's and torch's global generators, which the
-data set seeds anew for every sample.
+Every transform takes an RGB PIL image of any size and returns a uint8 tensor (3, height, width) with values of 0 to
+255. That is a quarter of the float32 data that workers would otherwise send to the device, where the task's data
+preprocessor normalizes it. The attribute `training` tells the two kinds apart. Random numbers come from the global
+generators of Python, NumPy and torch, which the data set seeds for every sample.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _POLICY = re.compile(r"rand(-(m\d+|n\d+|mmax\d+|inc[01]|(p|mstd)\d+(\.\d+)?|t(we
 
 
 def _check_rand_augment(policy: str | None) -> None:
-    """Raises for what is no policy; timm leaves out in silence some of the parts that it does not know."""
+    """Raises a ValueError if a policy is malformed; timm silently ignores some unknown parts."""
     if policy is not None and not _POLICY.fullmatch(policy):
         raise ValueError(
-            f"rand_augment is None or 'rand' followed by any of -m, -n, -mmax, -inc, -p, -mstd with a number, and "
-            f"-tweights, -t3a or -t3aw, as in 'rand-m9-mstd0.5-inc1'; not {policy!r}."
+            f"rand_augment must be None or 'rand' followed by any of -m, -n, -mmax, -inc, -p, -mstd with a number, and "
+            f"-tweights, -t3a or -t3aw, as in 'rand-m9-mstd0.5-inc1', got {policy!r}."
         )
 
 
 def _posterize(image: Image.Image, bits: int, **options: Any) -> Image.Image:
-    """Keeps the highest bits of each channel; none at all (black), too, which is drawn, but which PIL's own refuses."""
+    """Keeps the highest bits of each channel. RandAugment may draw 0 bits (black), which PIL's own function rejects."""
     return posterize(image, bits, **options) if bits > 0 else Image.new(image.mode, image.size)
 
 
 def _with_zero_bits(augment: RandAugment) -> RandAugment:
-    """Lets a RandAugment posterize to black."""
+    """Lets a RandAugment posterize to 0 bits."""
     for operation in augment.ops:
         if operation.aug_fn is posterize:
             operation.aug_fn = _posterize
@@ -58,18 +58,18 @@ def _with_zero_bits(augment: RandAugment) -> RandAugment:
 
 
 class ErasePatch:
-    """Erases a rectangle of a uint8 image (Zhong et al., Random Erasing, AAAI 2020), as timm does after normalising.
+    """Erases a rectangle of a uint8 image (Zhong et al., Random Erasing, AAAI 2020), as timm does after normalization.
 
-    timm fills with values drawn for normalised images. Here the image is normalised, erased, and turned back, so that
-    the preprocessor's normalising gives timm's values, up to rounding to whole gray levels and clipping at black and
-    white (2 to 3 % of a normal distribution with ImageNet's mean and std). Other pixels are not touched.
+    timm fills with values drawn for normalized images. Here the image is normalized, erased and converted back, so that
+    the preprocessor's normalization reproduces timm's values, up to rounding to integers and clipping to [0, 255] (2 to
+    3 % of a normal distribution with ImageNet's mean and std). Other pixels do not change.
 
     Args:
-        probability: of erasing at all.
-        mode: "const" fills with the mean colour, "rand" with one random colour, "pixel" with noise, a colour a pixel.
-        mean: per channel, pixel values in [0, 1]; the preprocessor's.
-        std: per channel, pixel values in [0, 1]; the preprocessor's.
-        count: most rectangles in an image; their number is random from 1 on.
+        probability: Probability of erasing.
+        mode: "const" fills with the mean color, "rand" with one random color, "pixel" with a random color per pixel.
+        mean: Mean of the preprocessor per channel, for pixel values in [0, 1].
+        std: Standard deviation of the preprocessor per channel, for pixel values in [0, 1].
+        count: Maximum number of rectangles per image; the number is drawn from [1, count].
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class ErasePatch:
         self.erase = RandomErasing(probability=1.0, mode=mode, max_count=count, device="cpu")
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Erases with the probability given; (3, height, width) uint8 in and out."""
+        """Erases with the given probability; takes and returns (3, height, width) uint8."""
         if random.random() >= self.probability:
             return image
-        normalised = self.erase((image - self.mean) / self.std)
-        return (normalised * self.std + self.mean).round_().clamp_(0, 255).to(torch.uint8)
+        normalized = self.erase((image - self.mean) / self.std)
+        return (normalized * self.std + self.mean).round_().clamp_(0, 255).to(torch.uint8)
 
 
 class _Compose:
-    """A transform of several steps."""
+    """Several steps in a row."""
 
     training: bool
 
@@ -104,7 +104,7 @@ class _Compose:
         self.steps = list(steps)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Runs the steps; (3, height, width) uint8 out."""
+        """Runs the steps and returns (3, height, width) uint8."""
         result: Any = image
         for step in self.steps:
             result = step(result)
@@ -116,28 +116,28 @@ class _Compose:
 
 @TRANSFORMS.register_module()
 class ImageNetTrain(_Compose):
-    """The usual augmentation of training on ImageNet, made by `timm.data.create_transform`.
+    """The usual augmentation for training on ImageNet, built by `timm.data.create_transform`.
 
-    Random crop resized to `size`, flip, RandAugment (or colour jitter, where that is off), random erasing.
+    Random resized crop, horizontal flip, RandAugment (or color jitter without it), random erasing.
 
     Args:
-        size: of the output in pixels: one number, or (height, width).
-        scale: least and most area of the crop, as a fraction of the image's.
-        ratio: least and most ratio of width to height of the crop.
-        interpolation: of the resizing: "bicubic", "bilinear", ..., or "random" for one of these two each time.
-        flip: probability of mirroring left and right.
-        rand_augment: a policy of timm, "rand-m9-mstd0.5-inc1": magnitude 9, its standard deviation 0.5, and operations
-            that grow stronger with it; None for none.
-        color_jitter: strength of brightness, contrast and saturation, one number or three (or four, with hue). As in
+        size: Output size in pixels: one number, or (height, width).
+        scale: Minimum and maximum area of the crop, as a fraction of the image's area.
+        ratio: Minimum and maximum aspect ratio (width / height) of the crop.
+        interpolation: Interpolation of the resizing: "bicubic", "bilinear", ..., or "random" for one of these two.
+        flip: Probability of a horizontal flip.
+        rand_augment: RandAugment policy of timm, such as "rand-m9-mstd0.5-inc1": magnitude 9 with standard deviation
+            0.5, and operations whose strength increases with the magnitude. None turns it off.
+        color_jitter: Strength of brightness, contrast and saturation: one number or three (or four, with hue). As in
             timm, it is used only without RandAugment.
-        random_erasing: probability of erasing a rectangle.
-        erasing_mode: see `ErasePatch`.
-        mean: per channel, pixel values in [0, 1]: what RandAugment fills with, and see `ErasePatch`. Give the
-            preprocessor's.
-        std: per channel, pixel values in [0, 1]; see `ErasePatch`. Give the preprocessor's.
+        random_erasing: Probability of erasing a rectangle.
+        erasing_mode: Fill of the rectangle: "const", "rand" or "pixel"; see `ErasePatch`.
+        mean: Mean of the preprocessor per channel, for pixel values in [0, 1]: RandAugment's fill color; see also
+            `ErasePatch`.
+        std: Standard deviation of the preprocessor per channel, for pixel values in [0, 1]; see `ErasePatch`.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     training = True
@@ -160,9 +160,9 @@ class ImageNetTrain(_Compose):
         check_probability("flip", flip)
         _check_rand_augment(rand_augment)
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale is the least and most area of the crop, within (0, 1], not {tuple(scale)}.")
+            raise ValueError(f"scale must be the minimum and maximum area of the crop in (0, 1], got {tuple(scale)}.")
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"ratio is the least and most ratio of width to height, not {tuple(ratio)}.")
+            raise ValueError(f"ratio must be the minimum and maximum aspect ratio, both positive, got {tuple(ratio)}.")
         jitter: Any = tuple(color_jitter) if isinstance(color_jitter, Sequence) else color_jitter
         augment: Any = create_transform(
             check_size(size),
@@ -184,7 +184,7 @@ class ImageNetTrain(_Compose):
 
 
 class _ResizeToCover:
-    """Resizes an image so that it just covers (height, width), keeping its proportions, where it does not already."""
+    """Resizes an image to the smallest size that covers (height, width) and keeps its aspect ratio."""
 
     def __init__(self, height: int, width: int, interpolation: str) -> None:
         self.height, self.width = height, width
@@ -201,25 +201,25 @@ class _ResizeToCover:
 
 @TRANSFORMS.register_module()
 class SmallImageTrain(_Compose):
-    """Augmentation of small images, such as CIFAR's: pad and crop, flip, RandAugment, random erasing.
+    """Augmentation for small images such as CIFAR's: pad and crop, flip, RandAugment, random erasing.
 
-    An image of another size is first resized to cover `size`.
+    Images of another size are first resized to cover `size`.
 
     Args:
-        size: of the output in pixels: one number, or (height, width).
-        padding: pixels added at each side before a crop of `size` is taken at random.
-        padding_mode: "constant" pads with black, "reflect" and "edge" with the image's own pixels.
-        interpolation: of the resizing and of RandAugment.
-        flip: probability of mirroring left and right. 0 for digits and letters.
-        rand_augment: a policy of timm, such as "rand-m9-mstd0.5-inc1", or None.
-        random_erasing: probability of erasing a rectangle.
-        erasing_mode: see `ErasePatch`.
-        mean: per channel, pixel values in [0, 1]: what RandAugment fills with, and see `ErasePatch`. Give the
-            preprocessor's.
-        std: per channel, pixel values in [0, 1]; see `ErasePatch`. Give the preprocessor's.
+        size: Output size in pixels: one number, or (height, width).
+        padding: Pixels added at each side before the random crop of `size`.
+        padding_mode: "constant" pads with black, "reflect", "symmetric" and "edge" with the image's own pixels.
+        interpolation: Interpolation of the resizing and of RandAugment.
+        flip: Probability of a horizontal flip. Use 0 for digits and letters.
+        rand_augment: RandAugment policy of timm, such as "rand-m9-mstd0.5-inc1", or None.
+        random_erasing: Probability of erasing a rectangle.
+        erasing_mode: Fill of the rectangle: "const", "rand" or "pixel"; see `ErasePatch`.
+        mean: Mean of the preprocessor per channel, for pixel values in [0, 1]: RandAugment's fill color; see also
+            `ErasePatch`.
+        std: Standard deviation of the preprocessor per channel, for pixel values in [0, 1]; see `ErasePatch`.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     training = True
@@ -243,7 +243,7 @@ class SmallImageTrain(_Compose):
         _check_rand_augment(rand_augment)
         height, width = check_size(size)
         if not 0 <= padding < min(height, width):
-            raise ValueError(f"padding is a number of pixels from 0 to less than size, not {padding!r}.")
+            raise ValueError(f"padding must be in [0, {min(height, width)}) (less than size), got {padding!r}.")
         steps: list[Any] = [
             _ResizeToCover(height, width, interpolation),
             transforms.RandomCrop((height, width), padding=padding or None, padding_mode=padding_mode),
@@ -261,18 +261,18 @@ class SmallImageTrain(_Compose):
 
 @TRANSFORMS.register_module()
 class Evaluation(_Compose):
-    """Resizing by PIL and cropping, made by `timm.data.create_transform`: what published accuracies were measured with.
+    """Resizing with PIL and cropping, built by `timm.data.create_transform`, as published accuracies were measured.
 
     Args:
-        size: of the output in pixels: one number, or (height, width).
-        crop_pct: side of the crop over the resized image's shorter side.
-        crop_mode: "center" keeps proportions and loses what lies outside; "squash" does not keep them and loses nothing
-            where `crop_pct` is 1; "border" keeps them and pads with the mean colour.
-        interpolation: of PIL.
-        mean: per channel, pixel values in [0, 1]: the border's colour.
+        size: Output size in pixels: one number, or (height, width).
+        crop_pct: Side of the crop / shorter side of the resized image.
+        crop_mode: "center" keeps the aspect ratio and drops what is outside of the crop; "squash" changes the aspect
+            ratio and, with `crop_pct` 1, drops nothing; "border" keeps the aspect ratio and pads with the mean color.
+        interpolation: Interpolation of PIL.
+        mean: Mean of the preprocessor per channel, for pixel values in [0, 1]: the color of the border.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     training = False
@@ -288,7 +288,7 @@ class Evaluation(_Compose):
         check_choice("crop_mode", crop_mode, CROP_MODES)
         check_choice("interpolation", interpolation, INTERPOLATIONS)
         if not 0 < crop_pct <= 1:
-            raise ValueError(f"crop_pct is a fraction over 0 and up to 1, not {crop_pct!r}.")
+            raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct!r}.")
         resize: Any = create_transform(
             check_size(size),
             is_training=False,

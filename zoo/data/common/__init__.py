@@ -1,1 +1,1 @@
-"""Reading, resizing, sampling and batching images, for every task."""
+"""What the data sets of all tasks share: reading, seeding, sampling, resizing and batching."""

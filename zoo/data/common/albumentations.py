@@ -1,11 +1,13 @@
-"""Albumentations' transforms from a config, guarded against what that library does in silence.
+"""Builds Albumentations transforms from configs, and works around what the library does silently.
 
-- Unknown arguments, which it only warns of, raise.
-- Randomness is given anew for every sample. Its own `set_random_seed` would start every transform of a pipeline from
-  one seed, so that two flips of probability 1/2 always happen together; here all share one stream.
-- What a transform shows beyond an image's border, which it labels 0, a class, gets the label that the caller names.
-- Where it resizes, masks would be read half a pixel beside the image, by OpenCV's INTER_NEAREST; see `resize_labels`.
-- It looks for updates over the network when it is imported; not here.
+- Unknown arguments raise; Albumentations only warns about them.
+- All transforms of a pipeline share one random stream, which is drawn anew for every sample. Albumentations' own
+  `set_random_seed` would start each transform from the same seed, so that two flips of probability 1/2 would always
+  happen together.
+- Pixels beyond an image's border get the label that the caller names. Albumentations labels them 0, which is a class.
+- Label maps are resized by INTER_NEAREST_EXACT. Albumentations uses OpenCV's INTER_NEAREST, which shifts them by up to
+  half a pixel; see `resize_labels`.
+- The library does not look for updates over the network when it is imported.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 
 from ....names import unknown_name
 
-# Those that call OpenCV's resize; its warps know no INTER_NEAREST_EXACT, and need none.
+# OpenCV's warps do not support INTER_NEAREST_EXACT, and do not need it.
 RESIZING = frozenset(
     {
         "CropAndPad",
@@ -37,11 +39,12 @@ RESIZING = frozenset(
         "SmallestMaxSize",
     }
 )
+"""Transforms that resize label maps by OpenCV's `resize`."""
 
 
 @functools.cache
 def library() -> ModuleType:
-    """Imports albumentations, without its look-up over the network."""
+    """Imports Albumentations without its update check over the network."""
     given = os.environ.get("NO_ALBUMENTATIONS_UPDATE")
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     try:
@@ -56,7 +59,7 @@ def library() -> ModuleType:
 
 @functools.cache
 def transform_types() -> dict[str, type]:
-    """Finds the library's transforms and compositions of them, by name."""
+    """Returns the library's transforms and compositions by class name."""
     module = library()
     bases = (module.BasicTransform, module.BaseCompose)
     found = {name: getattr(module, name) for name in dir(module)}
@@ -68,19 +71,16 @@ def transform_types() -> dict[str, type]:
 
 
 def build_transforms(configs: Sequence[Mapping[str, Any]], fill_mask: int | None = None) -> list[Any]:
-    """Builds albumentations' transforms.
+    """Builds Albumentations transforms.
 
     Args:
-        configs: a dict each, with `type`, a class of albumentations ("HorizontalFlip", "OneOf"), and its arguments;
-            `transforms` of a composition is such a list in turn.
-        fill_mask: the label of what lies beyond an image's border, where a transform's own default is 0 and its config
-            does not say.
-
-    Returns:
-        The transforms.
+        configs: One dict per transform with `type`, an Albumentations class ("HorizontalFlip", "OneOf"), and its
+            arguments. The `transforms` of a composition are such a list, too.
+        fill_mask: Label of pixels beyond an image's border, for transforms whose own default is 0 and whose config
+            does not set it.
 
     Raises:
-        ValueError: a type or an argument has no such name, or an argument has no such value.
+        ValueError: If a type or an argument does not exist, or an argument's value is not allowed.
     """
     return [_build(config, fill_mask) for config in configs]
 
@@ -88,16 +88,16 @@ def build_transforms(configs: Sequence[Mapping[str, Any]], fill_mask: int | None
 def _build(config: Mapping[str, Any], fill_mask: int | None) -> Any:
     if not isinstance(config, Mapping) or "type" not in config:
         raise ValueError(
-            f"An albumentations transform is a dict with 'type', such as 'HorizontalFlip', not {config!r}."
+            f"An Albumentations transform must be a dict with 'type', such as 'HorizontalFlip', got {config!r}."
         )
     arguments = dict(config)
     name = arguments.pop("type")
     if name not in transform_types():
-        raise ValueError(unknown_name("transform of albumentations", name, transform_types()))
+        raise ValueError(unknown_name("Albumentations transform", name, transform_types()))
     parameters = inspect.signature(transform_types()[name]).parameters
     for argument in arguments:
         if argument not in parameters:
-            raise ValueError(unknown_name(f"argument of albumentations' {name}", argument, parameters))
+            raise ValueError(unknown_name(f"argument of Albumentations' {name}", argument, parameters))
     if "transforms" in parameters and "transforms" in arguments:
         arguments["transforms"] = build_transforms(arguments["transforms"], fill_mask)
     if fill_mask is not None and "fill_mask" in parameters and parameters["fill_mask"].default == 0:
@@ -109,14 +109,10 @@ def _build(config: Mapping[str, Any], fill_mask: int | None) -> Any:
             warnings.simplefilter("error")
             return transform_types()[name](**arguments)
     except (ValueError, TypeError, Warning) as error:
-        raise ValueError(f"albumentations' {name} cannot be built from {dict(config)}: {error}") from error
+        raise ValueError(f"Albumentations' {name} cannot be built from {dict(config)}: {error}") from error
 
 
 def reseed(pipeline: Any) -> None:
-    """Gives a pipeline one new stream of randomness, drawn from Python's global generator.
-
-    Args:
-        pipeline: a composition of albumentations.
-    """
+    """Gives all transforms of an Albumentations composition one new random stream, drawn from Python's generator."""
     seed = random.getrandbits(63)
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))

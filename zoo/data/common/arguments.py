@@ -25,7 +25,7 @@ def check_scale(scale: Sequence[int], name: str = "scale", example: str = "(2048
     Raises:
         ValueError: If it is anything but two positive integers.
     """
-    sides = tuple(scale)
+    sides: tuple[int, ...] = tuple(scale) if isinstance(scale, Sequence) else ()
     if not _are_two_lengths(sides):
         raise ValueError(f"{name} must be two positive integers in pixels, such as {example}, got {scale!r}.")
     return sides[0], sides[1]

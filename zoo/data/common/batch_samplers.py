@@ -1,4 +1,4 @@
-"""Batches of images of like shape, so that little is padded."""
+"""Batches of images with similar aspect ratios, which need little padding."""
 
 from __future__ import annotations
 
@@ -14,38 +14,37 @@ from .samplers import EpochSampler, InfiniteSampler, SampleKey
 
 @DATA_SAMPLERS.register_module()
 class AspectRatioBatchSampler(Sampler[list[SampleKey]]):
-    """Batches that are all wide or all tall, as mmdet forms them.
+    """Batches in which all images are wide or all are tall, as in mmdet.
 
-    Samples come in the sampler's order and wait in two groups; a batch goes out when a group is full. What waits at the
-    end of an `EpochSampler`'s epoch makes the last one or two batches, tall before wide, which may mix. From an
-    `InfiniteSampler` it waits on into the next epoch. Which batch is which depends on the sampler's (seed, epoch, rank)
-    alone, so that training resumes after any batch.
+    Samples are sorted into two groups, in the order of the sampler, and a group that is full becomes a batch. What is
+    left at the end of an `EpochSampler`'s epoch becomes the last one or two batches, tall images first; one of them may
+    mix both. With an `InfiniteSampler`, it is kept for the next epoch. Batches depend on the sampler's (seed, epoch,
+    rank) alone, so that training can be resumed after any batch.
 
     Args:
-        sampler: an EpochSampler or InfiniteSampler of a data set with `aspect_ratios` (width over height, an image).
-        batch_size: samples in a batch of this process.
-        drop_last: leave out an epoch's last batch if it is not full. An InfiniteSampler's are always full.
+        sampler: EpochSampler or InfiniteSampler of a data set with `aspect_ratios` (width / height of each image).
+        batch_size: Number of samples in a batch of this process.
+        drop_last: Whether to drop an epoch's last batch if it is not full. An InfiniteSampler's are always full.
 
     Raises:
-        ValueError: the sampler is of another kind, its data set has no `aspect_ratios`, or not one batch is in an
-            InfiniteSampler's epoch.
+        ValueError: If the sampler is of another type, its data set has no `aspect_ratios`, or an InfiniteSampler's
+            epoch is shorter than a batch.
     """
 
     def __init__(self, sampler: EpochSampler | InfiniteSampler, batch_size: int, drop_last: bool = False) -> None:
         if not isinstance(sampler, EpochSampler | InfiniteSampler):
             raise ValueError(
-                f"AspectRatioBatchSampler needs a sampler of type EpochSampler or InfiniteSampler, not "
-                f"{type(sampler).__name__}."
+                f"AspectRatioBatchSampler needs an EpochSampler or InfiniteSampler, got {type(sampler).__name__}."
             )
         ratios = getattr(sampler.dataset, "aspect_ratios", None)
         if ratios is None:
             raise ValueError(f"{sampler.dataset} has no aspect_ratios to form batches by; CocoDetection has.")
         if batch_size < 1 or int(batch_size) != batch_size:
-            raise ValueError(f"batch_size is a whole number from 1 on, not {batch_size!r}.")
+            raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
         if isinstance(sampler, InfiniteSampler) and len(sampler) < batch_size:
             raise ValueError(
-                f"The InfiniteSampler's length, {len(sampler)}, is less than the batch size, {batch_size}: give it a "
-                "multiple of that."
+                f"The InfiniteSampler's length={len(sampler)} is less than batch_size={batch_size}: set it to a "
+                "multiple of the batch size."
             )
         self.sampler = sampler
         self.batch_size = int(batch_size)
@@ -55,11 +54,11 @@ class AspectRatioBatchSampler(Sampler[list[SampleKey]]):
         self._wide = np.asarray(ratios) >= 1
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Chooses what the next iteration gives.
+        """Chooses the batches of the next iteration.
 
         Args:
-            epoch: from 0.
-            start: how many batches to leave out, because they were seen before an interruption.
+            epoch: Epoch, counting from 0.
+            start: Number of batches to skip, because they were seen before an interruption.
         """
         if epoch < 0 or not 0 <= start <= len(self):
             raise ValueError(f"Cannot start epoch {epoch} at batch {start}: an epoch of this rank has {len(self)}.")
@@ -67,13 +66,13 @@ class AspectRatioBatchSampler(Sampler[list[SampleKey]]):
         self.start = start
 
     def __len__(self) -> int:
-        """Batches of this rank in a whole epoch, whatever `start` is."""
+        """Returns the number of this rank's batches in a full epoch, whatever `start` is."""
         if self.drop_last or isinstance(self.sampler, InfiniteSampler):
             return len(self.sampler) // self.batch_size
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yields this rank's batches of the epoch, from `start` on."""
+        """Yields this rank's batches of the epoch, beginning at `start`."""
         if isinstance(self.sampler, InfiniteSampler):
             return self._endless(self.sampler)
         return itertools.islice(self._epoch(self.sampler), self.start, len(self))
@@ -94,21 +93,21 @@ class AspectRatioBatchSampler(Sampler[list[SampleKey]]):
     def _endless(self, sampler: InfiniteSampler) -> Iterator[list[SampleKey]]:
         groups: tuple[list[SampleKey], list[SampleKey]] = ([], [])
         skip, left = self.epoch * len(self) + self.start, len(self) - self.start
-        for lap in itertools.count():
-            indices = sampler.lap(lap)
+        for cycle in itertools.count():
+            indices = sampler.cycle(cycle)
             wide = self._wide[indices]
-            given = [indices[~wide], indices[wide]]
-            full = sum((len(group) + len(new)) // self.batch_size for group, new in zip(groups, given, strict=True))
-            if skip >= full:  # a lap that was seen before: what waits after it are the last ones of each group
+            incoming = [indices[~wide], indices[wide]]
+            full = sum((len(group) + len(new)) // self.batch_size for group, new in zip(groups, incoming, strict=True))
+            if skip >= full:  # all seen before: only the samples that are still waiting after this cycle are needed
                 skip -= full
-                for group, new in zip(groups, given, strict=True):
+                for group, new in zip(groups, incoming, strict=True):
                     waiting = (len(group) + len(new)) % self.batch_size
-                    group.extend(SampleKey(lap, index) for index in new[-self.batch_size :].tolist())
+                    group.extend(SampleKey(cycle, index) for index in new[-self.batch_size :].tolist())
                     del group[: len(group) - waiting]
                 continue
             for index in indices.tolist():
                 group = groups[int(self._wide[index])]
-                group.append(SampleKey(lap, index))
+                group.append(SampleKey(cycle, index))
                 if len(group) < self.batch_size:
                     continue
                 if skip:

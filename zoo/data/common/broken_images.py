@@ -1,4 +1,4 @@
-"""Counting the images that training could not read."""
+"""Counts the images that training could not read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ...work_dir import BROKEN_IMAGES
 
 @HOOKS.register_module()
 class BrokenImagesHook(Hook):
-    """Sums the broken images of an epoch over all processes, logs them, and writes them to the work directory.
+    """Collects the broken images of an epoch from all processes, logs them, and writes them to the work directory.
 
-    The file holds one entry an epoch with any: `[{"epoch": 1, "count": 2, "paths": {"a.jpg": 2}}, ...]`, epochs from
-    1. An epoch that was interrupted is counted from where it was resumed.
+    The file has one entry per epoch with broken images: `[{"epoch": 1, "count": 2, "paths": {"a.jpg": 2}}, ...]`,
+    counting epochs from 1. An epoch that was interrupted is counted from where it was resumed.
 
     Args:
-        filename: in the work directory.
+        filename: Name of the file in the work directory.
     """
 
     priority = "LOW"
@@ -38,12 +38,12 @@ class BrokenImagesHook(Hook):
         self._paths = []
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Takes note of a batch's broken images."""
+        """Collects a batch's broken images."""
         if data_batch is not None:
             self._paths += data_batch.get("broken", ())
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Sums over the processes and reports."""
+        """Gathers the counts of all processes, logs them and writes the file."""
         gathered = all_gather_object(self._paths)
         counts = collections.Counter(path for paths in gathered for path in paths)
         if not counts or not is_main_process():

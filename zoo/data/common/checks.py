@@ -10,11 +10,11 @@ import numpy as np
 from ...seeding import derive_seed
 
 MOST_NAMED = 5
-"""Number of findings of one sort that are named; the others are counted."""
+"""Number of findings of one kind that are named; the others are counted."""
 
 
 def choose(count: int, most: int, seed: int) -> list[int]:
-    """Chooses `most` of `count` indices at random, in ascending order; all if there are no more."""
+    """Draws `most` of `count` indices at random, in ascending order; all of them if there are no more."""
     if count <= most:
         return list(range(count))
     generator = np.random.default_rng(derive_seed(seed, stream="checks"))
@@ -34,15 +34,15 @@ def first_names(names: Sequence[Any]) -> str:
 
 
 def check_num_classes(num_classes: int, dataset: Any, key: str = "model.backbone.num_classes") -> None:
-    """Raises where a model and a data set differ in their number of classes.
+    """Raises if a model and a data set differ in their number of classes.
 
     Args:
-        num_classes: of the model.
-        dataset: anything with `classes`.
-        key: of the model's number in its config, for the message.
+        num_classes: Number of the model's classes.
+        dataset: Anything with `classes`.
+        key: Key of the model's number in its config, for the message.
 
     Raises:
-        ValueError: they differ; the message names both and the remedy.
+        ValueError: If they differ; the message names both and the remedy.
     """
     given = len(dataset.classes)
     if given == num_classes:
@@ -54,14 +54,14 @@ def check_num_classes(num_classes: int, dataset: Any, key: str = "model.backbone
 
 
 def check_same_classes(train: Any, evaluation: Any) -> None:
-    """Raises where two data sets number their classes differently: labels after the first difference would be wrong.
+    """Raises if two data sets label their classes differently: labels after the first difference would be wrong.
 
     Args:
-        train: the training data set, with `classes`.
-        evaluation: the other one.
+        train: The training data set, with `classes`.
+        evaluation: The other data set.
 
     Raises:
-        ValueError: they differ; the message names the first differences and the remedy.
+        ValueError: If they differ; the message names the first differences and the remedy.
     """
     first, second = tuple(train.classes), tuple(evaluation.classes)
     if first == second:
@@ -69,9 +69,9 @@ def check_same_classes(train: Any, evaluation: Any) -> None:
     missing = [name for name in first if name not in set(second)]
     extra = [name for name in second if name not in set(first)]
     difference = [f"lacks {', '.join(missing[:5])}"] if missing else []
-    difference += [f"has {', '.join(extra[:5])} besides"] if extra else []
+    difference += [f"has {', '.join(extra[:5])} in addition"] if extra else []
     remedy = getattr(train, "classes_argument", "classes")
     raise ValueError(
         f"{evaluation} has {len(second)} classes, {train} has {len(first)}: the former "
-        f"{' and '.join(difference) or 'numbers them in another order'}. Give both the same {remedy}."
+        f"{' and '.join(difference) or 'orders them differently'}. Give both the same {remedy}."
     )

@@ -1,4 +1,4 @@
-"""Class maps: which label each class name has."""
+"""Reads class maps, which assign a label to each class name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from timm.data.imagenet_info import ImageNetInfo
 
 
 def load_class_map(class_map: str | os.PathLike[str] | Mapping[str, int] | Sequence[str], root: str) -> dict[str, int]:
-    """Reads which label each class name has.
+    """Reads the label of each class name.
 
     Args:
-        class_map: one of
-            - a dict from name to label, or a list of names in order;
-            - "imagenet-1k", "imagenet-22k" or another subset of ImageNet that timm knows: its WordNet ids, in order;
-            - a file, also relative to `root`: .txt with a name a line, or .json with a dict or a list.
-        root: the data set's.
+        class_map: One of
+            - a dict from name to label, or a list of names in the order of their labels;
+            - "imagenet-1k", "imagenet-22k" or another subset of ImageNet that timm knows, for its WordNet ids;
+            - a file, absolute or relative to `root`: .txt with one name per line, or .json with a dict or a list.
+        root: Folder of the data set.
 
     Raises:
-        ValueError: there is no such file or subset, or names or labels appear twice.
+        ValueError: If the file or subset does not exist, or a name appears twice.
     """
     if isinstance(class_map, (str, os.PathLike)):
         given = os.fspath(class_map)
@@ -30,12 +30,14 @@ def load_class_map(class_map: str | os.PathLike[str] | Mapping[str, int] | Seque
             try:
                 info = ImageNetInfo(given)
             except (AssertionError, ValueError, KeyError) as error:
-                raise ValueError(f"timm knows no classes of {given!r}; 'imagenet-1k' has the usual 1000.") from error
+                raise ValueError(
+                    f"timm has no class names for {given!r}; 'imagenet-1k' has the usual 1000 classes."
+                ) from error
             return {str(name): label for label, name in enumerate(info.label_names())}
         candidates = [Path(given), Path(root) / given]
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
-            raise ValueError(f"The class map {given!r} is no file, neither as given nor in {root}.")
+            raise ValueError(f"The class map {given!r} does not exist, neither as given nor in {root}.")
         if path.suffix == ".json":
             class_map = json.loads(path.read_text(encoding="utf-8"))
         elif path.suffix == ".txt":
@@ -44,7 +46,7 @@ def load_class_map(class_map: str | os.PathLike[str] | Mapping[str, int] | Seque
             raise ValueError(f"The class map {path} must be a .txt or .json file.")
     if not isinstance(class_map, Mapping):
         if not isinstance(class_map, Sequence):
-            raise ValueError(f"A class map is a dict or a list of names, not {type(class_map).__name__}.")
+            raise ValueError(f"A class map must be a dict or a list of names, got {type(class_map).__name__}.")
         twice = [name for name, count in collections.Counter(class_map).items() if count > 1]
         if twice:
             raise ValueError(f"The class map names {twice[0]!r} more than once.")
@@ -53,12 +55,12 @@ def load_class_map(class_map: str | os.PathLike[str] | Mapping[str, int] | Seque
     if not labels:
         raise ValueError("The class map is empty.")
     if not all(isinstance(label, int) and label >= 0 for label in labels.values()):
-        raise ValueError("A class map's labels are whole numbers from 0 on.")
+        raise ValueError("The labels of a class map must be non-negative integers.")
     return labels
 
 
 def class_names(class_to_idx: Mapping[str, int]) -> tuple[str, ...]:
-    """Names by label; a label without a name is called after its number, several names are joined by a slash."""
+    """Returns names by label: a label without a name gets its number, several names of one label are joined by "/"."""
     names: dict[int, list[str]] = {}
     for name, label in class_to_idx.items():
         names.setdefault(label, []).append(name)

@@ -1,4 +1,4 @@
-"""From samples to a batch."""
+"""Collates samples into a batch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 from ...registry import FUNCTIONS
 
 
-# A Runner looks functions up in mmengine's root, whatever the default scope is.
+# A Runner looks functions up in mmengine's root registry, whatever the default scope is.
 @roots.FUNCTIONS.register_module()
 @FUNCTIONS.register_module()
 def classification_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stacks a classification data set's samples.
 
     Args:
-        samples: as `ImageClassificationDataset` gives them.
+        samples: Samples of a `ClassificationDataset`.
 
     Returns:
         `image` (B, 3, H, W) and `label` (B,) int64 as tensors; `index`, `epoch`, `repeat` and `path` as lists with one
-        entry a sample (plain numbers, because seeds are derived from them: reading them back from a device would wait
-        for it); `broken`, the paths of all images that had to be replaced, in one list.
+        entry per sample (plain numbers, because seeds are derived from them, and reading them back from a device would
+        synchronize with it); `broken`, the paths of all images that were replaced, in one list.
 
     Raises:
-        ValueError: the images differ in size.
+        ValueError: If the images differ in size.
     """
     shapes = {tuple(sample["image"].shape) for sample in samples}
     if len(shapes) > 1:
@@ -46,19 +46,19 @@ def classification_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 @roots.FUNCTIONS.register_module()
 @FUNCTIONS.register_module()
 def dense_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Puts samples of detection or segmentation side by side; images may differ in size.
+    """Lists the entries of detection or segmentation samples, whose images may differ in size.
 
-    Padding them is the task's preprocessor's, after it has normalised.
+    The task's preprocessor pads the images, after normalizing them.
 
     Args:
-        samples: as `CocoDetection` or a segmentation data set gives them, all with the same keys.
+        samples: Samples of a `DetectionDataset` or `SegmentationDataset`, all with the same keys.
 
     Returns:
-        A list with one entry a sample for each key; `broken`, the paths of all images that had to be replaced, in one
+        For each key a list with one entry per sample; `broken`, the paths of all images that were replaced, in one
         list.
 
     Raises:
-        ValueError: the samples differ in their keys.
+        ValueError: If the samples differ in their keys.
     """
     first = samples[0].keys()
     for sample in samples:

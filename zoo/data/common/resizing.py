@@ -1,4 +1,4 @@
-"""How large an image becomes, and resizing it, as OpenMMLab does."""
+"""Image sizes and resizing, as in OpenMMLab."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 
 
 def fitted_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
-    """The largest size of an image's own proportions within a scale, rounded half up.
+    """Returns the largest size within a scale that keeps the image's aspect ratio, rounded half up.
 
     Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
-        scale: most that the longer side and the shorter side may have, in pixels, in any order.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        scale: Limits of the longer and the shorter side in pixels, in any order.
 
     Returns:
         (height, width), at least 1 each.
@@ -22,22 +22,23 @@ def fitted_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, i
 
 
 def next_multiple(height: int, width: int, multiple: int) -> tuple[int, int]:
-    """The next size that divides by `multiple`, in both directions."""
+    """Rounds both sides up to a multiple of `multiple`."""
     return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes (h, w, 3) uint8 to (height, width), bilinear and without antialiasing, also for shrinking."""
+    """Resizes an image (h, w, 3) uint8 to (height, width), bilinearly and without antialiasing."""
     if image.shape[:2] == size:
         return image
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes (h, w) uint8 to (height, width), each pixel taken from the one in which its centre lies.
+    """Resizes a label map (h, w) uint8 to (height, width); each pixel takes the label at its center.
 
-    OpenMMLab takes OpenCV's INTER_NEAREST, which reads at the pixels' corners instead: that moves labels by up to half
-    a pixel against `resize_image`, and a model trained on thin objects learns to draw them beside their place.
+    OpenMMLab uses OpenCV's INTER_NEAREST, which samples at the pixels' corners. That shifts labels by up to half a
+    pixel relative to `resize_image`, and a model trained on thin objects learns to predict them beside their true
+    position.
     """
     if labels.shape == size:
         return labels

@@ -1,4 +1,4 @@
-"""Looking at a detection set before a training does: the annotation file in itself, and against the images."""
+"""Checks a detection data set before training: the annotation file itself, and whether it fits the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..formats.coco import CocoAnnotations
 
 
 class AnnotatedFiles(Protocol):
-    """What is checked: images and their annotation file, as `CocoDetection` has them.
+    """The part of `CocoDetection` that is checked: images and their annotation file.
 
     Attributes:
         annotations: Content of the annotation file.
@@ -46,31 +46,32 @@ class AnnotatedFiles(Protocol):
 
 
 def check_coco(dataset: AnnotatedFiles, most: int = 200, seed: int = 0) -> list[str]:
-    """Compares an annotation file with itself and with the images on the disk.
+    """Compares an annotation file with itself and with the image files.
 
     Args:
-        dataset: the set.
-        most: of how many images, chosen at random, the size is compared. That the files are there is checked for all.
-        seed: of that choice.
+        dataset: Data set to check.
+        most: Number of images, chosen at random, whose size is compared. All image files are checked to exist.
+        seed: Seed of that choice.
 
     Returns:
-        What is odd, but no error, a sentence each: boxes that were clipped, instances that were left out or count as
-        ignored, images and classes without objects, a file given twice, images that cannot be read.
+        Sentences about what is unusual but not an error: clipped boxes, instances that are left out or count as
+        ignored, images and classes without instances, duplicate files, unreadable images.
 
     Raises:
-        ValueError: image files are missing or of another size than the annotation file says; ids are given twice;
-            annotations are of unknown images or categories; masks are not as large as their image; in training, there
-            is nothing to learn. The message has a line for each, with the number, up to five ids, and the remedy.
+        ValueError: If image files are missing or have another size than the annotation file says, ids are not unique,
+            annotations refer to unknown images or categories, masks have another size than their image, or a training
+            set has nothing to learn from. The message has one line per error, with the number of cases, up to five ids,
+            and the remedy.
     """
     sizes, unreadable = _wrong_sizes(dataset, choose(len(dataset), most, seed))
-    errors = [*_file_errors(dataset), *sizes, *_annotation_errors(dataset)]
+    errors = [*_missing_files(dataset), *sizes, *_annotation_errors(dataset)]
     if errors:
         raise ValueError(f"{dataset} has errors:\n" + "\n".join(f"- {error}" for error in errors))
     return [f"{dataset}: {finding}" for finding in (*_findings(dataset), *unreadable)]
 
 
-def _file_errors(dataset: AnnotatedFiles) -> Iterator[str]:
-    """Images that are not on the disk. Folders are listed once: asking for 100 000 files is slow over a network."""
+def _missing_files(dataset: AnnotatedFiles) -> Iterator[str]:
+    """Looks for the image files. Folders are listed once: 100 000 look-ups are slow on a network file system."""
     listed: dict[Path, set[str]] = {}
     missing = []
     for index in range(len(dataset)):
@@ -81,13 +82,13 @@ def _file_errors(dataset: AnnotatedFiles) -> Iterator[str]:
             missing.append(f"{path} (image {dataset.image_ids[index]})")
     if missing:
         yield (
-            f"of {len(dataset)} image files {_count(missing)} missing: {first_names(missing)}. Correct root and split "
-            f"(images are looked for in {dataset.folder}), or take the images out of the annotation file."
+            f"{len(missing)} of {len(dataset)} image files {_are(missing)} missing: {first_names(missing)}. Correct "
+            f"root and split (the folder of images is {dataset.folder}), or remove the images from the annotation file."
         )
 
 
 def _wrong_sizes(dataset: AnnotatedFiles, chosen: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Gives an error for images of another size than the annotation file says, and a finding for unreadable ones."""
+    """Returns errors about images whose size differs from the annotation file, and findings about unreadable ones."""
     wrong, unreadable = [], []
     for index in chosen:
         path = dataset.path(index)
@@ -102,46 +103,43 @@ def _wrong_sizes(dataset: AnnotatedFiles, chosen: Sequence[int]) -> tuple[list[s
             continue
         if found != (height, width):
             wrong.append(f"{path} (image {dataset.image_ids[index]}: {found[0]}x{found[1]}, not {height}x{width})")
-    looked_at = f"of {len(chosen)} images looked at"
     errors = [
-        f"{looked_at} {_count(wrong)} of another height x width than the annotation file says: "
-        f"{first_names(wrong)}. Were the images resized, or turned by their EXIF orientation? Annotate these very "
-        "files."
+        f"{len(wrong)} of {len(chosen)} checked images {_have(wrong)} another height x width than the annotation file "
+        f"says: {first_names(wrong)}. Were they resized, or rotated by their EXIF orientation? Annotations must belong "
+        "to the files as they are."
     ]
-    findings = [f"{looked_at} {_count(unreadable)} unreadable: {first_names(unreadable)}."]
+    findings = [f"{len(unreadable)} of {len(chosen)} checked images cannot be read: {first_names(unreadable)}."]
     return errors if wrong else [], findings if unreadable else []
 
 
 def _annotation_errors(dataset: AnnotatedFiles) -> Iterator[str]:
-    """Contradictions inside of the annotation file."""
+    """Finds contradictions within the annotation file."""
     problems, annotations = dataset.annotations.problems, dataset.annotations
     if problems.duplicate_images:
         yield (
-            f"{_count(problems.duplicate_images, 'image id')} given to several images: "
-            f"{first_names(problems.duplicate_images)}. Number the images anew, and the annotations' image_id with "
-            "them."
+            f"{_count(problems.duplicate_images, 'image id')} used by several images: "
+            f"{first_names(problems.duplicate_images)}. Renumber the images, and image_id in the annotations with them."
         )
     if problems.duplicate_annotations:
         yield (
-            f"{_count(problems.duplicate_annotations, 'annotation id')} given to several annotations: "
-            f"{first_names(problems.duplicate_annotations)}. Evaluation would lose all but one: number them anew."
+            f"{_count(problems.duplicate_annotations, 'annotation id')} used by several annotations: "
+            f"{first_names(problems.duplicate_annotations)}. Evaluation would keep only one of each: renumber them."
         )
     if problems.unknown_images:
         yield (
-            f"{_count(problems.unknown_images, 'annotation')} of images that are not in the file: "
+            f"{_count(problems.unknown_images, 'annotation', 'refers', 'refer')} to images that are not in the file: "
             f"{first_names(problems.unknown_images)}. Remove them, or add the images."
         )
     if problems.unknown_categories:
         yield (
-            f"{_count(problems.unknown_categories, 'annotation')} of categories that are not in the file, which has "
-            f"{first_names([*annotations.all_categories])}: {first_names(problems.unknown_categories)}. Add the "
-            "categories, or correct category_id."
+            f"{_count(problems.unknown_categories, 'annotation', 'refers', 'refer')} to categories that are not in the "
+            f"file, which has {first_names([*annotations.all_categories])}: "
+            f"{first_names(problems.unknown_categories)}. Add the categories, or correct category_id."
         )
     if problems.mask_sizes:
         yield (
-            f"{_count(problems.mask_sizes, 'mask')} of another height x width than the image: "
-            f"annotation {first_names(problems.mask_sizes)}. Correct the run lengths' size, or the image's height and "
-            "width."
+            f"{_count(problems.mask_sizes, 'mask', 'has', 'have')} another height x width than the image: annotation "
+            f"{first_names(problems.mask_sizes)}. Correct the size of the run lengths, or that of the image."
         )
     if not dataset.training:
         return
@@ -154,17 +152,17 @@ def _annotation_errors(dataset: AnnotatedFiles) -> Iterator[str]:
     elif dataset.with_masks and len(problems.maskless) >= counted:
         yield (
             f"none of the {counted} instances has a mask (a list of polygons or run lengths under 'segmentation'). "
-            "To train on boxes alone set with_masks=False."
+            "To train on boxes alone, set with_masks=False."
         )
 
 
 def _findings(dataset: AnnotatedFiles) -> Iterator[str]:
-    """What is odd in the annotation file, but no error."""
+    """Finds what is unusual in the annotation file but not an error."""
     problems, annotations = dataset.annotations.problems, dataset.annotations
     if problems.outside:
         yield (
-            f"{_count(problems.outside, 'box')} partly or wholly outside of the image and clipped: annotation "
-            f"{first_names(problems.outside)}."
+            f"{_count(problems.outside, 'box', 'extends', 'extend', plural='boxes')} beyond the image and "
+            f"{_are(problems.outside)} clipped: annotation {first_names(problems.outside)}."
         )
     if problems.degenerate:
         yield (
@@ -173,19 +171,20 @@ def _findings(dataset: AnnotatedFiles) -> Iterator[str]:
         )
     if problems.maskless and dataset.training:
         yield (
-            f"{_count(problems.maskless, 'instance')} without a mask, and so neither object nor background in "
-            f"training: annotation {first_names(problems.maskless)}. To train on boxes alone set with_masks=False."
+            f"{_count(problems.maskless, 'instance', 'has', 'have')} no mask and so {_are(problems.maskless)} neither "
+            f"object nor background in training: annotation {first_names(problems.maskless)}. To train on boxes alone, "
+            "set with_masks=False."
         )
     if problems.duplicate_files:
         yield (
-            f"{_count(problems.duplicate_files, 'file')} given as several images: "
+            f"{_count(problems.duplicate_files, 'file')} listed as several images: "
             f"{first_names(problems.duplicate_files)}."
         )
     left_out = len(annotations) - len(dataset)
     if left_out:
         yield (
-            f"of {len(annotations)} images {_count(left_out)} left out: without an annotation of the classes, or "
-            "with a shorter side than min_size."
+            f"{left_out} of {len(annotations)} images {'is' if left_out == 1 else 'are'} left out: without an "
+            "annotation of the classes, or with a side shorter than min_size."
         )
     seen = np.bincount(annotations.labels[~annotations.is_crowd], minlength=len(dataset.classes))
     unseen = [name for name, count in zip(dataset.classes, seen, strict=True) if not count]
@@ -193,9 +192,14 @@ def _findings(dataset: AnnotatedFiles) -> Iterator[str]:
         yield f"{len(unseen)} of {len(dataset.classes)} classes have no instance: {first_names(unseen)}."
 
 
-def _count(things: Sequence[Any] | int, name: str = "") -> str:
-    """Gives "1 box is" or "3 boxes are"; without a name "1 is" or "3 are"."""
-    count = things if isinstance(things, int) else len(things)
-    named = f" {name}" if name else ""
-    plural = "es" if name.endswith("x") else "s"
-    return f"1{named} is" if count == 1 else f"{count}{named}{plural if name else ''} are"
+def _count(cases: Sequence[Any], noun: str, one: str = "is", many: str = "are", plural: str = "") -> str:
+    """Returns a number, a noun and a verb: "1 mask is" or "3 masks are"."""
+    return f"1 {noun} {one}" if len(cases) == 1 else f"{len(cases)} {plural or noun + 's'} {many}"
+
+
+def _are(cases: Sequence[Any]) -> str:
+    return "is" if len(cases) == 1 else "are"
+
+
+def _have(cases: Sequence[Any]) -> str:
+    return "has" if len(cases) == 1 else "have"

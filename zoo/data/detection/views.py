@@ -1,4 +1,4 @@
-"""Several views of an image for test-time augmentation of detectors: scales, and mirrored."""
+"""Test-time augmentation of detectors: several scales of an image, and their flips."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .transforms import DetectionTest, check_scales
 
 @TRANSFORMS.register_module()
 class DetectionViews:
-    """Gives an image in several sizes, each also mirrored left and right; for evaluation.
+    """Returns an image at several scales, each also flipped horizontally; for evaluation.
 
-    A detector finds objects in each view and merges them (`heads.views.merge_views`). Each view is resized as
-    `DetectionTest` does it.
+    A detector finds objects in each view and merges them (`heads.views.merge_views`). Each view is resized as by
+    `DetectionTest`.
 
     Args:
-        scales: pairs of (long, short) sides, in any order, that the views must fit in, in pixels.
-        flip: also give every view mirrored.
+        scales: Limits (long, short) of the sides of each view in pixels, in any order.
+        flip: Whether every view is also returned flipped.
 
     Raises:
-        ValueError: there is no scale, or one is not two positive whole numbers.
+        ValueError: If there is no scale, or one is not two positive integers.
     """
 
     training = False
@@ -33,13 +33,14 @@ class DetectionViews:
         self.flip = flip
 
     def __call__(self, sample: AnnotatedImage) -> dict[str, Any]:
-        """Makes the views.
+        """Creates the views.
 
         Args:
-            sample: the image as it is stored; stays as it is.
+            sample: The original image; it is not changed.
 
         Returns:
-            `views`: a list of dicts with `image` (3, height, width) uint8 and `info`; after each view its mirror image.
+            `views`: a list of dicts with `image` (3, height, width) uint8 and `info`; each view is followed by its
+            flip.
         """
         views = []
         for resize in self.resizes:

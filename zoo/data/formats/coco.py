@@ -1,7 +1,7 @@
-"""COCO's annotation files, read once into a few arrays.
+"""Reads annotation files in COCO's format into a few arrays.
 
 As Python objects, the 860 000 annotations of COCO's training set take gigabytes, and every worker process copies them
-page by page as it touches their reference counts. As arrays they take some hundred megabytes that workers share.
+page by page as it touches their reference counts. As arrays they take a few hundred megabytes, which workers share.
 """
 
 from __future__ import annotations
@@ -22,19 +22,15 @@ from faster_coco_eval.core import mask as coco_mask
 from ....names import unknown_name
 
 POLYGON_UNITS = 1000
-"""Polygons are kept in thousandths of a pixel, as whole numbers: exact for files that have up to 3 decimals."""
+"""Polygons are stored as integers in thousandths of a pixel, which is exact for files with up to 3 decimals."""
 
 Segmentation = list[np.ndarray] | tuple[bytes, tuple[int, int]] | None
-"""An instance's mask as it is kept: polygons, each (k, 2) float64, x and y in pixels; or COCO's compressed run lengths
-with the mask's (height, width); or nothing."""
+"""An instance's mask as in the file: polygons, each (k, 2) float64, x and y in pixels; or COCO's compressed run lengths
+and the mask's (height, width); or None."""
 
 
 class PackedBytes:
-    """A list of byte strings in two arrays.
-
-    Args:
-        pieces: the byte strings.
-    """
+    """A list of byte strings, stored in two arrays."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
@@ -49,24 +45,25 @@ class PackedBytes:
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes."""
+        """Size in bytes."""
         return self._ends.nbytes + self._bytes.nbytes
 
 
 @dataclasses.dataclass
 class Problems:
-    """What is wrong with an annotation file, by kind; lists hold ids, or short descriptions, of all cases.
+    """What is wrong with an annotation file, by kind. The lists contain the ids or short descriptions of all cases.
 
     Attributes:
-        duplicate_images: ids that several images have.
-        duplicate_annotations: ids that several annotations have.
-        duplicate_files: file names that several images have.
-        unknown_images: annotations ("7 (image 3)") of images that are not in the file.
-        unknown_categories: annotations ("7 (category 9)") of categories that are not in the file.
-        mask_sizes: annotations whose run-length mask is not as large as its image.
-        outside: ids of annotations whose box reaches over the image's border by more than a pixel and was clipped.
-        degenerate: ids of annotations that are left out: a box thinner than a pixel or wholly outside, or no area.
-        maskless: ids of annotations, not of crowds, without a mask, where masks are wanted.
+        duplicate_images: Ids that several images have.
+        duplicate_annotations: Ids that several annotations have.
+        duplicate_files: File names that several images have.
+        unknown_images: Annotations ("7 (image 3)") of images that are not in the file.
+        unknown_categories: Annotations ("7 (category 9)") of categories that are not in the file.
+        mask_sizes: Annotations whose run-length mask has another size than its image.
+        outside: Ids of annotations whose box extends more than a pixel beyond the image and was clipped.
+        degenerate: Ids of annotations that are left out: the box is thinner than a pixel or entirely outside of the
+            image, or the area is 0.
+        maskless: Ids of annotations (except crowds) without a mask, if masks are wanted.
     """
 
     duplicate_images: list[Any] = dataclasses.field(default_factory=list)
@@ -81,32 +78,34 @@ class Problems:
 
 
 class CocoAnnotations:
-    """The images and instances of an annotation file.
+    """Images and instances of an annotation file.
 
-    Instances are those of the chosen classes, less those that mmdet leaves out: with `ignore`, with a box thinner than
-    a pixel or wholly outside the image, or with an `area` of 0.
+    Instances are those of the chosen classes, except for those that mmdet leaves out, too: with `ignore`, with a box
+    thinner than a pixel or entirely outside of the image, or with an `area` of 0.
 
     Args:
-        file: JSON with `images`, `categories` and `annotations` as COCO's instances_*.json.
-        classes: names of the categories to take; None takes all. Labels go by ascending category id in either case.
-        with_masks: keep the masks.
+        file: JSON with `images`, `categories` and `annotations`, such as COCO's instances_*.json.
+        classes: Names of the categories to use; None uses all. Either way, labels follow ascending category ids.
+        with_masks: Whether masks are read.
 
     Attributes:
-        classes: names, by label.
-        categories: category ids, by label.
-        all_categories: all category ids of the file.
+        classes: Names by label.
+        categories: Category ids by label.
+        all_categories: All category ids of the file.
         image_ids: (images,) int64.
         sizes: (images, 2) int32, height and width in pixels.
-        names: of the image files, utf-8.
-        annotated: (images,) bool: has an annotation of the chosen classes, be it a crowd or one that is left out.
-        first: (images + 1,) int64: image i's instances are first[i] to first[i + 1].
+        file_names: Names of the image files, UTF-8.
+        has_annotation: (images,) bool, whether there is an annotation of the chosen classes, including crowds and
+            those that are left out.
+        offsets: (images + 1,) int64: the instances of image i are offsets[i] to offsets[i + 1].
         boxes: (instances, 4) float32, x1, y1, x2, y2 in pixels, clipped to the image.
         labels: (instances,) int32.
-        crowd: (instances,) bool.
-        problems: what is wrong with the file.
+        is_crowd: (instances,) bool.
+        problems: What is wrong with the file.
 
     Raises:
-        ValueError: the file is missing, no COCO file, has two categories of one id or name, or lacks a class.
+        ValueError: If the file does not exist, is not in COCO's format, has two categories with the same id or name, or
+            lacks a class.
     """
 
     def __init__(self, file: Path, classes: Sequence[str] | None = None, with_masks: bool = True) -> None:
@@ -127,17 +126,17 @@ class CocoAnnotations:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all arrays in bytes."""
+        """Size of all arrays in bytes."""
         held = [value for value in vars(self).values() if isinstance(value, np.ndarray | PackedBytes)]
         return sum(value.nbytes for value in held)
 
     def instances(self, image: int) -> slice:
-        """Which instances an image has."""
+        """Returns the range of an image's instances."""
         return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
 
     def segmentation(self, instance: int) -> Segmentation:
-        """The mask of an instance as the file has it."""
-        assert self._segmentations is not None, "read without masks"
+        """Returns an instance's mask as in the file."""
+        assert self._segmentations is not None, "The file was read without masks."
         piece = self._segmentations[instance]
         if not piece:
             return None
@@ -149,20 +148,20 @@ class CocoAnnotations:
         return np.split(points, np.cumsum(sides)[:-1])
 
     def _choose(self, categories: Sequence[Mapping[str, Any]], classes: Sequence[str] | None):
-        """Gives the chosen categories' ids and names, by ascending id."""
+        """Returns the ids and names of the chosen categories, by ascending id."""
         names = {category["id"]: str(category["name"]) for category in categories}
         if not names:
             raise ValueError(f"{self.file} has no categories: its list 'categories' is empty.")
         if len(names) < len(categories) or len(set(names.values())) < len(names):
             given = ", ".join(f"{category['id']} ({category['name']})" for category in categories)
             raise ValueError(
-                f"{self.file} has several categories of one id or one name: {given}. Rename or remove them."
+                f"{self.file} has several categories with the same id or name: {given}. Rename or remove them."
             )
         for name in classes or ():
             if name not in names.values():
                 raise ValueError(f"{self.file}: {unknown_name('category', name, names.values())}")
         if classes is not None and (not classes or len(set(classes)) < len(classes)):
-            raise ValueError(f"classes names each wanted category once, not {list(classes)}.")
+            raise ValueError(f"classes must name at least one category, and each only once, got {list(classes)}.")
         chosen = [key for key in sorted(names) if classes is None or names[key] in classes]
         return tuple(chosen), tuple(names[key] for key in chosen)
 
@@ -175,26 +174,26 @@ class CocoAnnotations:
 
     def _take_annotations(self, annotations: Sequence[Mapping[str, Any]], with_masks: bool) -> None:
         problems = self.problems
-        places = {identifier: place for place, identifier in enumerate(self.image_ids.tolist())}
+        index_of = {image_id: index for index, image_id in enumerate(self.image_ids.tolist())}
         labels = {category: label for label, category in enumerate(self.categories)}
         problems.duplicate_annotations = _repeated([annotation.get("id") for annotation in annotations])
         kept: list[tuple[int, tuple[float, ...], int, bool]] = []
-        shapes: list[bytes] = []
+        segmentations: list[bytes] = []
         self.has_annotation = np.zeros(len(self), dtype=bool)
         for number, annotation in enumerate(annotations):
             name = annotation.get("id", f"number {number}")
-            place, category = places.get(annotation["image_id"]), annotation["category_id"]
-            if place is None:
+            image, category = index_of.get(annotation["image_id"]), annotation["category_id"]
+            if image is None:
                 problems.unknown_images.append(f"{name} (image {annotation['image_id']})")
                 continue
             if category not in labels:
                 if category not in self.all_categories:
                     problems.unknown_categories.append(f"{name} (category {category})")
                 continue
-            self.has_annotation[place] = True
+            self.has_annotation[image] = True
             if annotation.get("ignore", False):
                 continue
-            height, width = self.sizes[place].tolist()
+            height, width = self.sizes[image].tolist()
             box, clipped = self._box(annotation, name, height, width)
             if box is None or annotation.get("area", 1) <= 0:
                 problems.degenerate.append(name)
@@ -202,37 +201,37 @@ class CocoAnnotations:
             if clipped:
                 problems.outside.append(name)
             crowd = bool(annotation.get("iscrowd", False))
-            shape = self._pack(annotation.get("segmentation"), name, height, width) if with_masks else b""
-            if with_masks and not shape and not crowd:
+            segmentation = self._pack(annotation.get("segmentation"), name, height, width) if with_masks else b""
+            if with_masks and not segmentation and not crowd:
                 problems.maskless.append(name)
-            kept.append((place, box, labels[category], crowd))
-            shapes.append(shape)
-        order = sorted(range(len(kept)), key=lambda place: kept[place][0])  # a stable sort: as in the file by image
-        counts = np.bincount([kept[place][0] for place in order], minlength=len(self))
+            kept.append((image, box, labels[category], crowd))
+            segmentations.append(segmentation)
+        order = sorted(range(len(kept)), key=lambda number: kept[number][0])  # stable: file order within an image
+        counts = np.bincount([kept[number][0] for number in order], minlength=len(self))
         self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.boxes = np.array([kept[place][1] for place in order], dtype=np.float32).reshape(-1, 4)
-        self.labels = np.array([kept[place][2] for place in order], dtype=np.int32)
-        self.is_crowd = np.array([kept[place][3] for place in order], dtype=bool)
-        self._segmentations = PackedBytes([shapes[place] for place in order]) if with_masks else None
+        self.boxes = np.array([kept[number][1] for number in order], dtype=np.float32).reshape(-1, 4)
+        self.labels = np.array([kept[number][2] for number in order], dtype=np.int32)
+        self.is_crowd = np.array([kept[number][3] for number in order], dtype=bool)
+        self._segmentations = PackedBytes([segmentations[number] for number in order]) if with_masks else None
 
     def _box(self, annotation: Mapping[str, Any], name: Any, height: int, width: int):
-        """Gives a box clipped to the image, None where nothing is left, and whether it reached over the border."""
+        """Returns a box clipped to the image, or None if nothing is left, and whether it extended beyond the image."""
         try:
             x, y, w, h = (float(value) for value in annotation["bbox"])
         except (TypeError, ValueError, KeyError) as error:
             given = annotation.get("bbox")
             raise ValueError(
-                f"{self.file}: annotation {name} needs a bbox [x, y, width, height] in pixels, not {given!r}."
+                f"{self.file}: annotation {name} needs a bbox [x, y, width, height] in pixels, got {given!r}."
             ) from error
         outside = x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1
         inside_w, inside_h = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
-        # `not (>)` also catches what is not a number.
+        # Written with `not`, because comparisons with NaN are False.
         if not (w >= 1 and h >= 1 and inside_w > 0 and inside_h > 0):
             return None, outside
         return (max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)), outside
 
     def _pack(self, segmentation: Any, name: Any, height: int, width: int) -> bytes:
-        """Packs a mask: 12 bytes with the number of polygons (0: run lengths), height, width; then the content."""
+        """Packs a mask: 12 bytes for the number of polygons (0: run lengths), height and width; then the content."""
         try:
             if isinstance(segmentation, Mapping):
                 size = (int(segmentation["size"][0]), int(segmentation["size"][1]))
@@ -244,7 +243,7 @@ class CocoAnnotations:
                     counts = packed["counts"]
                 counts = counts.encode() if isinstance(counts, str) else counts
                 return struct.pack("3i", 0, *size) + counts
-            # A polygon needs 3 points; mmdet leaves those with fewer out, too.
+            # A polygon needs 3 points; mmdet drops those with fewer, too.
             rings = [ring for ring in segmentation or () if len(ring) >= 6 and len(ring) % 2 == 0]
             if not rings:
                 return b""
@@ -261,7 +260,7 @@ class CocoAnnotations:
 
 @contextlib.contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Keeps Python from looking for garbage among millions of new objects, which takes longer than making them."""
+    """Disables the garbage collector, which would take longer on millions of new objects than creating them."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -272,20 +271,22 @@ def _gc_paused() -> Iterator[None]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Reads the JSON and checks that it is of COCO's kind."""
+    """Reads the JSON and checks that it is in COCO's format."""
     if not file.is_file():
         raise ValueError(f"There is no annotation file {file}.")
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{file} is no valid JSON: {error}.") from error
+        raise ValueError(f"{file} is not valid JSON: {error}.") from error
     wanted = ("images", "categories", "annotations")
     given = sorted(content) if isinstance(content, dict) else type(content).__name__
     lacking = [key for key in wanted if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if lacking == ["annotations"] and "annotations" not in content:
         content["annotations"] = []  # COCO's image_info_test-*.json
     elif lacking:
-        raise ValueError(f"{file} is no COCO annotation file: it lacks the lists {', '.join(lacking)}; it has {given}.")
+        raise ValueError(
+            f"{file} is not a COCO annotation file: it lacks the lists {', '.join(lacking)}; it has {given}."
+        )
     for key, fields in (("images", ("id", "file_name", "height", "width")), ("categories", ("id", "name"))):
         for number, entry in enumerate(content[key]):
             absent = [field for field in fields if field not in entry]
@@ -296,13 +297,13 @@ def _read(file: Path) -> dict[str, Any]:
         if absent:
             raise ValueError(
                 f"{file}: annotation {entry.get('id', f'number {number}')} lacks {', '.join(absent)}. Panoptic files "
-                f"have no boxes; instances_*.json has."
+                "have no boxes; instances_*.json has them."
             )
     return content
 
 
 def _repeated(values: Sequence[Any]) -> list[Any]:
-    """The values that occur again, each once, None left out."""
+    """Returns the values that occur more than once, without None."""
     seen: set[Any] = set()
     again: dict[Any, None] = {}
     for value in values:

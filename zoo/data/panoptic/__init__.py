@@ -1,4 +1,4 @@
-"""COCO's panoptic annotations."""
+"""Panoptic annotations in COCO's format."""
 
 from .coco import THINGS, CocoPanopticSemantic, read_segment_ids
 

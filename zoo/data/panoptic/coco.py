@@ -1,4 +1,4 @@
-"""COCO's panoptic annotations turned into semantic label maps."""
+"""Semantic segmentation from COCO's panoptic annotations."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ THINGS = ("separate", "merged", "ignored")
 
 @DATASETS.register_module()
 class CocoPanopticSemantic(SegmentationDataset):
-    """A set in COCO's panoptic format, as semantic labels: each segment's pixels get its category's label.
+    """A data set in COCO's panoptic format as semantic labels: the pixels of a segment get the label of its category.
 
-    Labels are numbered from 0 in ascending order of the categories' ids, which may be any, and named as in the
-    annotation file. Pixels of no segment are 255; crowds count as their category.
+    Labels are numbered from 0 by ascending category id, whatever the ids are, and named as in the annotation file.
+    Pixels without a segment are ignored (255); crowds count as their category.
 
     Args:
-        ann_file: the JSON file with `images`, `annotations` and `categories`.
-        images: the images' folder.
-        panoptic: the folder of the PNGs, whose colours are the segments' ids (R + 256 G + 65536 B); None for the
-            folder that is called as `ann_file` is, without suffix.
-        things: what becomes of countable categories (`isthing`): "separate" gives each its label; "merged" makes one
-            class "things" of them, label 0, before the others (as Panoptic FPN does); "ignored" gives them 255.
-        transform: see `SegmentationDataset`.
+        ann_file: JSON file with `images`, `annotations` and `categories`.
+        images: Folder of the images.
+        panoptic: Folder of the PNGs, whose colors are the ids of the segments (R + 256 G + 65536 B). None is the path
+            of `ann_file` without suffix.
+        things: Treatment of countable categories (`isthing`): "separate" keeps a label for each; "merged" joins them in
+            one class "things", which gets label 0 (as in Panoptic FPN); "ignored" ignores their pixels.
+        transform: Config of a registered transform, or a callable; see `SegmentationDataset`.
         **options: See `ImageDataset`.
 
     Attributes:
-        category_ids: by label, the ids of the categories that it stands for.
+        category_ids: By label, the ids of its categories.
 
     Raises:
-        ValueError: the annotation file is none, names images or categories that it does not have, or files are missing;
-            also see `SegmentationDataset`.
+        ValueError: If the annotation file is missing or in another format, refers to images or categories that it does
+            not have, or files are missing; or see `SegmentationDataset`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CocoPanopticSemantic(SegmentationDataset):
         **options: Any,
     ) -> None:
         if things not in THINGS:
-            raise ValueError(unknown_name("way with things", things, THINGS))
+            raise ValueError(unknown_name("value of things", things, THINGS))
         content = _read_json(ann_file)
         self.ann_file = ann_file
         classes, self.category_ids = _classes(ann_file, content["categories"], things)
@@ -68,27 +68,27 @@ class CocoPanopticSemantic(SegmentationDataset):
         by_id = {image["id"]: image for image in content["images"]}
         pairs: list[Pair] = []
         self._segments: list[dict[int, int]] = []
-        for annotation in sorted(content["annotations"], key=lambda one: str(one["image_id"]).zfill(20)):
-            place = f"{ann_file}, the annotation of image {annotation['image_id']}:"
+        for annotation in sorted(content["annotations"], key=lambda entry: str(entry["image_id"]).zfill(20)):
+            where = f"{ann_file}, annotation of image {annotation['image_id']}:"
             image = by_id.get(annotation["image_id"])
             if image is None:
-                raise ValueError(f"{place} there is no image of that id in `images`.")
-            _require(image["file_name"], image_files, images, place, "images")
-            _require(annotation["file_name"], label_files, folder, place, "panoptic")
+                raise ValueError(f"{where} there is no image with this id in `images`.")
+            _require(image["file_name"], image_files, images, where, "images")
+            _require(annotation["file_name"], label_files, folder, where, "panoptic")
             pairs.append(Pair(os.path.join(images, image["file_name"]), os.path.join(folder, annotation["file_name"])))
             segments: dict[int, int] = {}
             for segment in annotation["segments_info"]:
                 if segment["category_id"] not in known:
                     raise ValueError(
-                        f"{place} the segment {segment['id']} has the category {segment['category_id']}, which is not "
+                        f"{where} the segment {segment['id']} has the category {segment['category_id']}, which is not "
                         "in `categories`."
                     )
                 segments[segment["id"]] = label_of.get(segment["category_id"], IGNORE_INDEX)
             self._segments.append(segments)
         palette = None
-        colours = {category["id"]: category.get("color") for category in content["categories"]}
-        if all(colours[group[0]] for group in self.category_ids):
-            palette = [colours[group[0]] for group in self.category_ids]
+        colors = {category["id"]: category.get("color") for category in content["categories"]}
+        if all(colors[group[0]] for group in self.category_ids):
+            palette = [colors[group[0]] for group in self.category_ids]
         super().__init__(
             f"{ann_file}",
             pairs,
@@ -97,9 +97,9 @@ class CocoPanopticSemantic(SegmentationDataset):
             palette,
             **options,
         )
-        bare = len(by_id) - len({annotation["image_id"] for annotation in content["annotations"]})
-        if bare:
-            self.findings.append(f"{bare} images of {ann_file} have no annotation and are left out.")
+        unannotated = len(by_id) - len({annotation["image_id"] for annotation in content["annotations"]})
+        if unannotated:
+            self.findings.append(f"{unannotated} images in {ann_file} have no annotation and are skipped.")
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
@@ -117,67 +117,67 @@ class CocoPanopticSemantic(SegmentationDataset):
         """Reads a sample's labels; see `SegmentationDataset.read_labels`.
 
         Raises:
-            BrokenImageError: the PNG cannot be read.
-            ValueError: it has no colours, or a segment that the annotation file does not list.
+            BrokenImageError: If the PNG cannot be read.
+            ValueError: If it is not an RGB image, or has a segment that the annotation file does not list.
         """
         path = str(self.pairs[index].labels)
         ids = read_segment_ids(path)
         segments = self._segments[index]
-        # Segments in the order of their ids: a pixel's place among them is its row in the table of labels.
+        # Segment ids are large and sparse: look up their positions in the sorted list, and labels by position.
         listed = np.array([0, *sorted(segments)], np.int64)
-        table = np.array([IGNORE_INDEX, *(segments[one] for one in sorted(segments))], np.uint8)
-        places = np.searchsorted(listed, ids).clip(max=len(listed) - 1)
-        strange = listed[places] != ids
-        if strange.any():
-            missing = np.unique(ids[strange])
+        table = np.array([IGNORE_INDEX, *(segments[segment_id] for segment_id in sorted(segments))], np.uint8)
+        positions = np.searchsorted(listed, ids).clip(max=len(listed) - 1)
+        unknown = listed[positions] != ids
+        if unknown.any():
+            missing = np.unique(ids[unknown])
             raise ValueError(
                 f"{path} has the segment{'s' * (len(missing) > 1)} {', '.join(map(str, missing[:5]))}, which "
                 f"{self.ann_file} does not list for this image: do the folder and the annotation file belong together?"
             )
-        return table[places]
+        return table[positions]
 
 
 def read_segment_ids(path: str) -> np.ndarray:
-    """Reads which segment each pixel of a panoptic PNG belongs to.
+    """Reads the segment id of each pixel of a panoptic PNG.
 
     Args:
-        path: of a PNG with 8 bits of red, green and blue.
+        path: Path of an RGB PNG with 8 bits per channel.
 
     Returns:
-        (height, width) int64: R + 256 G + 65536 B; 0 for none.
+        (height, width) int64: R + 256 G + 65536 B; 0 without a segment.
 
     Raises:
-        BrokenImageError: the file is truncated, damaged or no image.
-        ValueError: it has no three colours.
+        BrokenImageError: If the file is truncated, damaged or not an image.
+        ValueError: If it is not an RGB image.
     """
     with reading_image(path), Image.open(path) as image:
         image.load()
-        mode, colours = image.mode, np.asarray(image)
+        mode, colors = image.mode, np.asarray(image)
     if mode not in ("RGB", "RGBA"):
         raise ValueError(
-            f"The panoptic image {path} has the mode {mode}: it must have red, green and blue, which make the "
-            "segment's id. A PNG of class numbers is for SegmentationFolders."
+            f"The panoptic image {path} has the mode {mode}: it must be RGB, because colors encode segment ids. Use "
+            "SegmentationFolders for PNGs of labels."
         )
-    parts = colours[..., :3].astype(np.int64)
-    return parts[..., 0] + 256 * parts[..., 1] + 65536 * parts[..., 2]
+    channels = colors[..., :3].astype(np.int64)
+    return channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2]
 
 
 def _classes(
     ann_file: str, categories: list[dict[str, Any]], things: str
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """Names by label, and the ids of the categories that each label stands for."""
+    """Returns names by label, and the category ids of each label."""
     ordered = sorted(categories, key=lambda category: category["id"])
     ids = [category["id"] for category in ordered]
     twice = next((first for first, second in itertools.pairwise(ids) if first == second), None)
     if twice is not None:
-        raise ValueError(f"{ann_file} has two categories of the id {twice}.")
+        raise ValueError(f"{ann_file} has two categories with the id {twice}.")
     if things == "separate":
-        return tuple(category["name"] for category in ordered), tuple((one,) for one in ids)
+        return tuple(category["name"] for category in ordered), tuple((category_id,) for category_id in ids)
     lacking = next((category for category in ordered if "isthing" not in category), None)
     if lacking is not None:
         raise ValueError(
             f"{ann_file}: the category {lacking['name']!r} has no `isthing`, which things={things!r} needs: add it, or "
-            "take things='separate'."
+            "set things='separate'."
         )
     stuff = [category for category in ordered if not category["isthing"]]
     counted = tuple(category["id"] for category in ordered if category["isthing"])
@@ -194,12 +194,10 @@ def _read_json(ann_file: str) -> Mapping[str, Any]:
     missing = [key for key in ("images", "annotations", "categories") if key not in content]
     if missing:
         raise ValueError(
-            f"{ann_file} has no {', '.join(map(repr, missing))}: it is no annotation file of COCO's format."
+            f"{ann_file} has no {', '.join(map(repr, missing))}: it is not an annotation file in COCO's format."
         )
     if content["annotations"] and "segments_info" not in content["annotations"][0]:
-        raise ValueError(
-            f"{ann_file} has no `segments_info`: it is no panoptic annotation file (those are called panoptic_*.json)."
-        )
+        raise ValueError(f"{ann_file} has no `segments_info`: it is not a panoptic annotation file (panoptic_*.json).")
     return content
 
 
@@ -209,7 +207,7 @@ def _names_in(folder: str, argument: str) -> set[str]:
     return {entry.name for entry in os.scandir(folder)}
 
 
-def _require(name: str, present: set[str], folder: str, place: str, argument: str) -> None:
-    """Raises where a folder lacks a file; names with folders in them are looked up by themselves."""
+def _require(name: str, present: set[str], folder: str, where: str, argument: str) -> None:
+    """Raises if a folder lacks a file; names with subfolders are looked up individually."""
     if name not in present and not ("/" in name and os.path.isfile(os.path.join(folder, name))):
-        raise ValueError(f"{place} {folder} has no file {name}: complete the folder, or correct {argument}.")
+        raise ValueError(f"{where} {folder} has no file {name}: add it, or correct {argument}.")

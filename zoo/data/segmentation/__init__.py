@@ -1,4 +1,4 @@
-"""Images with a class for each pixel, for semantic segmentation."""
+"""Images with a label for every pixel, for semantic segmentation."""
 
 from .dataset import Pair, SegmentationDataset, SegmentationTransform
 

@@ -18,9 +18,9 @@ trade name, microwave, pot, animal, bicycle, lake, dishwasher, screen, blanket, 
 light, tray, ashcan, fan, pier, crt screen, plate, monitor, bulletin board, shower, radiator, glass, clock, flag
 """.replace("\n", " ").split(",")
 )
-"""Names by label, that is, by the number in the label files minus 1."""
+"""Names by label, which is the value in the label files minus 1."""
 
-_COLOURS = bytes.fromhex("""
+_COLORS = bytes.fromhex("""
 787878 b47878 06e6e6 503232 04c803 787850 8c8c8c cc05ff e6e6e6 04fa07 e005ff ebff07 96053d 787846 08ff33 ff0652 8fff8c
 ccff04 ff3307 cc4603 0066c8 3de6fa ff0633 0b66ff ff0747 ff09e0 0907e6 dcdcdc ff095c 7009ff 08ffd6 07ffe0 ffb806 0aff47
 ff290a 07ffff e0ff08 6608ff ff3d06 ffc207 ff7a08 00ff14 ff0829 ff0599 0633ff eb0cff a09614 00a3ff 8c8c8c fa0a0f 14ff00
@@ -32,5 +32,5 @@ ff00a3 ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 0abed4 d6ff00 00c
 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff b8ff00 0085ff ffd600 19c2c2 66ff00 5c00ff
 """)
 
-PALETTE = [list(_COLOURS[start : start + 3]) for start in range(0, len(_COLOURS), 3)]
-"""The benchmark's colours, [red, green, blue] by label."""
+PALETTE = [list(_COLORS[start : start + 3]) for start in range(0, len(_COLORS), 3)]
+"""The benchmark's colors, [red, green, blue] by label."""

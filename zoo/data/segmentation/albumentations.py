@@ -1,4 +1,4 @@
-"""Albumentations' transforms for segmentation, from a config."""
+"""Albumentations transforms for segmentation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from ..common.albumentations import build_transforms, library, reseed
 
 @TRANSFORMS.register_module()
 class AlbumentationsSegmentation:
-    """Runs a list of albumentations' transforms on images and labels, for what the zoo's own do not offer.
+    """Applies Albumentations transforms, given by name, to images and label maps.
 
-    Labels are moved with the image, by the nearest pixel; what comes from beyond the image's border gets 255.
+    Label maps are resampled by the nearest pixel; pixels from beyond the image's border get the label 255.
 
     Args:
-        transforms: a dict each: `dict(type="RandomResizedCrop", size=(512, 512))`; `OneOf` and other compositions have
-            `transforms` in turn.
-        training: whether the labels are transformed, too, as for training; False is for evaluation, where they stay as
-            large as the file.
+        transforms: One dict per transform, such as dict(type="RandomResizedCrop", size=(512, 512)). `OneOf` and other
+            compositions have `transforms` of the same form.
+        training: Whether label maps are transformed, too. In evaluation they keep the size of the file.
 
     Raises:
-        ValueError: see `build_transforms`.
+        ValueError: If a transform or an argument does not exist, or a value is out of range.
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], training: bool = True) -> None:
@@ -42,13 +41,13 @@ class AlbumentationsSegmentation:
             labels: (h, w) uint8; None only in evaluation.
 
         Returns:
-            `image` (3, height, width) uint8; `info`, whose `flip` is not known and False; `label_map` (h, w) uint8.
+            `image` (3, height, width) uint8; `info`, whose `flip` is unknown and False; `label_map` (h, w) uint8.
 
         Raises:
-            ValueError: there are no labels in training, or the transforms give no image of 8 bits.
+            ValueError: If there are no labels in training, or the result is not a uint8 image.
         """
         if labels is None and self.training:
-            raise ValueError("Transforms for training need labels; for a set without any set training=False.")
+            raise ValueError("Transforms for training need labels. For a data set without labels, set training=False.")
         reseed(self._compose)
         given = {"image": image} | ({"mask": labels} if self.training else {})
         result = self._compose(**given)
@@ -56,8 +55,8 @@ class AlbumentationsSegmentation:
         if not isinstance(changed, np.ndarray) or changed.dtype != np.uint8 or changed.shape[2:] != (3,):
             kind = f"{changed.dtype} of shape {tuple(changed.shape)}"
             raise ValueError(
-                f"The albumentations transforms give {kind}, not an image (h, w, 3) of 8 bits: leave out Normalize, "
-                "ToFloat and ToTensorV2, which the task's data_preprocessor stands for."
+                f"Albumentations transforms must return a uint8 image (height, width, 3), got {kind}: leave out "
+                "Normalize, ToFloat and ToTensorV2, because the task's data_preprocessor does their work."
             )
         size, original = (changed.shape[0], changed.shape[1]), (image.shape[0], image.shape[1])
         return {

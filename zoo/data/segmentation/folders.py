@@ -1,4 +1,4 @@
-"""Sets of images and label images in folders: users' own, ADE20K and Pascal VOC."""
+"""Segmentation data in folders of images and label images: your own, ADE20K and Pascal VOC."""
 
 from __future__ import annotations
 
@@ -49,30 +49,30 @@ VOC_CLASSES = (
 
 @DATASETS.register_module()
 class SegmentationFolders(SegmentationDataset):
-    """A folder of images and one of label images; an image's labels have its name, whatever the two suffixes.
+    """A folder of images and a folder of label images with the same names, apart from the suffix.
 
-    Label images have one channel, gray or palette (the indices count, not the colours), and hold class numbers from 0
-    on; 255 marks pixels that do not count. Folders in the two folders are gone through, too, and must be alike in both.
+    Label images have one channel, gray or palette (indices are read, not colors). Pixel values are labels, beginning at
+    0; 255 marks pixels to ignore. Subfolders are searched, too, and must be the same in both folders.
 
     Args:
-        root: the folder above.
-        images: the images' folder, in `root`.
-        labels: the label images' folder, in `root`; None where there are none, as in a test set.
-        split: a file, in `root`, with a name a line (without suffix, relative to `images`), of the samples to take;
-            None takes all.
-        classes: names by label: a list, or a .txt (a name a line) or .json file, also relative to `root`.
-        image_ending: what all names of images end with before the suffix, and labels do not: "_leftImg8bit".
-        label_ending: the same of label images: "_gtFine_labelTrainIds". Files without it are left out.
-        reduce_zero_label: 0 in the files means nothing, and the classes begin with 1.
-        label_values: the label of each value in the files, 255 for none, where they are not the same: {0: 0, 255: 1}.
-        skip_unlabelled: leave images without label image out, instead of raising.
-        palette: [red, green, blue] by label, for drawing; None for Pascal VOC's colours.
-        transform: see `SegmentationDataset`.
+        root: Folder of the data set.
+        images: Folder of the images, in `root`.
+        labels: Folder of the label images, in `root`; None if there are none, as in a test set.
+        split: File, in `root`, with the names of the samples to use, one per line, without suffix and relative to
+            `images`. None uses all samples.
+        classes: Names by label: a list, or a .txt (one name per line) or .json file, absolute or relative to `root`.
+        image_ending: Part of the names of images before the suffix that label images do not have: "_leftImg8bit".
+        label_ending: The same for label images: "_gtFine_labelTrainIds". Files without it are skipped.
+        reduce_zero_label: Whether the value 0 is to be ignored and classes begin at 1.
+        label_values: Label of each value in the files, 255 to ignore it, if the two differ: {0: 0, 255: 1}.
+        skip_unlabelled: Whether images without a label image are skipped instead of raising.
+        palette: [red, green, blue] by label, for plots; None uses Pascal VOC's colors.
+        transform: Config of a registered transform, or a callable; see `SegmentationDataset`.
         **options: See `ImageDataset`.
 
     Raises:
-        ValueError: a folder or file is missing, no images are found, two images have one name, an image has no labels,
-            or a line of `split` has no image; also see `SegmentationDataset`.
+        ValueError: If a folder or file is missing, there are no images, two images have the same name, an image has no
+            label image, or a line of `split` has no image; or see `ImageDataset`.
     """
 
     def __init__(
@@ -92,9 +92,7 @@ class SegmentationFolders(SegmentationDataset):
         **options: Any,
     ) -> None:
         if classes is None:
-            raise ValueError(
-                f"The data set {root} needs classes: a list of names by label, or a .txt or .json file with them."
-            )
+            raise ValueError(f"The data set {root} needs classes: a list of names, or a .txt or .json file with them.")
         image_folder = Path(root, images)
         label_folder = None if labels is None else Path(root, labels)
         found = _files_by_name(image_folder, IMAGE_SUFFIXES, image_ending, "images")
@@ -105,8 +103,8 @@ class SegmentationFolders(SegmentationDataset):
             example = label_folder / f"{missing[0]}{label_ending}.png" if label_folder is not None else ""
             raise ValueError(
                 f"{len(missing)} of {len(names)} images in {image_folder} have no label image in {label_folder}, such "
-                f"as {found[missing[0]]} (its labels would be {example}). Add them, name the others in a split file, "
-                "or set skip_unlabelled=True."
+                f"as {found[missing[0]]} (expected: {example}). Add them, list the other images in a split file, or "
+                "set skip_unlabelled=True."
             )
         left_out = set(missing)
         super().__init__(
@@ -120,7 +118,7 @@ class SegmentationFolders(SegmentationDataset):
             **options,
         )
         if missing:
-            self.findings.append(f"{len(missing)} images without labels were left out, such as {found[missing[0]]}.")
+            self.findings.append(f"{len(missing)} images without labels are skipped, such as {found[missing[0]]}.")
         alone = sorted(set(labelled) - set(found))
         if alone:
             self.findings.append(f"{len(alone)} label images have no image, such as {labelled[alone[0]]}.")
@@ -158,16 +156,16 @@ class SegmentationFolders(SegmentationDataset):
 class ADE20K(SegmentationFolders):
     """ADE20K's scene parsing benchmark: 20210 training and 2000 validation images, 150 classes.
 
-    The number 0 in its files, "other", does not count: label 0 is the number 1, "wall".
+    The value 0 in its files, "other", is ignored: label 0 is the value 1, "wall".
 
     Args:
-        root: the folder ADEChallengeData2016, as its archive has it.
+        root: The folder ADEChallengeData2016, as in the archive.
         split: "training" or "validation".
-        transform: see `SegmentationDataset`.
+        transform: Config of a registered transform, or a callable; see `SegmentationDataset`.
         **options: See `ImageDataset`.
 
     Raises:
-        ValueError: see `SegmentationFolders`.
+        ValueError: If files are missing; see `SegmentationFolders`.
     """
 
     def __init__(
@@ -207,17 +205,17 @@ class ADE20K(SegmentationFolders):
 
 @DATASETS.register_module()
 class PascalVOC(SegmentationFolders):
-    """Pascal VOC's segmentation: 21 classes, background first; the seams between objects (255) do not count.
+    """Pascal VOC's segmentation: 21 classes including background; the borders of objects (255) are ignored.
 
     Args:
-        root: the folder VOC2012, as its archive has it.
-        split: a list in ImageSets/Segmentation: "train", "val", "trainval", or "trainaug" where it was added.
-        labels: the folder of the label images: "SegmentationClassAug" for the augmented set.
-        transform: see `SegmentationDataset`.
+        root: The folder VOC2012, as in the archive.
+        split: List in ImageSets/Segmentation: "train", "val", "trainval", or "trainaug" if you have added it.
+        labels: Folder of the label images: "SegmentationClassAug" for the augmented set.
+        transform: Config of a registered transform, or a callable; see `SegmentationDataset`.
         **options: See `ImageDataset`.
 
     Raises:
-        ValueError: see `SegmentationFolders`.
+        ValueError: If files are missing; see `SegmentationFolders`.
     """
 
     def __init__(
@@ -260,15 +258,15 @@ class PascalVOC(SegmentationFolders):
 
 
 def _files_by_name(folder: Path, suffixes: frozenset[str], ending: str, argument: str) -> dict[str, str]:
-    """Finds a folder's files, by their path in it without ending and suffix.
+    """Maps names (relative path without ending and suffix) to the paths of a folder's files.
 
     Raises:
-        ValueError: the folder is missing or has no such files, or two have one name.
+        ValueError: If the folder is missing or has no such files, or two files have the same name.
     """
     if not folder.is_dir():
         near = next((parent for parent in folder.parents if parent.is_dir()), Path("."))
-        inside = ", ".join(sorted(one.name for one in near.iterdir() if one.is_dir())[:8]) or "no folders"
-        raise ValueError(f"There is no folder {folder}: correct root or {argument}. {near} has {inside}.")
+        inside = ", ".join(sorted(entry.name for entry in near.iterdir() if entry.is_dir())[:8]) or "no folders"
+        raise ValueError(f"There is no folder {folder}: correct root or {argument}. {near} contains {inside}.")
     found: dict[str, str] = {}
     for place, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
@@ -279,25 +277,27 @@ def _files_by_name(folder: Path, suffixes: frozenset[str], ending: str, argument
             path = os.path.join(place, file)
             name = Path(os.path.relpath(place, folder), stem.removesuffix(ending)).as_posix()
             if name in found:
-                raise ValueError(f"{found[name]} and {path} have one name; which is meant? Move one away.")
+                raise ValueError(f"{found[name]} and {path} have the same name: remove one of them.")
             found[name] = path
     if not found:
-        wanted = f"names ending with {ending!r} and " if ending else ""
+        wanted = f" whose names end with {ending!r} and" if ending else ""
         raise ValueError(
-            f"The folder {folder} has no files of {wanted}one of the suffixes {', '.join(sorted(suffixes))}."
+            f"The folder {folder} has no files{wanted} with one of the suffixes {', '.join(sorted(suffixes))}."
         )
     return found
 
 
 def _names_of_split(file: Path, found: Mapping[str, str], folder: Path) -> list[str]:
-    """Reads the names that a split file lists, in its order.
+    """Reads the names in a split file, in its order.
 
     Raises:
-        ValueError: there is no such file, it is empty or names one sample twice, or a name has no image.
+        ValueError: If the file does not exist, is empty or lists a sample twice, or a name has no image.
     """
     if not file.is_file():
-        beside = ", ".join(sorted(one.name for one in file.parent.glob("*.txt"))[:8]) if file.parent.is_dir() else ""
-        raise ValueError(f"There is no split file {file}." + (f" Beside it: {beside}." if beside else ""))
+        beside = (
+            ", ".join(sorted(entry.name for entry in file.parent.glob("*.txt"))[:8]) if file.parent.is_dir() else ""
+        )
+        raise ValueError(f"There is no split file {file}." + (f" Its folder contains {beside}." if beside else ""))
     names: dict[str, int] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         given = line.strip()
@@ -305,9 +305,9 @@ def _names_of_split(file: Path, found: Mapping[str, str], folder: Path) -> list[
             continue
         name = given if given in found else os.path.splitext(given)[0]
         if name not in found:
-            raise ValueError(f"{file} names {given!r} in line {number}, which is no image in {folder}.")
+            raise ValueError(f"{file} lists {given!r} in line {number}, which is not an image in {folder}.")
         if name in names:
-            raise ValueError(f"{file} names {given!r} in line {number} and in line {names[name]}.")
+            raise ValueError(f"{file} lists {given!r} in line {number} and in line {names[name]}.")
         names[name] = number
     if not names:
         raise ValueError(f"The split file {file} is empty.")

@@ -1,4 +1,4 @@
-"""Reading label images: which class each pixel shows, exactly as the file has it."""
+"""Reads label images, without changing the values of the file, and maps values to labels."""
 
 from __future__ import annotations
 
@@ -12,43 +12,42 @@ from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..common.decoding import reading_image
 
 MAX_CLASSES = 255
-"""Labels are 0 to 254: label maps are uint8, and 255 is taken."""
+"""Labels are 0 to 254, because label maps are uint8 and 255 marks pixels to ignore."""
 
 _PNG_HEADER = struct.Struct(">8s4x4s8xBB")
 
 
 def read_label_image(path: str) -> np.ndarray:
-    """Reads the numbers of a label image, unchanged.
+    """Reads the values of a label image.
 
-    A palette's indices are read, not its colours; gray of 1, 2 or 4 bits is not stretched to 8 (PIL's own reading
-    makes 85 of a 1 in two bits).
+    Of a palette image, the indices are read, not the colors. Gray images of 1, 2 or 4 bits are not scaled to 8 bits
+    (PIL turns a 1 in two bits into 85).
 
     Args:
-        path: of a PNG, TIFF or BMP of one channel: palette indices, or gray of 1 to 16 bits.
+        path: Path of a PNG, TIFF or BMP with one channel: palette indices, or gray of 1 to 16 bits.
 
     Returns:
-        (height, width) uint8, or uint16 or int32 where the file has more than 8 bits.
+        (height, width) uint8, or uint16 or int32 if the file has more than 8 bits.
 
     Raises:
-        ValueError: the image has colours or is compressed with losses, so that its values are no class numbers.
-        BrokenImageError: the file is truncated, damaged or no image.
+        ValueError: If the image has colors or lossy compression, so that its values are not labels.
+        BrokenImageError: If the file is truncated, damaged or not an image.
     """
     with reading_image(path), open(path, "rb") as file:
         start = file.read(_PNG_HEADER.size)
         file.seek(0)
         with Image.open(file) as image:
             image.load()
-            mode, kind = image.mode, image.format
+            mode, file_format = image.mode, image.format
             values = np.asarray(image)
-    if kind == "JPEG":
+    if file_format == "JPEG":
         raise ValueError(
-            f"The label image {path} is a JPEG, whose values are only near to those saved: save it as PNG."
+            f"The label image {path} is a JPEG, whose compression changes values: save label images as PNG."
         )
     if values.ndim != 2 or mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(
-            f"The label image {path} has colours (mode {mode}), not class numbers: write it anew as a PNG of one "
-            "channel (gray, or a palette's indices) whose pixels are 0 for the first class, 1 for the second, and 255 "
-            "for none."
+            f"The label image {path} has colors (mode {mode}), not labels: convert it to a PNG with one channel (gray, "
+            "or a palette's indices) whose pixels are 0 for the first class, 1 for the second, and 255 to be ignored."
         )
     if mode == "1":
         return values.astype(np.uint8)
@@ -56,26 +55,26 @@ def read_label_image(path: str) -> np.ndarray:
 
 
 def _gray_factor(start: bytes) -> int:
-    """What PIL multiplies gray of few bits by, found in the beginning of a PNG file; 1 for other files."""
+    """Returns the factor by which PIL scales gray of less than 8 bits, read from a PNG header; 1 for other files."""
     if len(start) < _PNG_HEADER.size:
         return 1
-    signature, chunk, bits, colour = _PNG_HEADER.unpack(start)
-    if signature != b"\x89PNG\r\n\x1a\n" or chunk != b"IHDR" or colour != 0 or bits >= 8:
+    signature, chunk, bits, color_type = _PNG_HEADER.unpack(start)
+    if signature != b"\x89PNG\r\n\x1a\n" or chunk != b"IHDR" or color_type != 0 or bits >= 8:
         return 1
     return 255 // (2**bits - 1)
 
 
 class LabelTable:
-    """Turns a label image's values into labels, and finds values that mean nothing.
+    """Maps the values of label images to labels, and reports values without a label.
 
     Args:
-        num_classes: labels are 0 to num_classes - 1, and 255.
-        reduce_zero_label: the value 0 means nothing, and the classes begin with 1, as in ADE20K.
-        values: which label each value has, where they are not the same; 255 for none. Values that are not in it are
-            errors. None: the value is the label, and 255 is none.
+        num_classes: Number of classes: labels are 0 to num_classes - 1, and 255.
+        reduce_zero_label: Whether the value 0 is ignored and the classes begin at the value 1, as in ADE20K.
+        values: Label of each value, 255 to ignore it; other values are errors. None means that values are labels.
 
     Raises:
-        ValueError: there are more than 255 classes, or a label in `values` is none of them, or both ways are given.
+        ValueError: If there are more than 255 classes, `values` contains an impossible label, or is given together with
+            `reduce_zero_label`.
     """
 
     def __init__(
@@ -83,11 +82,11 @@ class LabelTable:
     ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(
-                f"A label map has 1 to {MAX_CLASSES} classes (255 marks ignored pixels), not {num_classes}."
+                f"A label map can have 1 to {MAX_CLASSES} classes (255 marks ignored pixels), got {num_classes}."
             )
         if values is not None and reduce_zero_label:
             raise ValueError(
-                "Give label_values or reduce_zero_label, not both: label_values={0: 255, 1: 0, ...} says it."
+                "Set label_values or reduce_zero_label, not both: label_values={0: 255, 1: 0, ...} does the same."
             )
         self.num_classes = num_classes
         self.reduce_zero_label = reduce_zero_label
@@ -102,24 +101,24 @@ class LabelTable:
         for value, label in values.items():
             if not 0 <= int(value) < 1 << 16 or not (0 <= label < num_classes or label == IGNORE_INDEX):
                 raise ValueError(
-                    f"label_values gives the value {value} the label {label}: values are 0 to 65535, labels 0 to "
-                    f"{num_classes - 1}, and 255 for pixels that do not count."
+                    f"label_values maps {value} to {label}: values must be in [0, 65535], labels in [0, "
+                    f"{num_classes - 1}], or 255 for pixels to ignore."
                 )
             self._labels[int(value)] = label
             self._known[int(value)] = True
 
     def __call__(self, values: np.ndarray, path: str) -> np.ndarray:
-        """Looks the labels up.
+        """Looks up the labels.
 
         Args:
-            values: (height, width), as `read_label_image` gives them.
-            path: for the error's message.
+            values: (height, width), as `read_label_image` returns them.
+            path: Path of the label image, for the error message.
 
         Returns:
             (height, width) uint8.
 
         Raises:
-            ValueError: some values mean nothing; the message names the file, the values and the remedy.
+            ValueError: If values have no label; the message names the file, the values and the remedy.
         """
         if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() < 1 << 16:
             raise ValueError(
@@ -135,22 +134,22 @@ class LabelTable:
     def _remedy(self) -> str:
         if self._given:
             known = ", ".join(map(str, np.flatnonzero(self._known)[:20]))
-            return f"label_values knows {known}. Add the others, with the label 255 where they should not count."
+            return f"label_values contains {known}. Add the others, with the label 255 if they are to be ignored."
         first = int(self.reduce_zero_label)
         return (
-            f"with {self.num_classes} classes{' and reduce_zero_label' * self.reduce_zero_label}, values are "
-            f"{first} to {self.num_classes - 1 + first}, and 255 for pixels that do not count. Correct the class "
-            "names, or say what the values mean, as in label_values={0: 0, 255: 1}."
+            f"with {self.num_classes} classes{' and reduce_zero_label' * self.reduce_zero_label}, values must be in "
+            f"[{first}, {self.num_classes - 1 + first}], or 255 for pixels to ignore. Correct the class names, or map "
+            "the values to labels, as in label_values={0: 0, 255: 1}."
         )
 
 
 def voc_palette(count: int = 256) -> list[list[int]]:
-    """Pascal VOC's colours, which serve any set: near labels get colours far from each other.
+    """Returns Pascal VOC's colors, which suit any data set, because consecutive labels get very different colors.
 
-    Each colour channel takes every third bit of the label, lowest bits first, into its highest bits.
+    Each color channel takes every third bit of the label; the lowest bits of the label become its highest bits.
 
     Args:
-        count: of colours.
+        count: Number of colors.
 
     Returns:
         [red, green, blue] by label.

@@ -1,8 +1,8 @@
-"""From an image and its label map to tensors: augmentation for training, sizes of evaluation, views of one image.
+"""Transforms for segmentation: augmentation for training, resizing for evaluation, test-time augmentation.
 
 Every transform takes an RGB image (h, w, 3) and a label map (h, w) or None, both uint8 arrays, and returns a dict with
-uint8 tensors. `training` says which kind it is. What is random draws from Python's global generator, which the data
-set seeds anew for every sample.
+uint8 tensors. The attribute `training` tells whether it is for training. Random numbers come from Python's global
+generator, which the data set seeds for every sample.
 """
 
 from __future__ import annotations
@@ -23,26 +23,29 @@ from ..common.photometric import distort
 from ..common.resizing import fitted_size, next_multiple, resize_image, resize_labels
 
 CROP_TRIES = 10
+"""Maximum number of times that a crop with too much of one class is drawn again."""
 
 
 @TRANSFORMS.register_module()
 class SegmentationTrain:
     """mmsegmentation's augmentation for ADE20K and Pascal VOC.
 
-    The image is resized by a random factor, keeping its proportions; cropped at random, anew (up to 10 times) where one
-    class has too much of the crop; mirrored; and its colours are changed. An image that is smaller than the crop stays
-    so: padding comes after normalising, in `DensePreprocessor`, whose `train_size=(512, 512)` pads as published.
+    The image is resized by a random factor with its aspect ratio; cropped at random, and again (up to 10 times) if one
+    class covers too much of the crop; flipped; and its colors are changed. An image smaller than the crop is not padded
+    here: padding follows the normalization, in `DensePreprocessor`, where `train_size=(512, 512)` pads as published
+    trainings did.
 
     Args:
-        scale: longer and shorter side in pixels, between which the image is fitted at factor 1.
-        ratio_range: least and most factor of `scale`.
-        crop_size: height and width of the crop in pixels.
-        cat_max_ratio: most that one class may have of the crop's pixels that count; 1 takes the first crop.
-        flip: probability of mirroring left and right.
-        photometric: change brightness, contrast, saturation and hue (see `photometric.distort`).
+        scale: Limits of the longer and the shorter side in pixels at factor 1.
+        ratio_range: Minimum and maximum factor of `scale`.
+        crop_size: (height, width) of the crop in pixels.
+        cat_max_ratio: Maximum share of one class in the pixels of a crop that are not ignored; 1 accepts the first
+            crop.
+        flip: Probability of a horizontal flip.
+        photometric: Whether to change brightness, contrast, saturation and hue (see `photometric.distort`).
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     training = True
@@ -59,22 +62,20 @@ class SegmentationTrain:
         self.scale = check_scale(scale)
         if len(ratio_range) != 2 or not 0 < ratio_range[0] <= ratio_range[1]:
             raise ValueError(
-                f"ratio_range is the least and most factor, over 0, such as (0.5, 2.0), not {ratio_range!r}."
+                "ratio_range must be the minimum and maximum factor, both positive, such as (0.5, 2.0), got "
+                f"{ratio_range!r}."
             )
         self.ratio_range = (float(ratio_range[0]), float(ratio_range[1]))
-        try:
-            self.crop_size = check_scale(crop_size)
-        except ValueError:
-            raise ValueError(f"crop_size is height and width in whole pixels, not {crop_size!r}.") from None
+        self.crop_size = check_scale(crop_size, "crop_size", "(512, 512)")
         if not 0 < cat_max_ratio <= 1:
-            raise ValueError(f"cat_max_ratio is a part of the crop, over 0 and up to 1, not {cat_max_ratio!r}.")
+            raise ValueError(f"cat_max_ratio must be in (0, 1], got {cat_max_ratio!r}.")
         self.cat_max_ratio = cat_max_ratio
         check_probability("flip", flip)
         self.flip = flip
         self.photometric = photometric
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
-        """Augments an image.
+        """Augments an image and its labels.
 
         Args:
             image: (h, w, 3) uint8, RGB.
@@ -84,10 +85,10 @@ class SegmentationTrain:
             `image` (3, h, w) and `label_map` (h, w), uint8 tensors of one size, at most `crop_size`; `info`.
 
         Raises:
-            ValueError: there are no labels.
+            ValueError: If there are no labels.
         """
         if labels is None:
-            raise ValueError("SegmentationTrain needs labels; for a set without any take SegmentationTest.")
+            raise ValueError("SegmentationTrain needs labels. For a data set without labels, use SegmentationTest.")
         original = (image.shape[0], image.shape[1])
         factor = random.uniform(*self.ratio_range)
         size = fitted_size(*original, (max(1, int(self.scale[0] * factor)), max(1, int(self.scale[1] * factor))))
@@ -106,19 +107,18 @@ class SegmentationTrain:
         }
 
     def _crop(self, labels: np.ndarray) -> tuple[slice, slice]:
-        place = self._place(labels.shape)
+        window = self._draw_window(labels.shape)
         if self.cat_max_ratio >= 1:
-            return place
+            return window
         for _ in range(CROP_TRIES):
-            counts = cv2.calcHist([np.ascontiguousarray(labels[place])], [0], None, [256], [0, 256]).ravel()[
-                :IGNORE_INDEX
-            ]
-            if counts.max() < self.cat_max_ratio * float(counts.sum()):  # never where no pixel counts
+            counts = cv2.calcHist([np.ascontiguousarray(labels[window])], [0], None, [256], [0, 256]).ravel()
+            counts = counts[:IGNORE_INDEX]
+            if counts.max() < self.cat_max_ratio * float(counts.sum()):  # False if all pixels are ignored
                 break
-            place = self._place(labels.shape)
-        return place
+            window = self._draw_window(labels.shape)
+        return window
 
-    def _place(self, size: Sequence[int]) -> tuple[slice, slice]:
+    def _draw_window(self, size: Sequence[int]) -> tuple[slice, slice]:
         height, width = self.crop_size
         top = random.randrange(max(size[0] - height, 0) + 1)
         left = random.randrange(max(size[1] - width, 0) + 1)
@@ -126,13 +126,13 @@ class SegmentationTrain:
 
 
 class _ResizeTransform:
-    """Resizes as evaluations of published models do."""
+    """Resizes as in the evaluation of published models."""
 
     def __init__(self, scale: Sequence[int], keep_ratio: bool, resize_to_multiple: int | None) -> None:
         self.scale = check_scale(scale)
         self.keep_ratio = keep_ratio
         if resize_to_multiple is not None and (not isinstance(resize_to_multiple, int) or resize_to_multiple < 1):
-            raise ValueError(f"resize_to_multiple is None or a whole number from 1 on, not {resize_to_multiple!r}.")
+            raise ValueError(f"resize_to_multiple must be None or an integer >= 1, got {resize_to_multiple!r}.")
         self.multiple = resize_to_multiple
 
     def _resized(self, image: np.ndarray, factor: float = 1.0) -> np.ndarray:
@@ -144,17 +144,16 @@ class _ResizeTransform:
 
 @TRANSFORMS.register_module()
 class SegmentationTest(_ResizeTransform):
-    """Resizes the image for evaluation; the labels stay as large as the file, because that is where figures count.
+    """Resizes the image for evaluation. Labels keep the size of the file, at which metrics are computed.
 
     Args:
-        scale: longer and shorter side in pixels, between which the image is fitted; without `keep_ratio`, width and
-            height.
-        keep_ratio: keep the image's proportions.
-        resize_to_multiple: then resize once more, up to a multiple of this in both directions: 32 as VAN (there called
-            ResizeToMultiple), BiFormer's Semantic FPN and PoolFormer (AlignResize) were measured.
+        scale: Limits of the longer and the shorter side in pixels; without `keep_ratio`, width and height.
+        keep_ratio: Whether to keep the aspect ratio.
+        resize_to_multiple: If given, resize again so that both sides are rounded up to a multiple of it. 32 is what VAN
+            (there called ResizeToMultiple), BiFormer's Semantic FPN and PoolFormer (AlignResize) were evaluated with.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     training = False
@@ -184,19 +183,19 @@ class SegmentationTest(_ResizeTransform):
 
 @TRANSFORMS.register_module()
 class SegmentationViews(_ResizeTransform):
-    """Several sizes of an image, each mirrored, too: test-time augmentation. The task averages over them.
+    """Test-time augmentation: several scales of an image, and their flips. The task averages their predictions.
 
-    As in mmsegmentation 0.x, with which published multi-scale figures were measured, a ratio multiplies `scale`.
+    Ratios multiply `scale`, as in mmsegmentation 0.x, with which published multi-scale metrics were computed.
 
     Args:
-        ratios: factors of `scale`, one size each.
-        flip: give each size mirrored left and right, too, right after it.
-        scale: see `SegmentationTest`.
-        keep_ratio: see `SegmentationTest`.
-        resize_to_multiple: see `SegmentationTest`.
+        ratios: Factors of `scale`, one per view.
+        flip: Whether every view is also returned flipped horizontally.
+        scale: See `SegmentationTest`.
+        keep_ratio: See `SegmentationTest`.
+        resize_to_multiple: See `SegmentationTest`.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     training = False
@@ -211,27 +210,27 @@ class SegmentationViews(_ResizeTransform):
     ) -> None:
         super().__init__(scale, keep_ratio, resize_to_multiple)
         if not ratios or not all(ratio > 0 for ratio in ratios):
-            raise ValueError(f"ratios are one or more factors over 0, not {ratios!r}.")
+            raise ValueError(f"ratios must be one or more positive factors, got {ratios!r}.")
         self.ratios = tuple(ratios)
         self.flip = flip
 
     def __call__(self, image: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
-        """Makes the views.
+        """Creates the views.
 
         Args:
             image: (h, w, 3) uint8, RGB.
             labels: (h, w) uint8 or None.
 
         Returns:
-            `views`: a list of dicts with `image` (3, height, width) uint8 and `info`, in whose `flip` it says whether
-            the image is mirrored; `label_map` (h, w) uint8, or None.
+            `views`: a list of dicts with `image` (3, height, width) uint8 and `info`; each view is followed by its
+            flip. `label_map` (h, w) uint8, or None.
         """
         views: list[dict[str, Any]] = []
         for ratio in self.ratios:
             resized = self._resized(image, ratio)
-            for mirrored in (False, True) if self.flip else (False,):
-                shown = cv2.flip(resized, 1) if mirrored else resized
-                views.append({"image": _to_tensor(shown), "info": _info(shown, image.shape, shown.shape, mirrored)})
+            for flipped in (False, True) if self.flip else (False,):
+                view = cv2.flip(resized, 1) if flipped else resized
+                views.append({"image": _to_tensor(view), "info": _info(view, image.shape, view.shape, flipped)})
         return {"views": views, "label_map": _labels_or_none(labels)}
 
 
@@ -244,7 +243,7 @@ def _labels_or_none(labels: np.ndarray | None) -> torch.Tensor | None:
 
 
 def _info(image: np.ndarray, original: Sequence[int], resized: Sequence[int], flip: bool) -> ImageInfo:
-    """The facts of an image: of what is given, of the file's, and of the whole image after resizing, before a crop."""
+    """Builds the `ImageInfo` of an image from the shapes of the file's image and of the resized one before the crop."""
     return ImageInfo(
         image_size=(image.shape[0], image.shape[1]),
         original_size=(original[0], original[1]),

@@ -39,14 +39,14 @@ def test_resized_labels_lie_where_the_image_does(transform):
     [
         (
             [{"type": "HorizontalFlp"}],
-            r"no transform of albumentations 'HorizontalFlp'\. Did you mean 'HorizontalFlip'",
+            r"no Albumentations transform 'HorizontalFlp'\. Did you mean 'HorizontalFlip'",
         ),
-        ([{"type": "HorizontalFlip", "prob": 1}], r"no argument of albumentations' HorizontalFlip 'prob'"),
+        ([{"type": "HorizontalFlip", "prob": 1}], r"no argument of Albumentations' HorizontalFlip 'prob'"),
         ([{"type": "OneOf", "transforms": [{"type": "Rotate", "limt": 3}]}], r"Rotate 'limt'\. Did you mean 'limit'"),
         ([{"type": "RandomCrop", "height": "a", "width": 3}], "RandomCrop cannot be built"),
         ([{"type": "RandomCrop"}], "RandomCrop cannot be built"),
-        ([{"p": 1}], "is a dict with 'type'"),
-        (["HorizontalFlip"], "is a dict with 'type'"),
+        ([{"p": 1}], "must be a dict with 'type'"),
+        (["HorizontalFlip"], "must be a dict with 'type'"),
     ],
 )
 def test_impossible_transforms_raise(transforms, message):

@@ -13,7 +13,7 @@ def test_sizes_and_scales_become_pairs():
 def test_impossible_sizes_raise(size):
     with pytest.raises(ValueError, match=r"size must be a positive integer or \(height, width\) in pixels, got"):
         check_size(size)
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError, match="scale must be two positive integers"):
         check_scale(size)
 
 

@@ -91,7 +91,7 @@ def test_the_length_is_a_share_of_the_dataset(as_rank):
     assert [len(as_rank(InfiniteSampler, rank, 4, range(10))) for rank in range(4)] == [3] * 4
     with pytest.raises(ValueError, match="epoch of this rank has 3"):
         as_rank(InfiniteSampler, 0, 1, range(3)).set_epoch(0, start=4)
-    with pytest.raises(ValueError, match="length is a number of samples from 1 on, not 0"):
+    with pytest.raises(ValueError, match=r"length must be an integer >= 1 \(a number of samples\), got 0"):
         InfiniteSampler(range(3), length=0)
     with pytest.raises(ValueError, match="empty"):
         InfiniteSampler([])
@@ -192,13 +192,13 @@ def test_a_loader_is_built_from_a_config():
 
 
 def test_what_cannot_be_grouped_is_told():
-    with pytest.raises(ValueError, match="EpochSampler or InfiniteSampler, not EvaluationSampler"):
+    with pytest.raises(ValueError, match="needs an EpochSampler or InfiniteSampler, got EvaluationSampler"):
         AspectRatioBatchSampler(EvaluationSampler(range(3)), 2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"no aspect_ratios.*CocoDetection has"):
         AspectRatioBatchSampler(EpochSampler(range(3)), 2)
-    with pytest.raises(ValueError, match="length, 3, is less than the batch size, 4"):
+    with pytest.raises(ValueError, match="length=3 is less than batch_size=4"):
         AspectRatioBatchSampler(InfiniteSampler(Pictures(9), length=3), 4)
     with pytest.raises(ValueError, match="epoch of this rank has 3"):
         AspectRatioBatchSampler(EpochSampler(Pictures(9)), 4).set_epoch(0, start=4)
-    with pytest.raises(ValueError, match="batch_size is a whole number from 1 on"):
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got"):
         AspectRatioBatchSampler(EpochSampler(Pictures(9)), 0)

@@ -9,14 +9,14 @@ from attnzoo.zoo.data.common.class_maps import class_names, load_class_map
 @pytest.mark.parametrize(
     ("class_map", "message"),
     [
-        ("nowhere.txt", "'nowhere.txt' is no file"),
+        ("nowhere.txt", "'nowhere.txt' does not exist"),
         ("map.pkl", "must be a .txt or .json"),
-        ("imagenet-3k", "knows no classes"),
+        ("imagenet-3k", "has no class names"),
         ([], "empty"),
         (["a", "b", "a"], "'a' more than once"),
-        ({"a": -1}, "whole numbers"),
-        ({"a": "b"}, "whole numbers"),
-        (["cow", "horse"], "has none of the 2 classes"),
+        ({"a": -1}, "must be non-negative integers"),
+        ({"a": "b"}, "must be non-negative integers"),
+        (["cow", "horse"], "contains none of the 2 classes"),
         (7, "dict or a list"),
     ],
 )

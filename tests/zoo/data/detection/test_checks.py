@@ -29,17 +29,17 @@ def build(tmp_path):
 def test_a_right_set_has_no_errors(build, tmp_path):
     (finding,) = build().check()
     file = tmp_path / "annotations" / "instances_train2017.json"
-    assert finding.startswith(f"The data set {file}: of 4 images 1 is left out")
+    assert finding.startswith(f"The data set {file}: 1 of 4 images is left out")
     assert build(training=False).check() == []
 
 
 def test_missing_files_are_named(build, tmp_path):
     dataset = build()
     (tmp_path / "train2017" / "000005.png").unlink()
-    with pytest.raises(ValueError, match=r"of 3 image files 1 is missing: .*train2017/000005.png \(image 5\). Correct"):
+    with pytest.raises(ValueError, match=r"1 of 3 image files is missing: .*train2017/000005.png \(image 5\). Correct"):
         dataset.check()
     (tmp_path / "train2017").rename(tmp_path / "train")
-    with pytest.raises(ValueError, match="of 3 image files 3 are missing"):
+    with pytest.raises(ValueError, match="3 of 3 image files are missing"):
         dataset.check()
 
 
@@ -47,7 +47,7 @@ def test_image_sizes_are_compared(build, tmp_path):
     dataset = build()
     Image.new("RGB", (50, 40)).save(tmp_path / "train2017" / "000005.png")
     with pytest.raises(
-        ValueError, match=r"of 3 images looked at 1 is of another.*000005.png \(image 5: 40x50, not 150x110\)"
+        ValueError, match=r"1 of 3 checked images has another.*000005.png \(image 5: 40x50, not 150x110\)"
     ):
         dataset.check()
     assert check_coco(dataset, most=0)
@@ -60,20 +60,20 @@ def test_image_sizes_are_compared(build, tmp_path):
     [
         (
             lambda made: made["images"].append({**made["images"][0], "file_name": "000030.png"}),
-            "1 image id is given.*11",
+            "1 image id is used by several images.*11",
         ),
-        (lambda made: made["annotations"][3].update(id=100), "1 annotation id is given to several annotations: 100"),
+        (lambda made: made["annotations"][3].update(id=100), "1 annotation id is used by several annotations: 100"),
         (
             lambda made: [one.update(image_id=77) for one in made["annotations"][:7]],
-            r"7 annotations are of images that are not in the file: 100 \(image 77\), .*, ... \(2 more\). Remove them",
+            r"7 annotations refer to images that are not in the file: 100 \(image 77\), .*, \.\.\. \(2 more\). Remove",
         ),
         (
             lambda made: made["annotations"][0].update(category_id=4),
-            r"1 annotation is of categories .* has 3, 7, 42: 100 \(category 4\). Add the categories",
+            r"1 annotation refers to categories .* has 3, 7, 42: 100 \(category 4\). Add the categories",
         ),
         (
             lambda made: made["annotations"][1]["segmentation"].update(size=[160, 120]),
-            r"1 mask is of another height x width than the image: annotation 101 \(160x120, its image 120x160\)",
+            r"1 mask has another height x width than the image: annotation 101 \(160x120, its image 120x160\)",
         ),
         (
             lambda made: [one.pop("segmentation") for one in made["annotations"]],
@@ -105,17 +105,17 @@ def test_all_errors_are_told_at_once(build, tmp_path):
     [
         (
             lambda made: made["annotations"][0].update(bbox=[-5, 10, 40, 50]),
-            "1 box is partly or wholly outside of the image and clipped: annotation 100.",
+            "1 box extends beyond the image and is clipped: annotation 100.",
         ),
         (
             lambda made: [one.update(bbox=[1, 1, 0.5, 3]) for one in made["annotations"][:2]],
             "2 instances are left out, with a box thinner than a pixel",
         ),
         (lambda made: made["annotations"][0].update(area=0), "1 instance is left out"),
-        (lambda made: made["annotations"][0].update(segmentation=[]), "1 instance is without a mask"),
+        (lambda made: made["annotations"][0].update(segmentation=[]), "1 instance has no mask"),
         (
             lambda made: made["images"].append({**made["images"][0], "id": 12}),
-            "1 file is given as several images: 00001",
+            "1 file is listed as several images: 00001",
         ),
         (lambda made: made["categories"].append({"id": 9, "name": "star"}), "1 of 4 classes have no instance: star."),
     ],

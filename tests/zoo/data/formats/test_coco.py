@@ -66,7 +66,7 @@ def test_chosen_classes_are_labeled_by_ascending_id(read):
     assert annotations.all_categories == (3, 7, 42)
     assert len(annotations.boxes) == 5
     for wrong in ([], ["ring", "ring"]):
-        with pytest.raises(ValueError, match="each wanted category once"):
+        with pytest.raises(ValueError, match="classes must name at least one category"):
             read(classes=wrong)
     with pytest.raises(ValueError, match=r"no category 'rings'. Did you mean 'ring'"):
         read(classes=["rings"])
@@ -82,8 +82,8 @@ def test_chosen_classes_are_labeled_by_ascending_id(read):
         (lambda made: made["annotations"][2].update(bbox=[1, 2, 3]), "annotation 102 needs a bbox"),
         (lambda made: made["annotations"][2].update(segmentation={"size": [1, 2]}), "segmentation of annotation 102"),
         (lambda made: made["annotations"][2].update(segmentation=[["a"] * 6]), "segmentation of annotation 102"),
-        (lambda made: made["categories"].append({"id": 3, "name": "other"}), "several categories of one id"),
-        (lambda made: made["categories"].append({"id": 4, "name": "kite"}), "several categories of one id"),
+        (lambda made: made["categories"].append({"id": 3, "name": "other"}), "several categories with the same id"),
+        (lambda made: made["categories"].append({"id": 4, "name": "kite"}), "several categories with the same id"),
     ],
 )
 def test_files_of_another_kind_raise(read, change, message):
@@ -93,7 +93,7 @@ def test_files_of_another_kind_raise(read, change, message):
 
 def test_files_that_are_not_json_raise(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(ValueError, match=r"a\.json is no valid JSON"):
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
         CocoAnnotations(tmp_path / "a.json")
     assert gc.isenabled()
     with pytest.raises(ValueError, match=r"no annotation file .*b\.json"):

@@ -80,7 +80,7 @@ def test_images_without_annotation_are_found(tmp_path):
     dataset = CocoPanopticSemantic(**write(tmp_path, annotations))
     assert len(dataset) == 1
     findings = dataset.check()
-    assert "1 images of" in findings[0]
+    assert "1 images in" in findings[0]
     assert "1 of 4 classes do not occur in the labels of all 1 samples: wall." in findings[1]
 
 
@@ -94,12 +94,12 @@ def _change(key, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_change("image_id", 9), "the annotation of image 9: there is no image of that id"),
-        (_change("file_name", "9.png"), r"panoptic_train has no file 9\.png: complete the folder, or correct panoptic"),
+        (_change("image_id", 9), "annotation of image 9: there is no image with this id"),
+        (_change("file_name", "9.png"), r"panoptic_train has no file 9\.png: add it, or correct panoptic"),
         (_change("segments_info", [{"id": 5, "category_id": 4}]), "the segment 5 has the category 4, which is not in"),
         (lambda annotations: annotations.pop("categories"), "has no 'categories'"),
-        (lambda annotations: annotations["categories"].append(CATEGORIES[0]), "two categories of the id 900"),
-        (lambda annotations: annotations["annotations"][0].pop("segments_info"), "no panoptic annotation file"),
+        (lambda annotations: annotations["categories"].append(CATEGORIES[0]), "two categories with the id 900"),
+        (lambda annotations: annotations["annotations"][0].pop("segments_info"), "not a panoptic annotation file"),
         (lambda annotations: annotations["annotations"].clear(), "is empty"),
     ],
 )
@@ -114,7 +114,7 @@ def test_other_impossible_arguments_raise(tmp_path):
     annotations = content()
     del annotations["categories"][1]["isthing"]
     arguments = write(tmp_path, annotations)
-    with pytest.raises(ValueError, match=r"There is no way with things 'seperate'\. Did you mean 'separate'"):
+    with pytest.raises(ValueError, match=r"There is no value of things 'seperate'\. Did you mean 'separate'"):
         CocoPanopticSemantic(**arguments, things="seperate")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="the category 'cat' has no `isthing`"):
         CocoPanopticSemantic(**arguments, things="merged")

@@ -76,7 +76,7 @@ def test_in_evaluation_the_labels_stay():
 
 
 def test_impossible_results_raise():
-    with pytest.raises(ValueError, match=r"give float32 of shape \(30, 40, 3\).*leave out Normalize"):
+    with pytest.raises(ValueError, match=r"got float32 of shape \(30, 40, 3\).*leave out Normalize"):
         run([{"type": "Normalize"}])
     with pytest.raises(ValueError, match="need labels"):
         AlbumentationsSegmentation([CROP])(np.zeros((3, 3, 3), np.uint8), None)

@@ -45,7 +45,7 @@ def test_values_of_the_files_get_labels(root):
 
 
 def test_labels_out_of_range_name_the_file(root):
-    with pytest.raises(ValueError, match=r"labels/00\.png has the value 3: with 3 classes, values are 0 to 2"):
+    with pytest.raises(ValueError, match=r"labels/00\.png has the value 3: with 3 classes, values must be in \[0, 2\]"):
         folders(root, classes=CLASSES[:3])[0]
 
 

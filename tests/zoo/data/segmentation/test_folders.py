@@ -87,10 +87,10 @@ def test_a_split_lists_samples_in_its_order(root):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("00\n07\n", "names '07' in line 2, which is no image in"),
-        ("00\n01\n00\n", "names '00' in line 3 and in line 1"),
+        ("00\n07\n", "lists '07' in line 2, which is not an image in"),
+        ("00\n01\n00\n", "lists '00' in line 3 and in line 1"),
         ("\n", "is empty"),
-        (None, r"There is no split file .*train\.txt. Beside it: other\.txt"),
+        (None, r"There is no split file .*train\.txt\. Its folder contains other\.txt"),
     ],
 )
 def test_impossible_splits_raise(root, content, message):
@@ -103,11 +103,11 @@ def test_impossible_splits_raise(root, content, message):
 
 def test_images_without_labels_raise_or_are_left_out(root):
     (root / "labels/01.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of 4 images .* such as .*01\.jpg \(its labels would be .*01\.png\)"):
+    with pytest.raises(ValueError, match=r"1 of 4 images .* such as .*01\.jpg \(expected: .*01\.png\)"):
         folders(root)
     dataset = folders(root, skip_unlabelled=True)
     assert [pair.image[-6:] for pair in dataset.pairs] == ["00.jpg", "02.jpg", "03.jpg"]
-    assert "1 images without labels were left out" in dataset.check()[0]
+    assert "1 images without labels are skipped" in dataset.check()[0]
 
 
 def test_a_test_set_has_no_labels(root):
@@ -121,12 +121,12 @@ def test_a_test_set_has_no_labels(root):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": "imags"}, r"There is no folder .*imags: correct root or images\. .* has images, labels"),
+        ({"images": "imags"}, r"There is no folder .*imags: correct root or images\. .* contains images, labels"),
         ({"labels": "masks"}, "There is no folder .*masks: correct root or labels"),
-        ({"label_ending": "_ids"}, "has no files of names ending with '_ids'"),
+        ({"label_ending": "_ids"}, "has no files whose names end with '_ids'"),
         ({"num_classes": 5}, "has 4 classes, not num_classes=5"),
         ({"classes": None}, "needs classes"),
-        ({"classes": "names.txt"}, "The class map 'names.txt' is no file"),
+        ({"classes": "names.txt"}, "The class map 'names.txt' does not exist"),
         ({"transform": None}, "needs a transform"),
     ],
 )
@@ -137,7 +137,7 @@ def test_impossible_sets_raise(root, arguments, message):
 
 def test_two_images_of_one_name_raise(root):
     Image.new("RGB", (4, 4)).save(root / "images/00.png")
-    with pytest.raises(ValueError, match=r"00\.jpg and .*00\.png have one name"):
+    with pytest.raises(ValueError, match=r"00\.jpg and .*00\.png have the same name"):
         folders(root)
 
 
@@ -180,7 +180,7 @@ def test_pascal_voc(tmp_path):
     np.testing.assert_array_equal(dataset[0]["label_map"], [[0, 20], [255, 15]])
     assert (len(dataset.classes), dataset.classes[15], dataset.classes[20]) == (21, "person", "tvmonitor")
     assert dataset.metainfo["palette"][15] == [192, 128, 128]
-    with pytest.raises(ValueError, match=r"no split file .*test\.txt. Beside it: val\.txt"):
+    with pytest.raises(ValueError, match=r"no split file .*test\.txt\. Its folder contains val\.txt"):
         PascalVOC(str(tmp_path), "test", transform=TEST)
 
 

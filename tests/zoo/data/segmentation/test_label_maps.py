@@ -56,7 +56,7 @@ def test_16_bits_are_read_whole(tmp_path, suffix):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_colours_are_no_labels(tmp_path, mode):
     Image.new(mode, (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=rf"a\.png has colours \(mode {mode}\).*PNG of one channel"):
+    with pytest.raises(ValueError, match=rf"a\.png has colors \(mode {mode}\).*PNG with one channel"):
         read_label_image(str(tmp_path / "a.png"))
 
 
@@ -98,13 +98,17 @@ def test_values_are_looked_up(dtype):
         (
             LabelTable(3),
             np.array([[3, 9]], np.uint8),
-            r"a\.png has the values 3, 9: with 3 classes, values are 0 to 2, and 255",
+            r"a\.png has the values 3, 9: with 3 classes, values must be in \[0, 2\], or 255",
         ),
         (LabelTable(3), np.array([[300]], np.uint16), r"a\.png has the value 300"),
         (LabelTable(3), np.array([[-1]], np.int32), r"a\.png has values from -1 to -1"),
         (LabelTable(3), np.array([[70000]], np.int32), r"a\.png has values from 70000 to 70000"),
-        (LabelTable(3, reduce_zero_label=True), np.array([[4]], np.uint8), r"reduce_zero_label, values are 1 to 3"),
-        (LabelTable(2, values={0: 0, 255: 1}), np.array([[1]], np.uint8), r"label_values knows 0, 255"),
+        (
+            LabelTable(3, reduce_zero_label=True),
+            np.array([[4]], np.uint8),
+            r"reduce_zero_label, values must be in \[1, 3\]",
+        ),
+        (LabelTable(2, values={0: 0, 255: 1}), np.array([[1]], np.uint8), r"label_values contains 0, 255"),
     ],
 )
 def test_values_that_mean_nothing_are_named(table, given, message):

@@ -157,8 +157,8 @@ def test_crops_of_mostly_one_class_are_drawn_anew():
 
 def test_a_crop_is_drawn_at_most_eleven_times(monkeypatch):
     draws = []
-    place = SegmentationTrain._place
-    monkeypatch.setattr(SegmentationTrain, "_place", lambda self, size: draws.append(1) or place(self, size))
+    place = SegmentationTrain._draw_window
+    monkeypatch.setattr(SegmentationTrain, "_draw_window", lambda self, size: draws.append(1) or place(self, size))
     image, labels = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
     SegmentationTrain((40, 40), (1.0, 1.0), (8, 8))(image, labels)
     assert len(draws) == 1 + segmentation_transforms.CROP_TRIES == 11
@@ -176,7 +176,7 @@ def test_photometric_distortion_changes_colours_alone():
     [
         (SegmentationTrain, {"scale": (2048,)}, "scale must be two positive integers"),
         (SegmentationTrain, {"scale": (2048.0, 512.0)}, "scale must be two positive integers"),
-        (SegmentationTrain, {"crop_size": (512, 0)}, "crop_size is height and width"),
+        (SegmentationTrain, {"crop_size": (512, 0)}, "crop_size must be two positive integers"),
         (SegmentationTrain, {"ratio_range": (2.0, 0.5)}, "ratio_range"),
         (SegmentationTrain, {"cat_max_ratio": 0.0}, "cat_max_ratio"),
         (SegmentationTrain, {"flip": 1.5}, "flip must be a probability"),
