@@ -210,6 +210,30 @@ MIXERS: dict[str, Callable[[Place], list[Choice]]] = {
 """For each name the modules that the blocks have in turn, with their arguments at a place in the body."""
 
 
+def register_mixer(
+    name: str, settings: Callable[[Place], Mapping[str, Any]] | None = None
+) -> Callable[[Callable[..., nn.Module]], Any]:
+    """Returns a decorator that registers a token mixer, so that `mixer=name` builds it.
+
+    The mixer is a module class, `Mixer(dim, num_heads, **own)`, that maps (B, H, W, C) to (B, H, W, C) for any H and W.
+
+    Args:
+        name: Name of the mixer.
+        settings: Returns the arguments that follow from the place in the body, such as a window size.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    if name in MIXERS:
+        raise ValueError(f"The mixer {name!r} is already registered. Choose another name.")
+
+    def register(mixer: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        MIXERS[name] = lambda place: [(mixer, {} if settings is None else dict(settings(place)))]
+        return mixer
+
+    return register
+
+
 def make_mixer(name: str, place: Place, index: int, kwargs: Mapping[str, Any]) -> nn.Module:
     """Builds the mixer of a block.
 

@@ -84,16 +84,16 @@ def recipe_from(args: argparse.Namespace) -> Config:
         ConfigError: there is no such config, it is not right, or an option does not fit.
         ValueError: a mixer or a number on the command line is wrong, or the config's body takes no mixer.
     """
-    for name in args.mixers:
-        for part in name.split(","):
-            if part not in MIXERS:
-                raise ValueError(unknown_name("mixer", part, MIXERS))
     for key, least in (("batch_size", 1), ("repeats", 1), ("threads", 1)):
         if getattr(args, key) < least:
             raise ValueError(f"--{key.replace('_', '-')} must be at least {least}, but is {getattr(args, key)}.")
     if args.launcher != "none":
         raise UserError("A comparison runs in one process: --launcher must be none.")
-    cfg = load_from_arguments(args)
+    cfg = load_from_arguments(args)  # imports what `custom_imports` names, which may register mixers
+    for name in args.mixers:
+        for part in name.split(","):
+            if part not in MIXERS:
+                raise ValueError(unknown_name("mixer", part, MIXERS))
     if args.seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": args.seed}
     backbone = backbone_of(cfg.to_dict())

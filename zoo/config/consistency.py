@@ -207,13 +207,7 @@ def _missing_files(parts: ConfigParts) -> Iterator[str]:
 
 
 def _class_counts(parts: ConfigParts, paths: bool) -> Iterator[str]:
-    """Finds heads, models and data sets with different numbers of classes."""
-    for head in parts.heads[1:]:
-        if head.config["num_classes"] != parts.heads[0].config["num_classes"]:
-            yield (
-                f"{head.key}.num_classes: is {head.config['num_classes']}, but {parts.heads[0].key}.num_classes is "
-                f"{parts.heads[0].config['num_classes']}: all heads need the same number."
-            )
+    """Finds data sets with another number of classes than the model; tasks compare their own heads when built."""
     for dataset in parts.datasets:
         try:
             names = dataset.class_names()

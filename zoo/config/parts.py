@@ -1,4 +1,4 @@
-"""The parts of a config, looked up once: its task, backbone, heads, data sets and metrics. Checks work on these."""
+"""The parts of a config, looked up once: its task, backbone, data sets and metrics. Checks work on these."""
 
 from __future__ import annotations
 
@@ -85,7 +85,6 @@ class ConfigParts:
         config: The complete config.
         model: The task, or a backbone alone.
         backbone: The backbone, if it is one that `create_model` builds.
-        heads: Parts of the model whose size depends on the number of classes, without the backbone.
         classes_key: Dotted key of the number of classes.
         num_classes: The number of classes; None if the config does not tell.
         datasets: The data sets of all data loaders, inside of their wrappers.
@@ -95,7 +94,6 @@ class ConfigParts:
     config: Mapping[str, Any]
     model: Part
     backbone: Part | None
-    heads: tuple[Part, ...]
     classes_key: str
     num_classes: int | None
     datasets: tuple[DatasetPart, ...]
@@ -123,7 +121,6 @@ def config_parts(cfg: Mapping[str, Any]) -> ConfigParts:
     model = Part("model", cfg["model"], MODELS.get(cfg["model"]["type"]))
     found = backbone_of(cfg)
     backbone = None if found is None else Part(*found, MODELS.get(found[1]["type"]))
-    heads = tuple(_heads(model))
     if backbone is not None and backbone.key == "model":
         classes_key = "model.num_classes"
     else:
@@ -136,7 +133,6 @@ def config_parts(cfg: Mapping[str, Any]) -> ConfigParts:
         config=cfg,
         model=model,
         backbone=backbone,
-        heads=heads,
         classes_key=classes_key,
         num_classes=num_classes if isinstance(num_classes, int) else None,
         datasets=datasets,
@@ -172,13 +168,6 @@ def leaves(value: Any, where: str = "", key: str = "") -> Iterator[tuple[str, st
             yield from leaves(inner, f"{where}.{index}", "")
     else:
         yield where, key, value
-
-
-def _heads(model: Part) -> Iterator[Part]:
-    for name, config in model.arguments.items():
-        is_part = isinstance(config, Mapping) and isinstance(config.get("type"), str)
-        if is_part and isinstance(config.get("num_classes"), int) and not MODELS.is_backbone(config["type"]):
-            yield Part(f"model.{name}", config, MODELS.get(config["type"]))
 
 
 def _datasets(cfg: Mapping[str, Any]) -> Iterator[DatasetPart]:
