@@ -70,6 +70,8 @@ MOVED: dict[str, tuple[str, ...]] = {
     "zoo.data.sources": ("zoo.data.classification.sources", "zoo.data.common.class_maps"),
     "zoo.data.transforms": ("zoo.data.classification.transforms",),
     "zoo.evaluation.gathering": ("zoo.evaluation.base",),
+    "zoo.export.checking": ("zoo.export.report", "zoo.export.tracing", "zoo.export.verification"),
+    "zoo.export.programs": ("zoo.export.program",),
     "zoo.inference.drawing": ("zoo.plots.drawing", "zoo.plots.canvas", "zoo.plots.colors", "zoo.plots.fonts"),
     "zoo.reports.activation_maps": ("zoo.analysis.activation_maps", "zoo.analysis.blocks"),
     "zoo.reports.attention_maps": (

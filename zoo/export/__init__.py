@@ -1,8 +1,8 @@
-"""Models as programs of torch.export and as ONNX files, checked against PyTorch before they are kept."""
+"""Exports models as torch.export programs and ONNX files, each compared with PyTorch before it is kept."""
 
-from .checking import ExportError, ExportReport
 from .onnx import export_onnx
 from .parts import PARTS, Exportable, exportable
-from .programs import export_program
+from .program import export_program
+from .report import ExportError, ExportReport
 
 __all__ = ["PARTS", "ExportError", "ExportReport", "Exportable", "export_onnx", "export_program", "exportable"]

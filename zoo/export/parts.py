@@ -1,4 +1,4 @@
-"""What of a model can be exported: the part that maps images to tensors and nothing else."""
+"""The parts of a model that can be exported: those that map images to tensors and do nothing else."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...backbones.common.layers import FeatureMaps
 from ...names import unknown_name
-from .checking import ExportError
+from ..tasks.base import backbone_output
+from .report import ExportError
 
 PARTS = ("whole", "backbone", "neck", "rpn")
-"""The whole model, its backbone, backbone and neck, or backbone, neck and region proposal network."""
+"""The complete model; its backbone; backbone and neck; or backbone, neck and region proposal network (RPN)."""
 
 
 class Exportable(nn.Module):
-    """A model that maps images to tensors with names, as exporters want it.
+    """A model that maps images to named tensors, as exporters need it.
 
     Args:
-        model: holds the parameters.
-        run: maps the model and images (B, C, H, W) to a tensor, or to sequences of them in sequences.
-        names: of the outputs, in order; one of `run`'s sequences takes its name and a number for each of its tensors.
-        mean: per channel; given with `std`, images are pixel values of 0 to 255 and normalised here.
-        std: per channel, for pixel values in [0, 1].
+        model: Module with the parameters.
+        run: Maps the model and images (B, C, H, W) to a tensor, or to nested sequences of tensors.
+        names: Names of the outputs. The tensors of a sequence get the sequence's name and a number.
+        mean: Mean per channel for pixel values in [0, 1]. With `std`, the images have pixels from 0 to 255, which are
+            normalized here.
+        std: Standard deviation per channel for pixel values in [0, 1].
+
+    Attributes:
+        normalizes: Whether images are normalized here.
     """
 
     def __init__(
@@ -37,11 +41,11 @@ class Exportable(nn.Module):
     ) -> None:
         super().__init__()
         if (mean is None) != (std is None):
-            raise ValueError("mean and std come together: give both or neither.")
+            raise ValueError("mean and std belong together: pass both or neither.")
         self.model = model
         self.run = run
         self.names = tuple(names)
-        self.normalises = mean is not None
+        self.normalizes = mean is not None
         for name, values in (("mean", mean), ("std", std)):
             if values is not None:
                 self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) * 255)
@@ -49,23 +53,23 @@ class Exportable(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Maps images (B, C, H, W) to the outputs."""
-        if self.normalises:
+        if self.normalizes:
             image = (image - self.get_buffer("mean")) / self.get_buffer("std")
-        return tuple(tensor for _, tensor in _flat(self.names, self.run(self.model, image)))
+        return tuple(tensor for _, tensor in _flatten(self.names, self.run(self.model, image)))
 
     def output_names(self, image: torch.Tensor) -> list[str]:
-        """Names the outputs for images like `image`."""
+        """Returns the names of the outputs for images like `image`."""
         with torch.no_grad():
-            return [name for name, _ in _flat(self.names, self.run(self.model, image))]
+            return [name for name, _ in _flatten(self.names, self.run(self.model, image))]
 
 
-def _flat(names: Sequence[str], outputs: Any) -> list[tuple[str, torch.Tensor]]:
-    """Lists tensors by name; where a name stands for a sequence, each of its tensors gets a number."""
+def _flatten(names: Sequence[str], outputs: Any) -> list[tuple[str, torch.Tensor]]:
+    """Lists tensors with their names; the tensors of a sequence are numbered."""
     if isinstance(outputs, torch.Tensor):
         return [(names[0], outputs)]
     if len(names) == 1:
-        return [(f"{names[0]}{number}", one) for number, one in enumerate(outputs)]
-    return [pair for name, part in zip(names, outputs, strict=True) for pair in _flat([name], part)]
+        return [(f"{names[0]}{index}", tensor) for index, tensor in enumerate(outputs)]
+    return [pair for name, output in zip(names, outputs, strict=True) for pair in _flatten([name], output)]
 
 
 def exportable(
@@ -74,43 +78,37 @@ def exportable(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Exportable:
-    """Finds what of a model can be exported.
+    """Prepares a model, or a part of it, for export.
 
     Args:
-        model: a backbone (`logits`, or without classes `features`), a `FeatureMaps` (`map0`, `map1`, ...), or a task:
-            a classifier (`logits`), a segmentor (`logits` of its decode head, at the head's stride, before they are
-            stretched to the image) or a single-stage detector (`cls_scores0`, ..., `bbox_preds0`, ...: its maps, before
-            boxes are decoded and suppressed).
-        part: one of `PARTS`. Of a two-stage detector the whole cannot be exported, these can: "backbone" (`map0`, ...),
-            "neck" (the same names, behind the neck) and "rpn" (`cls_scores0`, ..., `bbox_preds0`, ...).
-        mean: per channel; given with `std`, the images that go in are pixel values of 0 to 255.
-        std: per channel, for pixel values in [0, 1].
+        model: A backbone (with the output `logits`, or `features` without classes), a `FeatureMaps` (`map0`, `map1`,
+            ...), or a task: a classifier (`logits`), a segmentor (`logits` of its decode head at the head's stride,
+            before they are resized to the image) or a single-stage detector (`cls_scores0`, ..., `bbox_preds0`, ...:
+            the head's maps before boxes are decoded and suppressed).
+        part: One of `PARTS`, or another part that the task defines. A two-stage detector cannot be exported as a whole,
+            but as "backbone" (`map0`, ...), "neck" (the neck's maps under the same names) and "rpn" (`cls_scores0`,
+            ..., `bbox_preds0`, ...).
+        mean: Mean per channel for pixel values in [0, 1]. With `std`, the file takes pixels from 0 to 255.
+        std: Standard deviation per channel for pixel values in [0, 1].
 
     Returns:
-        The part, in evaluation mode; it shares the model's parameters.
+        The part in evaluation mode. It shares the model's parameters.
 
     Raises:
-        ExportError: the model has no such part, or it cannot be exported; the message says what can.
-        ValueError: there is no such part.
+        ExportError: The model has no such part, or it cannot be exported; the message lists the parts that can.
+        ValueError: The name of the part is unknown.
     """
-    parts = _parts_of(model)
+    parts: Mapping[str, Any] | None = model.export_parts() if hasattr(model, "export_parts") else None  # pyright: ignore[reportCallIssue]
     if part not in {*PARTS, *(parts or ())}:
         raise ValueError(unknown_name("part", part, {*PARTS, *(parts or ())}))
     kind = type(model).__name__
     if parts is None:
         if part not in ("whole", "backbone"):
             raise ExportError(f"{kind} is a backbone and has no {part!r}: part='whole' exports it.")
-        output = (
-            "map" if isinstance(model, FeatureMaps) else "logits" if getattr(model, "num_classes", 1) else "features"
-        )
-        return Exportable(model, lambda one, image: one(image), [output], mean, std)
+        return Exportable(model, lambda model, image: model(image), [backbone_output(model)], mean, std)
     if part not in parts:
         allowed = ", ".join(f"part={name!r} ({one.description})" for name, one in reversed(list(parts.items())))
         reason = getattr(model, "not_exportable", {}).get(part)
         problem = f"{kind} has no {part!r}" if reason is None else f"The {part} {kind} cannot be exported: {reason}"
-        raise ExportError(f"{problem}. What can be exported of it: {allowed}.")
+        raise ExportError(f"{problem}. These parts can be exported: {allowed}.")
     return Exportable(model, parts[part].run, parts[part].outputs, mean, std)
-
-
-def _parts_of(model: Any) -> Mapping[str, Any] | None:
-    return model.export_parts() if hasattr(model, "export_parts") else None
