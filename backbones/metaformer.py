@@ -50,16 +50,19 @@ from torch import nn
 from ..names import unknown_name
 from .agent import AgentAttention
 from .biformer import BiLevelRoutingAttention, FullAttention
-from .common.blocks import Block
-from .common.layers import (
-    Backbone,
-    PooledHead,
-    Stage,
+from .common.backbone import Backbone
+from .common.blocks import Stage, TransformerBlock, drop_path_rates
+from .common.checkpoints import strip_prefixes
+from .common.checks import (
+    check_choice,
+    check_mlp_ratio,
+    check_odd,
     check_positive,
-    check_rate,
-    drop_path_rates,
-    strip_prefixes,
+    check_rates,
+    check_stages,
+    per_stage,
 )
+from .common.head import PooledHead
 from .davit import ChannelAttention, WindowAttention
 from .eca import EfficientChannelAttentionMixer
 from .halonet import HaloAttention
@@ -134,9 +137,7 @@ class PoolMixer(nn.Module):
 
     def __init__(self, dim: int, num_heads: int = 1, pool_size: int = 3) -> None:
         super().__init__()
-        check_positive("pool_size", pool_size)
-        if pool_size % 2 == 0:
-            raise ValueError(f"pool_size must be odd, but is {pool_size}.")
+        check_odd("pool_size", pool_size)
         self.pool_size = pool_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -247,8 +248,7 @@ def make_mixer(name: str, place: Place, index: int, kwargs: Mapping[str, Any]) -
     Raises:
         ValueError: there is no such mixer, it has no such argument, or the argument does not fit.
     """
-    if name not in MIXERS:
-        raise ValueError(unknown_name("mixer", str(name), MIXERS))
+    check_choice("mixer", str(name), MIXERS)
     choices = MIXERS[name](place)
     known = [set(inspect.signature(build).parameters) - {"self", "dim", "num_heads"} for build, _ in choices]
     for key in kwargs:
@@ -337,70 +337,52 @@ class MetaFormer(Backbone):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        _check_stages(depths, embed_dims, head_dim)
-        count = len(depths)
-        mixers = _one_a_stage("mixer", mixer, str, count)
-        kwargs = _one_a_stage("mixer_kwargs", mixer_kwargs, Mapping, count)
+        check_stages(depths=depths, embed_dims=embed_dims)
+        check_positive("head_dim", head_dim)
+        for index, dim in enumerate(embed_dims):
+            if dim % head_dim:
+                raise ValueError(f"head_dim = {head_dim} must divide embed_dims[{index}] = {dim}.")
         check_positive("img_size", img_size)
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
-        if not mlp_ratio * min(embed_dims) >= 1:
-            raise ValueError(f"mlp_ratio must leave at least one hidden channel, but is {mlp_ratio!r}.")
-        rates = drop_path_rates(drop_path_rate, depths)
-
-        self.mixers = tuple(mixers)
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
+        check_mlp_ratio(mlp_ratio, min(embed_dims))
+        self.mixers = tuple(per_stage("mixer", mixer, len(depths), str))
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.feature_info = []
-        self.stem = Stem(in_chans, embed_dims[0], stem_stride)
-        stages, stride, before = [], stem_stride, 0
-        for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
-            lead: nn.Module = nn.Identity()
-            if stage:
-                lead = Downsample(embed_dims[stage - 1], dim)
-                stride *= 2
+
+        kwargs = per_stage("mixer_kwargs", mixer_kwargs, len(depths), Mapping)
+        rates = drop_path_rates(drop_path_rate, depths)
+
+        def block(stage: int, index: int) -> nn.Module:
+            dim, stride = embed_dims[stage], stem_stride * 2**stage
             place = Place(dim, dim // head_dim, -(-img_size // stride))
-            blocks = []
-            for index in range(depth):
-                mixing = make_mixer(mixers[stage], place, before + index, kwargs[stage] or {})
-                rate = rates[stage][index]
-                blocks.append(Block(dim, mixing, mlp_ratio, layer_scale, proj_drop_rate, rate, norm_eps))
-            before += depth
-            stages.append(Stage(lead, blocks))
+            mixing = make_mixer(self.mixers[stage], place, sum(depths[:stage]) + index, kwargs[stage] or {})
+            return TransformerBlock(
+                dim,
+                mixing,
+                mlp_ratio,
+                layer_scale=layer_scale,
+                proj_drop=proj_drop_rate,
+                drop_path=rates[stage][index],
+                norm_eps=norm_eps,
+            )
+
+        self.stem = Stem(in_chans, embed_dims[0], stem_stride)
+        self.stages = nn.Sequential()
+        for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
+            downsample = Downsample(embed_dims[stage - 1], dim) if stage else nn.Identity()
+            self.stages.append(Stage(downsample, [block(stage, index) for index in range(depth)]))
+            stride = stem_stride * 2**stage
             self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"})
-        self.stages = nn.Sequential(*stages)
-        self.min_input_size = stride
+        self.min_input_size = self.feature_info[-1]["reduction"]
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
         """Names the parameters that weight decay leaves alone: biases and embeddings by position, of any mixer."""
         return {name for name, _ in self.named_parameters() if name.endswith((".rpb", "_bias", "_embedding"))}
-
-
-def _check_stages(depths: Sequence[int], embed_dims: Sequence[int], head_dim: int) -> None:
-    """Raises a ValueError unless both name the same stages, of at least one block each, and the heads fit."""
-    if not len(depths) or len(depths) != len(embed_dims):
-        raise ValueError(
-            f"depths and embed_dims need one number a stage, but have {len(depths)} and {len(embed_dims)}."
-        )
-    check_positive("head_dim", head_dim)
-    for index, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
-        check_positive(f"depths[{index}]", depth)
-        check_positive(f"embed_dims[{index}]", dim)
-        if dim % head_dim:
-            raise ValueError(f"head_dim = {head_dim} must divide embed_dims[{index}] = {dim}.")
-
-
-def _one_a_stage(name: str, given: Any, single: type, count: int) -> list[Any]:
-    """Repeats what is given for all stages; raises a ValueError where a list has not one entry a stage."""
-    if given is None or isinstance(given, single):
-        return [given] * count
-    if len(given) != count:
-        raise ValueError(f"{name} has {len(given)} entries, but there are {count} stages.")
-    return list(given)
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: MetaFormer) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..backbones.common.layers import FeatureMaps
+from ..backbones.common.features import FeatureMaps
 from ..backbones.registry import (
     PretrainedCfg,
     get_pretrained_cfg,

@@ -18,7 +18,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..backbones.common.layers import FeatureMaps
+from ..backbones.common.features import FeatureMaps
 from ..backbones.registry import list_models
 from .factory import create_model
 from .tasks.freezing import freeze_stages, keep_frozen

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..common.conv import is_plain_inference
-from ..common.layers import check_heads, check_positive, init_linear, trunc_normal_
-from ..common.linear import Linear
+from ..common.checks import check_heads, check_positive, to_pair
+from ..common.conv import apply_nhwc
+from ..common.fast_paths import is_eager_inference
+from ..common.init import init_linear, trunc_normal_
+from ..common.linear import linear
 
 COARSE_SIZE = 7
 """Side of the coarse maps of biases, which are stretched over any map."""
@@ -66,13 +68,13 @@ class AgentAttention(nn.Module):
         side = math.isqrt(num_agents)
         if side * side != num_agents:
             raise ValueError(f"num_agents must be a square number, but is {num_agents}.")
-        height, width = self.grid_size = as_pair("grid_size", grid_size)
+        height, width = self.grid_size = to_pair("grid_size", grid_size)
         self.num_heads = num_heads
         self.num_agents = num_agents
         self.trained_shape = (side, side)
-        self.agent_shape = self.trained_shape if agent_shape is None else as_pair("agent_shape", agent_shape)
+        self.agent_shape = self.trained_shape if agent_shape is None else to_pair("agent_shape", agent_shape)
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.dwc = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.an_bias = nn.Parameter(torch.empty(num_heads, num_agents, COARSE_SIZE, COARSE_SIZE))
         self.na_bias = nn.Parameter(torch.empty(num_heads, num_agents, COARSE_SIZE, COARSE_SIZE))
@@ -80,7 +82,7 @@ class AgentAttention(nn.Module):
         self.aw_bias = nn.Parameter(torch.empty(1, num_heads, num_agents, 1, width))
         self.ha_bias = nn.Parameter(torch.empty(1, num_heads, height, 1, num_agents))
         self.wa_bias = nn.Parameter(torch.empty(1, num_heads, 1, width, num_agents))
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self._kept: _KeptBiases | None = None
         self.apply(init_linear)
@@ -118,7 +120,7 @@ class AgentAttention(nn.Module):
 
     def biases(self, x: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gives `make_biases` in the dtype of `x`, from the last call where that is still right."""
-        if self.training or (height, width) != self.grid_size or not is_plain_inference(x):
+        if self.training or (height, width) != self.grid_size or not is_eager_inference(x):
             return _cast(self.make_biases(height, width), x.dtype)
         parameters = self._bias_parameters()
         if self._kept is None or not self._kept.fits(parameters, x.dtype):
@@ -171,18 +173,14 @@ class AgentAttention(nn.Module):
         out = F.scaled_dot_product_attention(query, agents, gathered, agent_bias[None], scale=self.scale)
         return out.transpose(1, 2).flatten(2)
 
-    def convolve(self, value: torch.Tensor) -> torch.Tensor:
-        """Convolves the values (B, H, W, C) as a map: (B, H, W, C)."""
-        return self.dwc(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         height, width = x.shape[1:3]
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        query, key, value = linear(self.qkv, x).chunk(3, dim=-1)
         biases = self.biases(query, height, width)
         out = self.attend(query.flatten(1, 2), key.flatten(1, 2), value.flatten(1, 2), self.pool(query), biases)
-        out = out.unflatten(1, (height, width)) + self.convolve(value)
-        return self.proj_drop(self.proj(out))
+        out = out.unflatten(1, (height, width)) + apply_nhwc(self.dwc, value)
+        return self.proj_drop(linear(self.proj, out))
 
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
@@ -237,15 +235,15 @@ class ClassTokenAgentAttention(AgentAttention):
             x: the class token, then the tokens of the map, row by row.
             grid_size: H and W.
         """
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        query, key, value = linear(self.qkv, x).chunk(3, dim=-1)
         agents = self.pool(query[:, 1:].unflatten(1, grid_size))
         out = self.attend(query, key, value, agents, self.biases(query, *grid_size))
-        convolved = self.convolve(value[:, 1:].unflatten(1, grid_size)).flatten(1, 2)
-        if is_plain_inference(out):
+        convolved = apply_nhwc(self.dwc, value[:, 1:].unflatten(1, grid_size)).flatten(1, 2)
+        if is_eager_inference(out):
             out[:, 1:] += convolved
         else:
             out = out + F.pad(convolved, (0, 0, 1, 0))
-        return self.proj_drop(self.proj(out))
+        return self.proj_drop(linear(self.proj, out))
 
 
 class _KeptBiases:
@@ -281,11 +279,3 @@ def _cast(biases: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype) -> tupl
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Stretches maps (..., ..., h, w) to (..., ..., *size) by bilinear interpolation without antialiasing."""
     return maps if tuple(maps.shape[2:]) == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
-
-
-def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Makes (height, width) of one number or two; raises a ValueError for anything else."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in pair):
-        raise ValueError(f"{name} must be a positive integer or a pair of them (height, width), but is {value!r}.")
-    return pair[0], pair[1]

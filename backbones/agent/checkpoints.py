@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from ..common.layers import strip_prefixes
+from ..common.checkpoints import strip_prefixes
 from .deit import AgentDeiT, resize_pos_embed
 
 if TYPE_CHECKING:
-    from ..common.layers import Backbone
+    from ..common.backbone import Backbone
 
 _logger = logging.getLogger(__name__)
 

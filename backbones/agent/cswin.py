@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import window_attention_2d
-from ..common.layers import (
-    Backbone,
-    PooledHead,
-    Stage,
-    check_heads,
-    check_positive,
-    check_rate,
-    drop_path_rates,
-    init_linear,
-    pad_bottom_right,
-)
-from ..common.linear import Linear
+from ..common.backbone import Backbone
+from ..common.blocks import Stage, TransformerBlock, drop_path_rates
+from ..common.checks import check_heads, check_mlp_ratio, check_positive, check_rates, check_stages
+from ..common.conv import apply_nhwc
+from ..common.head import PooledHead
+from ..common.init import init_linear
+from ..common.linear import linear
+from ..common.padding import pad_bottom_right, pad_to_multiple
+from .arguments import agent_shapes_per_stage, check_agent_blocks, grid_of
 from .attention import AgentAttention
-from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
 
 class StripeAttention(nn.Module):
@@ -53,10 +50,10 @@ class StripeAttention(nn.Module):
         self.num_heads = num_heads
         self.stripe_size = stripe_size
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         half = dim // 2
         self.dwc = nn.ModuleList([nn.Conv2d(half, half, 3, padding=1, groups=half) for _ in range(2)])
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 
@@ -66,17 +63,17 @@ class StripeAttention(nn.Module):
         window = (rows, self.stripe_size) if columns else (self.stripe_size, cols)
         out = window_attention_2d(query, key, value, window, scale=self.scale).flatten(3)
         stripes = value.flatten(3).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0])).transpose(2, 3)
-        convolved = self.dwc[0 if columns else 1](stripes.flatten(0, 2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        convolved = apply_nhwc(self.dwc[0 if columns else 1], stripes.flatten(0, 2))
         return out + convolved.unflatten(0, stripes.shape[:3]).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         height, width = x.shape[1:3]
         x = pad_bottom_right(x, height + -height % self.stripe_size, width + -width % self.stripe_size)
-        halves = self.qkv(x).unflatten(-1, (3, 2, self.num_heads // 2, -1)).unbind(4)
+        halves = linear(self.qkv, x).unflatten(-1, (3, 2, self.num_heads // 2, -1)).unbind(4)
         parts = [self._stripes(*half.unbind(3), columns=index == 0) for index, half in enumerate(halves)]
         x = torch.cat(parts, dim=-1)[:, :height, :width]
-        return self.proj_drop(self.proj(x))
+        return self.proj_drop(linear(self.proj, x))
 
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
@@ -98,19 +95,20 @@ class WholeMapAttention(nn.Module):
         check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.dwc = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        tokens = (one.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value))
-        out = F.scaled_dot_product_attention(*tokens, scale=self.scale)
-        convolved = self.dwc(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.proj_drop(self.proj(out.transpose(1, 2).reshape(x.shape) + convolved))
+        query, key, value = linear(self.qkv, x).chunk(3, dim=-1)
+        heads = (one.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value))
+        query_heads, key_heads, value_heads = heads
+        out = F.scaled_dot_product_attention(query_heads, key_heads, value_heads, scale=self.scale)
+        out = out.transpose(1, 2).reshape(x.shape) + apply_nhwc(self.dwc, value)
+        return self.proj_drop(linear(self.proj, out))
 
 
 class OverlappingStem(nn.Module):
@@ -123,10 +121,7 @@ class OverlappingStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, ceil(H / 4), ceil(W / 4), dim)."""
-        rows, cols = -x.shape[2] % 4, -x.shape[3] % 4
-        if rows or cols:
-            x = F.pad(x, (0, cols, 0, rows))
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+        return self.norm(self.proj(pad_to_multiple(x, 4)).permute(0, 2, 3, 1))
 
 
 class ConvMerging(nn.Module):
@@ -194,42 +189,41 @@ class AgentCSWin(Backbone):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        check_stages(len(depths), depths=depths, num_heads=num_heads, num_agents=num_agents, stripe_sizes=stripe_sizes)
+        check_stages(depths=depths, num_heads=num_heads, num_agents=num_agents, stripe_sizes=stripe_sizes)
         check_agent_blocks(agent_blocks, depths)
         check_positive("embed_dim", embed_dim)
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, embed_dim)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
         dims = [embed_dim * 2**index for index in range(len(depths))]
-
         self.depths = tuple(depths)
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = dims[-1]
         self.feature_info = []
 
+        def block(stage: int, index: int) -> nn.Module:
+            dim, heads, agents = dims[stage], num_heads[stage], num_agents[stage]
+            options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+            attn: nn.Module
+            if index < agent_blocks[stage]:
+                grid = grid_of(img_size, 4 * 2**stage)
+                attn = AgentAttention(dim, heads, agents, grid, agent_shape=shapes[stage], **options)
+            elif stage == len(depths) - 1:
+                attn = WholeMapAttention(dim, heads, **options)
+            else:
+                attn = StripeAttention(dim, heads, stripe_sizes[stage], **options)
+            rate = rates[stage][index]
+            return TransformerBlock(dim, attn, mlp_ratio, proj_drop=proj_drop_rate, drop_path=rate, norm_eps=norm_eps)
+
         self.stem = OverlappingStem(in_chans, dims[0], norm_eps)
-        stages = []
-        for index, (depth, dim, heads) in enumerate(zip(depths, dims, num_heads, strict=True)):
-            stride = 4 * 2**index
-            shared = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
-            blocks = []
-            for place in range(depth):
-                attn: nn.Module
-                if place < agent_blocks[index]:
-                    grid = grid_of(img_size, stride)
-                    attn = AgentAttention(dim, heads, num_agents[index], grid, agent_shape=shapes[index], **shared)
-                elif index == len(depths) - 1:
-                    attn = WholeMapAttention(dim, heads, **shared)
-                else:
-                    attn = StripeAttention(dim, heads, stripe_sizes[index], **shared)
-                blocks.append(Block(dim, attn, mlp_ratio, proj_drop_rate, rates[index][place], norm_eps))
-            lead = ConvMerging(dims[index - 1], dim, norm_eps) if index else nn.Identity()
-            stages.append(Stage(lead, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential()
+        for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+            blocks = [block(stage, index) for index in range(depth)]
+            downsample = ConvMerging(dims[stage - 1], dim, norm_eps) if stage else nn.Identity()
+            self.stages.append(Stage(downsample, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**stage, "module": f"stages.{stage}"})
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)

@@ -10,23 +10,23 @@ import torch.nn.functional as F
 from timm.models import checkpoint
 from torch import nn
 
-from ...names import unknown_name
-from ..common.layers import (
-    Backbone,
-    PooledHead,
-    Stage,
+from ..common.backbone import Backbone, take_indices
+from ..common.blocks import Stage, TransformerBlock, drop_path_rates
+from ..common.checks import (
+    check_choice,
     check_heads,
     check_image_size,
+    check_mlp_ratio,
     check_positive,
-    check_rate,
-    drop_path_rates,
-    init_linear,
-    take_indices,
-    trunc_normal_,
+    check_rates,
+    check_stages,
 )
-from ..common.linear import Linear
+from ..common.head import PooledHead
+from ..common.init import init_linear, trunc_normal_
+from ..common.linear import linear
+from ..common.padding import pad_to_multiple
+from .arguments import agent_shapes_per_stage, check_agent_blocks, grid_of
 from .attention import ClassTokenAgentAttention
-from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
 
 class TokenAttention(nn.Module):
@@ -44,16 +44,16 @@ class TokenAttention(nn.Module):
         check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 
     def forward(self, x: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
         """Maps (B, N, C) to (B, N, C); `grid_size` is of no use here."""
-        tokens = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(*tokens, scale=self.scale)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+        query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        return self.proj_drop(linear(self.proj, out.transpose(1, 2).flatten(2)))
 
 
 class TokenStem(nn.Module):
@@ -81,10 +81,7 @@ class TokenStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
         """Maps (B, in_chans, H, W) to tokens (B, 1 + h * w, dim) and (h, w), with h = ceil(H / stride)."""
-        rows, cols = -x.shape[2] % self.stride, -x.shape[3] % self.stride
-        if rows or cols:
-            x = F.pad(x, (0, cols, 0, rows))
-        x = self.proj(x)
+        x = self.proj(pad_to_multiple(x, self.stride))
         grid_size = (x.shape[2], x.shape[3])
         tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         return tokens + resize_pos_embed(self.pos_embed, self.grid_size, grid_size), grid_size
@@ -194,13 +191,12 @@ class AgentDeiT(Backbone):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        check_stages(len(depths), depths=depths, num_agents=num_agents)
+        check_stages(depths=depths, num_agents=num_agents)
         check_agent_blocks(agent_blocks, depths)
         check_positive("embed_dim", embed_dim)
         check_positive("patch_size", patch_size)
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, embed_dim)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
@@ -212,22 +208,24 @@ class AgentDeiT(Backbone):
         self.num_features = self.head_hidden_size = embed_dim
         self.feature_info = []
 
+        def block(stage: int, index: int) -> nn.Module:
+            options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+            attn: nn.Module
+            if index < agent_blocks[stage]:
+                agents, shape = num_agents[stage], shapes[stage]
+                attn = ClassTokenAgentAttention(embed_dim, num_heads, agents, grid, agent_shape=shape, **options)
+            else:
+                attn = TokenAttention(embed_dim, num_heads, **options)
+            rate = rates[stage][index]
+            return TransformerBlock(
+                embed_dim, attn, mlp_ratio, proj_drop=proj_drop_rate, drop_path=rate, norm_eps=norm_eps
+            )
+
         self.stem = TokenStem(in_chans, embed_dim, patch_size, grid)
-        stages = []
-        for index, depth in enumerate(depths):
-            shared = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
-            blocks = []
-            for place in range(depth):
-                attn: nn.Module
-                if place < agent_blocks[index]:
-                    agents, shape = num_agents[index], shapes[index]
-                    attn = ClassTokenAgentAttention(embed_dim, num_heads, agents, grid, agent_shape=shape, **shared)
-                else:
-                    attn = TokenAttention(embed_dim, num_heads, **shared)
-                blocks.append(Block(embed_dim, attn, mlp_ratio, proj_drop_rate, rates[index][place], norm_eps))
-            stages.append(TokenStage(blocks))
-            self.feature_info.append({"num_chs": embed_dim, "reduction": patch_size, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential()
+        for stage, depth in enumerate(depths):
+            self.stages.append(TokenStage([block(stage, index) for index in range(depth)]))
+            self.feature_info.append({"num_chs": embed_dim, "reduction": patch_size, "module": f"stages.{stage}"})
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.head = TokenHead(embed_dim, num_classes, global_pool, drop_rate)
 
@@ -268,8 +266,7 @@ class AgentDeiT(Backbone):
             The maps, (B, C, h, w) each; before them, unless `intermediates_only`, what `forward_features` returns (with
             `stop_early`, the last tokens).
         """
-        if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(unknown_name("output_fmt", output_fmt, ("NCHW", "NHWC")))
+        check_choice("output_fmt", output_fmt, ("NCHW", "NHWC"))
         check_image_size(x, self.min_input_size)
         taken = take_indices(len(self.stages), indices)
         maps = []

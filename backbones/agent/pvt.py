@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..common.layers import (
-    Backbone,
-    PooledHead,
-    Stage,
-    check_positive,
-    check_rate,
-    drop_path_rates,
-    trunc_normal_,
-)
-from .attention import AgentAttention, as_pair
-from .blocks import Block, agent_shapes_per_stage, check_mlp_ratio, check_stages
+from ..common.backbone import Backbone
+from ..common.blocks import Stage, TransformerBlock, drop_path_rates
+from ..common.checks import check_mlp_ratio, check_positive, check_rates, check_stages, to_pair
+from ..common.head import PooledHead
+from ..common.init import trunc_normal_
+from .arguments import agent_shapes_per_stage
+from .attention import AgentAttention
 
 
 class PositionedPatches(nn.Module):
@@ -115,19 +112,23 @@ class AgentPVT(Backbone):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        check_stages(len(depths), depths=depths, embed_dims=embed_dims, num_heads=num_heads, num_agents=num_agents)
-        if len(mlp_ratios) != len(depths):
-            raise ValueError(f"mlp_ratios needs one number a stage, as depths has, but has {len(mlp_ratios)}.")
+        check_stages(
+            depths=depths,
+            embed_dims=embed_dims,
+            num_heads=num_heads,
+            num_agents=num_agents,
+            others={"mlp_ratios": mlp_ratios},
+        )
+        for index, (mlp_ratio, dim) in enumerate(zip(mlp_ratios, embed_dims, strict=True)):
+            check_mlp_ratio(mlp_ratio, dim, f"mlp_ratios[{index}]")
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
-        height, width = as_pair("img_size", img_size)
+        height, width = to_pair("img_size", img_size)
         last_stride = 4 * 2 ** (len(depths) - 1)
         if min(height, width) < last_stride:
             raise ValueError(f"img_size must be at least {last_stride} for {len(depths)} stages, but is {img_size!r}.")
-
         self.depths = tuple(depths)
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -135,27 +136,23 @@ class AgentPVT(Backbone):
         self.min_input_size = last_stride
         self.feature_info = []
 
+        def block(stage: int, index: int, grid: tuple[int, int]) -> nn.Module:
+            dim, agents, shape = embed_dims[stage], num_agents[stage], shapes[stage]
+            options: dict[str, Any] = {"agent_shape": shape, "qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+            attn = AgentAttention(dim, num_heads[stage], agents, grid, **options)
+            rate = rates[stage][index]
+            return TransformerBlock(
+                dim, attn, mlp_ratios[stage], proj_drop=proj_drop_rate, drop_path=rate, norm_eps=norm_eps
+            )
+
         self.stem = PositionedPatches(in_chans, embed_dims[0], 4, (height // 4, width // 4))
-        stages = []
-        for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
-            check_mlp_ratio(mlp_ratios[index], dim)
-            stride = 4 * 2**index
+        self.stages = nn.Sequential()
+        for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
+            stride = 4 * 2**stage
             grid = (height // stride, width // stride)
-            blocks = []
-            for place in range(depth):
-                attn = AgentAttention(
-                    dim,
-                    heads,
-                    num_agents[index],
-                    grid,
-                    agent_shape=shapes[index],
-                    qkv_bias=qkv_bias,
-                    proj_drop=proj_drop_rate,
-                )
-                blocks.append(Block(dim, attn, mlp_ratios[index], proj_drop_rate, rates[index][place], norm_eps))
-            lead = PatchDownsample(embed_dims[index - 1], dim, 2, grid) if index else nn.Identity()
-            stages.append(Stage(lead, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
+            blocks = [block(stage, index, grid) for index in range(depth)]
+            downsample = PatchDownsample(embed_dims[stage - 1], dim, 2, grid) if stage else nn.Identity()
+            self.stages.append(Stage(downsample, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"})
         self.norm = nn.Identity()
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from ...kernels import window_attention_2d
-from ..common.layers import (
-    Backbone,
-    PatchMerging,
-    PatchStem,
-    PooledHead,
-    Stage,
-    check_heads,
-    check_positive,
-    check_rate,
-    drop_path_rates,
-    init_linear,
-    pad_bottom_right,
-    trunc_normal_,
-)
-from ..common.linear import Linear
+from ..common.backbone import Backbone
+from ..common.blocks import PatchMerging, PatchStem, Stage, TransformerBlock, drop_path_rates
+from ..common.checks import check_heads, check_mlp_ratio, check_positive, check_rates, check_stages
+from ..common.head import PooledHead
+from ..common.init import init_linear, trunc_normal_
+from ..common.linear import linear
+from ..common.padding import pad_bottom_right
+from .arguments import agent_shapes_per_stage, check_agent_blocks, grid_of
 from .attention import AgentAttention
-from .blocks import Block, agent_shapes_per_stage, check_agent_blocks, check_mlp_ratio, check_stages, grid_of
 
 
 class ShiftedWindowAttention(nn.Module):
@@ -67,9 +60,9 @@ class ShiftedWindowAttention(nn.Module):
         self.shift_size = shift_size
         self.always_shift = always_shift
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.rpb = nn.Parameter(torch.empty(num_heads, *[2 * window_size - 1] * 2))
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
         trunc_normal_(self.rpb, std=0.02)
@@ -83,10 +76,10 @@ class ShiftedWindowAttention(nn.Module):
         height, width = x.shape[1:3]
         window = self.window_size
         x = pad_bottom_right(x, height + -height % window, width + -width % window)
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
+        query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
         shift = self.shift_of(height, width)
         x = window_attention_2d(query, key, value, window, shift, rpb=self.rpb, scale=self.scale)
-        return self.proj_drop(self.proj(x[:, :height, :width].flatten(3)))
+        return self.proj_drop(linear(self.proj, x[:, :height, :width].flatten(3)))
 
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
@@ -150,17 +143,15 @@ class AgentSwin(Backbone):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        check_stages(len(depths), depths=depths, num_heads=num_heads, num_agents=num_agents)
+        check_stages(depths=depths, num_heads=num_heads, num_agents=num_agents)
         check_agent_blocks(agent_blocks, depths)
         check_positive("embed_dim", embed_dim)
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, embed_dim)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
         dims = [embed_dim * 2**index for index in range(len(depths))]
-
         self.depths = tuple(depths)
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -168,25 +159,26 @@ class AgentSwin(Backbone):
         self.output_norm = partial(nn.LayerNorm, eps=norm_eps) if output_norms else None
         self.feature_info = []
 
+        def block(stage: int, index: int) -> nn.Module:
+            dim, heads, agents = dims[stage], num_heads[stage], num_agents[stage]
+            options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+            attn: nn.Module
+            if index < agent_blocks[stage]:
+                grid = grid_of(img_size, 4 * 2**stage)
+                attn = AgentAttention(dim, heads, agents, grid, agent_shape=shapes[stage], **options)
+            else:
+                shift = window_size // 2 if index % 2 else 0
+                attn = ShiftedWindowAttention(dim, heads, window_size, shift, always_shift=always_shift, **options)
+            rate = rates[stage][index]
+            return TransformerBlock(dim, attn, mlp_ratio, proj_drop=proj_drop_rate, drop_path=rate, norm_eps=norm_eps)
+
         self.stem = PatchStem(in_chans, dims[0], 4, norm_eps)
-        stages = []
-        for index, (depth, dim, heads) in enumerate(zip(depths, dims, num_heads, strict=True)):
-            stride = 4 * 2**index
-            shared = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
-            blocks = []
-            for place in range(depth):
-                attn: nn.Module
-                if place < agent_blocks[index]:
-                    grid = grid_of(img_size, stride)
-                    attn = AgentAttention(dim, heads, num_agents[index], grid, agent_shape=shapes[index], **shared)
-                else:
-                    shift = window_size // 2 if place % 2 else 0
-                    attn = ShiftedWindowAttention(dim, heads, window_size, shift, always_shift=always_shift, **shared)
-                blocks.append(Block(dim, attn, mlp_ratio, proj_drop_rate, rates[index][place], norm_eps))
-            lead = PatchMerging(dims[index - 1], dim, norm_eps) if index else nn.Identity()
-            stages.append(Stage(lead, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential()
+        for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+            blocks = [block(stage, index) for index in range(depth)]
+            downsample = PatchMerging(dims[stage - 1], dim, norm_eps) if stage else nn.Identity()
+            self.stages.append(Stage(downsample, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**stage, "module": f"stages.{stage}"})
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
 

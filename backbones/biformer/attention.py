@@ -11,8 +11,11 @@ from torch import nn
 
 from ...kernels import route_regions, routed_attention_2d
 from ...names import unknown_name
-from ..common.layers import check_heads, check_positive, init_linear, pad_bottom_right
-from ..common.linear import Linear
+from ..common.checks import check_heads, check_odd, check_positive, to_pair
+from ..common.conv import apply_nhwc
+from ..common.init import init_linear
+from ..common.linear import linear
+from ..common.padding import pad_bottom_right
 
 Lepe = Literal["input", "value"] | None
 """What the locally enhancing position encoding of full attention is computed of; None for none."""
@@ -63,13 +66,13 @@ class BiLevelRoutingAttention(nn.Module):
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
-        self.num_regions = regions_per_axis(num_regions)
+        self.num_regions = to_pair("num_regions", num_regions)
         check_topk(topk, self.num_regions)
         self.topk = topk
         self.scale = dim**-0.5 if scale is None else scale
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.lepe = _depthwise(dim, lepe_kernel_size)
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 
@@ -77,7 +80,7 @@ class BiLevelRoutingAttention(nn.Module):
         """Makes queries, keys and values (B, H', W', heads, dim) of a map (B, H, W, C) and its padding."""
         rows, cols = self.num_regions
         x = pad_bottom_right(x, -(-x.shape[1] // rows) * rows, -(-x.shape[2] // cols) * cols)
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
+        query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
         return query, key, value.contiguous()  # LePE needs the copy, and attention is the faster for it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,8 +90,8 @@ class BiLevelRoutingAttention(nn.Module):
         routes = route_regions(query, key, self.num_regions, self.topk)
         x = routed_attention_2d(query, key, value, routes, self.num_regions, scale=self.scale).flatten(3)
         if self.lepe is not None:
-            x = x + convolve(self.lepe, value.flatten(3))
-        return self.proj_drop(self.proj(x[:, :height, :width]))
+            x = x + apply_nhwc(self.lepe, value.flatten(3))
+        return self.proj_drop(linear(self.proj, x[:, :height, :width]))
 
     def routes(self, x: torch.Tensor) -> torch.Tensor:
         """Says where the regions of a map attend to.
@@ -139,33 +142,27 @@ class FullAttention(nn.Module):
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
         self.lepe_of = lepe
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.lepe = None if lepe is None else _depthwise(dim, lepe_kernel_size)
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.apply(init_linear)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         size = x.shape[1:3]
-        qkv = self.qkv(x)
+        qkv = linear(self.qkv, x)
         query, key, value = qkv.flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
         out = out.transpose(1, 2).flatten(2).unflatten(1, size)
         if self.lepe is not None:
             seen = x if self.lepe_of == "input" else qkv[..., -x.shape[-1] :]
-            out = out + convolve(self.lepe, seen)
-        return self.proj_drop(self.proj(out))
+            out = out + apply_nhwc(self.lepe, seen)
+        return self.proj_drop(linear(self.proj, out))
 
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
         return f"num_heads={self.num_heads}, lepe_of={self.lepe_of!r}"
-
-
-def convolve(convolution: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Applies a convolution to a map (B, H, W, C), whose memory a convolution calls channels last."""
-    # Depthwise convolutions of a CPU take ten times as long on a slice of queries, keys and values as on a copy of it.
-    return convolution(x.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def check_topk(topk: int, num_regions: tuple[int, int]) -> None:
@@ -179,21 +176,9 @@ def check_topk(topk: int, num_regions: tuple[int, int]) -> None:
         )
 
 
-def regions_per_axis(num_regions: int | Sequence[int], name: str = "num_regions") -> tuple[int, int]:
-    """Gives the numbers of regions along the rows and the columns; raises a ValueError for what is none."""
-    both = (num_regions, num_regions) if isinstance(num_regions, int) else tuple(num_regions)
-    if len(both) != 2:
-        raise ValueError(f"{name} must be one number, or one for the rows and one for the columns, but is {both}.")
-    for value in both:
-        check_positive(name, value)
-    return both
-
-
 def _depthwise(dim: int, kernel_size: int) -> nn.Conv2d | None:
     """Makes a depthwise convolution that keeps a map's size; None for a kernel of size 0."""
     if kernel_size == 0:
         return None
-    check_positive("lepe_kernel_size", kernel_size)
-    if kernel_size % 2 == 0:
-        raise ValueError(f"lepe_kernel_size must be odd, or 0 for no convolution, but is {kernel_size}.")
+    check_odd("lepe_kernel_size", kernel_size)
     return nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)

@@ -7,24 +7,26 @@ from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from ...names import unknown_name
-from ..common.layers import (
-    Backbone,
-    DropPath,
-    Mlp,
-    PooledHead,
-    Stage,
+from ..common.backbone import Backbone
+from ..common.blocks import DropPath, Stage, add_mlp, drop_path_rates
+from ..common.checks import (
+    check_choice,
     check_image_size,
+    check_mlp_ratio,
     check_positive,
-    check_rate,
-    drop_path_rates,
-    init_linear,
+    check_rates,
+    check_stages,
+    per_stage,
+    to_pair,
 )
-from ..common.linear import add_in_pieces_, takes_shortcuts
-from .attention import BiLevelRoutingAttention, FullAttention, check_topk, convolve, regions_per_axis
+from ..common.conv import apply_nhwc
+from ..common.head import PooledHead
+from ..common.init import init_linear
+from ..common.linear import Mlp
+from ..common.padding import pad_to_multiple
+from .attention import BiLevelRoutingAttention, FullAttention, check_topk
 
 Regions = int | Sequence[int | Sequence[int]]
 """Regions along each axis: one number for all stages, or one a stage (each a number, or (rows, columns))."""
@@ -45,7 +47,7 @@ class Routes(NamedTuple):
     region_size: tuple[int, int]
 
 
-class Block(nn.Module):
+class BiFormerBlock(nn.Module):
     """A depthwise convolution as position encoding, attention, and an MLP, each on a residual branch.
 
     Args:
@@ -78,17 +80,13 @@ class Block(nn.Module):
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Adds the position encoding to a map (B, H, W, C)."""
-        return x if self.pos_embed is None else x + convolve(self.pos_embed, x)
+        return x if self.pos_embed is None else x + apply_nhwc(self.pos_embed, x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, C, H, W) to (B, C, H, W), channels last in memory."""
         x = self.embed(x.permute(0, 2, 3, 1))
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        if x.is_contiguous() and takes_shortcuts(self, x):
-            x = add_in_pieces_(x, lambda piece: self.mlp(self.norm2(piece)), self.mlp.fc1.out_features)
-        else:
-            x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x.permute(0, 3, 1, 2)
+        return add_mlp(self, x).permute(0, 3, 1, 2)
 
 
 class ConvStem(nn.Module):
@@ -131,7 +129,7 @@ class PatchStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, dim, ceil(H / 4), ceil(W / 4))."""
-        return self.bn(self.conv(_pad_to_multiple(x.to(memory_format=torch.channels_last), 4)))
+        return self.bn(self.conv(pad_to_multiple(x.to(memory_format=torch.channels_last), 4)))
 
 
 class PatchMerging(nn.Module):
@@ -144,17 +142,10 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_dim, H, W) to (B, dim, ceil(H / 2), ceil(W / 2))."""
-        return self.conv(_pad_to_multiple(self.bn(x), 2))
-
-
-def _pad_to_multiple(x: torch.Tensor, factor: int) -> torch.Tensor:
-    """Pads a map (B, C, H, W) with zeros, below and on the right, to sides that `factor` divides."""
-    rows, cols = -x.shape[2] % factor, -x.shape[3] % factor
-    return F.pad(x, (0, cols, 0, rows)) if rows or cols else x
+        return self.conv(pad_to_multiple(self.bn(x), 2))
 
 
 _EMBEDDINGS: dict[str, Any] = {"conv": (ConvStem, ConvDownsample), "patch": (PatchStem, PatchMerging)}
-_INITS = ("trunc_normal", "torch")
 
 
 class BiFormer(Backbone):
@@ -216,22 +207,13 @@ class BiFormer(Backbone):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        for name, value, allowed in (
-            ("patches", patches, _EMBEDDINGS),
-            ("full_lepe", full_lepe, ("input", "value")),
-            ("linear_init", linear_init, _INITS),
-        ):
-            if value not in allowed:
-                raise ValueError(unknown_name(name, value, allowed))
+        check_choice("patches", patches, _EMBEDDINGS)
+        check_choice("full_lepe", full_lepe, ("input", "value"))
+        check_choice("linear_init", linear_init, ("trunc_normal", "torch"))
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
-        _check_stages(depths, embed_dims, num_heads, topks)
-        regions = _regions_per_stage(num_regions, topks)
-        if not mlp_ratio * min(embed_dims) >= 1:
-            raise ValueError(f"mlp_ratio must leave at least one hidden channel, but is {mlp_ratio!r}.")
-        rates = drop_path_rates(drop_path_rate, depths)
-
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
+        check_stages(depths=depths, embed_dims=embed_dims, num_heads=num_heads, others={"topks": topks}, min_dim=2)
+        check_mlp_ratio(mlp_ratio, min(embed_dims))
         self.depths = tuple(depths)
         self.patches = patches
         self.full_lepe = full_lepe
@@ -241,24 +223,26 @@ class BiFormer(Backbone):
         self.output_norm = partial(nn.LayerNorm, eps=norm_eps) if output_norms else None
         self.feature_info = []
 
+        regions = _regions_per_stage(num_regions, topks)
+        rates = drop_path_rates(drop_path_rate, depths)
+
+        def block(stage: int, index: int) -> nn.Module:
+            dim, heads, topk = embed_dims[stage], num_heads[stage], topks[stage]
+            attn: nn.Module
+            if topk > 0:
+                attn = BiLevelRoutingAttention(dim, heads, regions[stage], topk, proj_drop=proj_drop_rate)
+            else:
+                attn = FullAttention(dim, heads, lepe=full_lepe if topk == -2 else None, proj_drop=proj_drop_rate)
+            return BiFormerBlock(dim, attn, mlp_ratio, pos_embed, proj_drop_rate, rates[stage][index], norm_eps)
+
         make_stem, make_downsample = _EMBEDDINGS[patches]
         self.stem = make_stem(in_chans, embed_dims[0])
-        stages = []
-        for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
-            blocks = []
-            for place in range(depth):
-                attn: nn.Module
-                if topks[index] > 0:
-                    attn = BiLevelRoutingAttention(dim, heads, regions[index], topks[index], proj_drop=proj_drop_rate)
-                else:
-                    lepe = full_lepe if topks[index] == -2 else None
-                    attn = FullAttention(dim, heads, lepe=lepe, proj_drop=proj_drop_rate)
-                block = Block(dim, attn, mlp_ratio, pos_embed, proj_drop_rate, rates[index][place], norm_eps)
-                blocks.append(block)
-            lead = make_downsample(embed_dims[index - 1], dim) if index else nn.Identity()
-            stages.append(Stage(lead, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**index, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential()
+        for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
+            blocks = [block(stage, index) for index in range(depth)]
+            downsample = make_downsample(embed_dims[stage - 1], dim) if stage else nn.Identity()
+            self.stages.append(Stage(downsample, blocks))
+            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**stage, "module": f"stages.{stage}"})
         self.min_input_size = self.feature_info[-1]["reduction"]
         self.norm = nn.BatchNorm2d(self.num_features)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
@@ -284,7 +268,7 @@ class BiFormer(Backbone):
         for index, stage in enumerate(cast("Sequence[Stage]", self.stages)):
             x = stage.downsample(x)
             stride = self.feature_info[index]["reduction"]
-            for place, block in enumerate(cast("Sequence[Block]", stage.blocks)):
+            for place, block in enumerate(cast("Sequence[BiFormerBlock]", stage.blocks)):
                 attn = block.attn
                 if isinstance(attn, BiLevelRoutingAttention):
                     seen = block.norm1(block.embed(x.permute(0, 2, 3, 1)))
@@ -295,34 +279,10 @@ class BiFormer(Backbone):
         return found
 
 
-def _check_stages(
-    depths: Sequence[int], embed_dims: Sequence[int], num_heads: Sequence[int], topks: Sequence[int]
-) -> None:
-    """Raises a ValueError unless all name the same stages, of at least one block each."""
-    if not len(depths) or not len(depths) == len(embed_dims) == len(num_heads) == len(topks):
-        raise ValueError(
-            "depths, embed_dims, num_heads and topks need one number a stage, "
-            f"but have {len(depths)}, {len(embed_dims)}, {len(num_heads)} and {len(topks)}."
-        )
-    for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
-        check_positive(f"depths[{index}]", depth)
-        check_positive(f"embed_dims[{index}]", dim, least=2)
-        check_positive(f"num_heads[{index}]", heads)
-        if dim % heads:
-            raise ValueError(f"num_heads[{index}] = {heads} must divide embed_dims[{index}] = {dim}.")
-
-
 def _regions_per_stage(num_regions: Regions, topks: Sequence[int]) -> list[tuple[int, int]]:
     """Spreads `num_regions` over the stages; raises a ValueError where they do not fit the stages or `topks`."""
-    if isinstance(num_regions, int):
-        regions = [regions_per_axis(num_regions)] * len(topks)
-    elif len(num_regions) != len(topks):
-        raise ValueError(
-            "num_regions must be one number or one a stage, "
-            f"but has {len(num_regions)} entries for {len(topks)} stages."
-        )
-    else:
-        regions = [regions_per_axis(one, f"num_regions[{index}]") for index, one in enumerate(num_regions)]
+    given = per_stage("num_regions", num_regions, len(topks))
+    regions = [to_pair(f"num_regions[{index}]", one) for index, one in enumerate(given)]
     for index, topk in enumerate(topks):
         if topk not in (-1, -2):
             try:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from .conv import is_plain_inference
-from .layers import check_positive
+from .checks import check_odd, check_positive
+from .fast_paths import is_eager_inference
 
 __all__ = ["EfficientChannelAttention", "SqueezeExcite", "adaptive_kernel_size"]
 
@@ -36,9 +36,7 @@ class EfficientChannelAttention(nn.Module):
     def __init__(self, channels: int, kernel_size: int | None = None) -> None:
         super().__init__()
         size = adaptive_kernel_size(channels) if kernel_size is None else kernel_size
-        check_positive("kernel_size", size)
-        if size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, but is {size}.")
+        check_odd("kernel_size", size)
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
@@ -57,7 +55,7 @@ class EfficientChannelAttention(nn.Module):
         gate = self.gate(x)
         if shortcut is None:
             return x * gate
-        if is_plain_inference(x) and shortcut.dtype == x.dtype:
+        if is_eager_inference(x) and shortcut.dtype == x.dtype:
             return torch.addcmul(shortcut, x, gate, out=x)
         return torch.addcmul(shortcut, x, gate)
 

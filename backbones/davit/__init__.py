@@ -22,8 +22,9 @@ The official repository is under the MIT licence. What is published with the fil
 `license`.
 """
 
+from .attention import ChannelAttention, WindowAttention
 from .checkpoints import checkpoint_filter_fn
-from .model import ChannelAttention, DaViT, WindowAttention
+from .model import DaViT
 from .variants import *  # noqa: F403 - every entry point, as its __all__ lists them
 from .variants import __all__ as _entry_points
 from .variants import default_cfgs

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..common.layers import strip_prefixes
+from ..common.checkpoints import strip_prefixes
 
 if TYPE_CHECKING:
     from .model import DaViT

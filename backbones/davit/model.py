@@ -1,121 +1,25 @@
-"""The attention modules, the block and the model of the DaViT family."""
+"""The block and the model of the DaViT family."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...kernels import window_attention_2d
-from ...names import unknown_name
-from ..common.layers import (
-    Backbone,
-    DropPath,
-    Mlp,
-    PooledHead,
-    Stage,
-    check_heads,
-    check_positive,
-    check_rate,
-    check_stages,
-    drop_path_rates,
-    init_linear,
-    pad_bottom_right,
-)
-from ..common.linear import Linear, add_by_images_, add_in_pieces_, takes_shortcuts
-
-
-class WindowAttention(nn.Module):
-    """Multi-head attention inside windows that tile the map: no shift, no biases by position.
-
-    A map whose sides are no multiples of the window is padded with zeros below and on the right. The padded positions
-    take part unmasked: their queries, keys and values are the biases of `qkv`.
-
-    Args:
-        dim: channels.
-        num_heads: attention heads; must divide `dim`.
-        window_size: height and width of a window in positions.
-        qkv_bias: whether the layer that makes queries, keys and values has biases.
-        proj_drop: dropout of what the module returns.
-
-    Source: Ding et al., "DaViT" (ECCV 2022), section 3.2.
-    """
-
-    def __init__(
-        self, dim: int, num_heads: int, window_size: int = 7, qkv_bias: bool = True, proj_drop: float = 0.0
-    ) -> None:
-        super().__init__()
-        check_heads(dim, num_heads)
-        check_positive("window_size", window_size)
-        self.num_heads = num_heads
-        self.window_size = window_size
-        self.scale = (dim // num_heads) ** -0.5
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.apply(init_linear)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C)."""
-        height, width = x.shape[1:3]
-        size = self.window_size
-        x = pad_bottom_right(x, height + -height % size, width + -width % size)
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
-        x = window_attention_2d(query, key, value, size, scale=self.scale).flatten(3)
-        return self.proj_drop(self.proj(x[:, :height, :width]))
-
-    def extra_repr(self) -> str:
-        """Says what printing the module shows."""
-        return f"num_heads={self.num_heads}, window_size={self.window_size}"
-
-
-class ChannelAttention(nn.Module):
-    """Attention between channels, over all positions of the map, in groups of channels.
-
-    In each group of d = dim / num_heads channels a d x d map of attention tells how every channel of the output is
-    mixed. Despite their names it is keys and values that make this map, and queries that are mixed by it:
-    softmax(keys^T values / sqrt(d)) queries^T. Florence-2's form follows the names: softmax(queries^T keys / sqrt(N))
-    values^T, for N positions.
-
-    Args:
-        dim: channels.
-        num_heads: groups of channels; must divide `dim`.
-        qkv_bias: whether the layer that makes queries, keys and values has biases.
-        proj_drop: dropout of what the module returns.
-        v2: whether to attend as Florence-2 does.
-
-    Source: Ding et al., "DaViT" (ECCV 2022), section 3.3, as its official code computes it.
-    """
-
-    def __init__(
-        self, dim: int, num_heads: int, qkv_bias: bool = True, proj_drop: float = 0.0, v2: bool = False
-    ) -> None:
-        super().__init__()
-        check_heads(dim, num_heads)
-        self.num_heads = num_heads
-        self.v2 = v2
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.apply(init_linear)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C)."""
-        groups = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1))
-        # (B * groups, positions, channels of a group) each; views of one image, a copy of several.
-        query, key, value = groups.permute(2, 0, 3, 1, 4).flatten(1, 2)
-        left, right, mixed = (query, key, value) if self.v2 else (key, value, query)
-        scale = left.shape[1 if self.v2 else 2] ** -0.5
-        attention = torch.baddbmm(left.new_empty(1), left.mT, right, beta=0, alpha=scale).softmax(-1)
-        mixed = torch.bmm(mixed, attention.mT).unflatten(0, (x.shape[0], -1))
-        return self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(x.shape)))
-
-    def extra_repr(self) -> str:
-        """Says what printing the module shows."""
-        return f"num_heads={self.num_heads}, v2={self.v2}"
+from ..common.backbone import Backbone
+from ..common.blocks import DropPath, Stage, add_mlp, drop_path_rates
+from ..common.checks import check_choice, check_mlp_ratio, check_positive, check_rates, check_stages
+from ..common.conv import apply_nhwc
+from ..common.fast_paths import add_by_images_, can_run_in_place, is_unmodified
+from ..common.head import PooledHead
+from ..common.init import init_linear
+from ..common.linear import Mlp
+from ..common.padding import pad_bottom_right, pad_to_multiple
+from .attention import ChannelAttention, WindowAttention
 
 
 class PositionEncoding(nn.Module):
@@ -127,26 +31,33 @@ class PositionEncoding(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        return x + self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + apply_nhwc(self.proj, x)
 
-    def forward_at_once(self, x: torch.Tensor) -> torch.Tensor:
-        """Computes the same by one convolution whose middle weights are larger by 1; inference, float32 or float64."""
+    def can_fold(self, x: torch.Tensor) -> bool:
+        """Whether `forward_folded` can take the place of `forward` in inference."""
+        return is_unmodified(self.proj, nn.Conv2d) and x.dtype == self.proj.weight.dtype in (
+            torch.float32,
+            torch.float64,
+        )
+
+    def forward_folded(self, x: torch.Tensor) -> torch.Tensor:
+        """Computes `forward(x)` by one convolution, whose middle weights are larger by 1."""
         weight = self.proj.weight.clone()
         weight[:, :, 1, 1] += 1
         x = F.conv2d(x.permute(0, 3, 1, 2), weight, self.proj.bias, padding=1, groups=len(weight))
         return x.permute(0, 2, 3, 1).contiguous()
 
 
-class Block(nn.Module):
-    """Attention and MLP, each behind a position encoding and a norm, with a residual connection.
+class DaViTBlock(nn.Module):
+    """Attention and an MLP, each on a residual branch behind a position encoding and a layer norm.
 
     Args:
-        dim: channels.
-        attn: the attention module, (B, H, W, C) to the same.
-        mlp_ratio: hidden channels of the MLP over `dim`.
-        proj_drop: dropout in the MLP.
-        drop_path: rate of stochastic depth, the same for both branches.
-        norm_eps: of the layer norms.
+        dim: Number of channels.
+        attn: Attention module, from (B, H, W, C) to the same shape.
+        mlp_ratio: Hidden channels of the MLP relative to `dim`.
+        proj_drop: Dropout rate in the MLP.
+        drop_path: Stochastic depth rate of both branches.
+        norm_eps: Epsilon of the layer norms.
     """
 
     def __init__(
@@ -164,14 +75,12 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
-        if takes_shortcuts(self, x) and x.dtype in (torch.float32, torch.float64):
-            x = add_by_images_(self.cpe1.forward_at_once(x), lambda images: self.attn(self.norm1(images)))
-            x = self.cpe2.forward_at_once(x)
-            return add_in_pieces_(x, lambda piece: self.mlp(self.norm2(piece)), self.mlp.fc1.out_features)
+        if can_run_in_place(self, x) and self.cpe1.can_fold(x) and self.cpe2.can_fold(x):
+            x = add_by_images_(self.cpe1.forward_folded(x), lambda images: self.attn(self.norm1(images)))
+            return add_mlp(self, self.cpe2.forward_folded(x))
         x = self.cpe1(x)
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = self.cpe2(x)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return add_mlp(self, self.cpe2(x))
 
 
 class Stem(nn.Module):
@@ -187,9 +96,7 @@ class Stem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, ceil(H / 4), ceil(W / 4), dim)."""
-        rows, cols = -x.shape[2] % 4, -x.shape[3] % 4
-        if rows or cols:
-            x = F.pad(x, (0, cols, 0, rows))
+        x = pad_to_multiple(x, 4)
         # Three channels are quickly put last; all that follow are then written in that order.
         x = self.conv(x.contiguous(memory_format=torch.channels_last))
         return self.norm(x.permute(0, 2, 3, 1))
@@ -213,7 +120,7 @@ class Downsample(nn.Module):
         if self.conv.kernel_size == (2, 2):
             x = pad_bottom_right(x, x.shape[1] + x.shape[1] % 2, x.shape[2] + x.shape[2] % 2)
         x = x.permute(0, 3, 1, 2)
-        if takes_shortcuts(self, x):
+        if can_run_in_place(self, x) and is_unmodified(self.conv, nn.Conv2d):
             # With weights in the map's order, oneDNN takes half the time or less where they are many.
             weight = self.conv.weight.contiguous(memory_format=torch.channels_last)
             x = F.conv2d(x, weight, self.conv.bias, stride=2, padding=self.conv.padding)
@@ -277,19 +184,16 @@ class DaViT(Backbone):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        check_stages(depths, embed_dims, num_heads)
+        check_stages(depths=depths, embed_dims=embed_dims, num_heads=num_heads)
         if isinstance(attn_types, str) or not len(attn_types):
             raise ValueError(f"attn_types must be a list of at least one kind of attention, but is {attn_types!r}.")
         for kind in attn_types:
-            if kind not in _ATTENTIONS:
-                raise ValueError(unknown_name("kind of attention", kind, _ATTENTIONS))
+            check_choice("kind of attention", kind, _ATTENTIONS)
         if down_kernel_size not in (2, 3):
             raise ValueError(f"down_kernel_size must be 2 or 3, but is {down_kernel_size!r}.")
         check_positive("in_chans", in_chans)
-        check_rate("proj_drop_rate", proj_drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
-        if not mlp_ratio * min(embed_dims) >= 1:
-            raise ValueError(f"mlp_ratio must leave at least one hidden channel, but is {mlp_ratio!r}.")
+        check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
+        check_mlp_ratio(mlp_ratio, min(embed_dims))
 
         make_norm = partial(nn.LayerNorm, eps=norm_eps)
         self.depths = tuple(depths)
@@ -300,22 +204,22 @@ class DaViT(Backbone):
         self.output_norm = make_norm if output_norms else None
         self.feature_info = []
 
-        shared = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+        def block(kind: str, dim: int, heads: int, drop_path: float) -> nn.Module:
+            options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
+            attn: nn.Module
+            if kind == "spatial":
+                attn = WindowAttention(dim, heads, window_size, **options)
+            else:
+                attn = ChannelAttention(dim, heads, **options, v2=channel_attn_v2)
+            return DaViTBlock(dim, attn, mlp_ratio, proj_drop_rate, drop_path, norm_eps)
+
         rates = drop_path_rates(drop_path_rate, [depth * len(attn_types) for depth in depths])
         self.stem = Stem(in_chans, embed_dims[0], norm_eps)
-        stages = []
+        self.stages = nn.Sequential()
         for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
-            lead = Downsample(embed_dims[index - 1], dim, down_kernel_size, norm_eps) if index else nn.Identity()
-            blocks = []
-            for kind, rate in zip(self.attn_types * depth, rates[index], strict=True):
-                attn: nn.Module
-                if kind == "spatial":
-                    attn = WindowAttention(dim, heads, window_size, **shared)
-                else:
-                    attn = ChannelAttention(dim, heads, **shared, v2=channel_attn_v2)
-                blocks.append(Block(dim, attn, mlp_ratio, proj_drop_rate, rate, norm_eps))
-            stages.append(Stage(lead, blocks))
+            downsample = Downsample(embed_dims[index - 1], dim, down_kernel_size, norm_eps) if index else nn.Identity()
+            kinds = zip(self.attn_types * depth, rates[index], strict=True)
+            self.stages.append(Stage(downsample, [block(kind, dim, heads, rate) for kind, rate in kinds]))
             self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**index, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
         self.norm = nn.Identity()  # the head's norm follows the pooling
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate, norm_layer=make_norm)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...names import unknown_name
 from ..common.channel_attention import EfficientChannelAttention
-from ..common.layers import check_positive, trunc_normal_
+from ..common.checks import check_choice, check_odd, check_positive
+from ..common.init import trunc_normal_
 
 __all__ = ["EfficientChannelAttentionMixer"]
 
@@ -47,11 +47,8 @@ class EfficientChannelAttentionMixer(nn.Module):
         super().__init__()
         check_positive("dim", dim)
         check_positive("num_heads", num_heads)
-        check_positive("window_size", window_size)
-        if window_size % 2 == 0:
-            raise ValueError(f"window_size must be odd, but is {window_size}.")
-        if mixing not in _MIXINGS:
-            raise ValueError(unknown_name("mixing", mixing, _MIXINGS))
+        check_odd("window_size", window_size)
+        check_choice("mixing", mixing, _MIXINGS)
         self.window_size = window_size
         self.conv = nn.Conv2d(dim, dim, window_size, padding=window_size // 2, groups=dim) if mixing == "conv" else None
         if self.conv is not None:

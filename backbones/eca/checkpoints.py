@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..common.layers import strip_prefixes
+from ..common.checkpoints import strip_prefixes
 
 _DEEP_STEM = {"0": "0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv"}
 """Places in timm's sequence of a deep stem; what is between has no parameters, and the last batch norm is `bn1`."""

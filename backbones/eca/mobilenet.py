@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..common.backbone import Backbone
+from ..common.blocks import DropPath, Stage, drop_path_rates
 from ..common.channel_attention import EfficientChannelAttention
+from ..common.checks import check_positive, check_rates, per_stage
 from ..common.conv import ConvNormAct
-from ..common.layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
-from .resnet import KernelSizes, channels_last_on_cpu, kernel_sizes
+from ..common.head import PooledHead
+from .resnet import KernelSizes, channels_last_on_cpu
 
 __all__ = ["ECAMobileNetV2", "InvertedResidual"]
 
@@ -111,11 +114,10 @@ class ECAMobileNetV2(Backbone):
         super().__init__()
         check_positive("in_chans", in_chans)
         check_positive("num_classes", num_classes, least=0)
-        check_rate("drop_rate", drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
+        check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         if not 16 * width_mult >= 1:
             raise ValueError(f"width_mult must leave at least one channel of 16, but is {width_mult!r}.")
-        sizes = kernel_sizes(k_size, len(_ROWS))
+        sizes = per_stage("k_size", k_size, len(_ROWS), unit="row")
         rates = iter(drop_path_rates(drop_path_rate, [sum(depth for _, _, depth, _ in _ROWS)])[0])
 
         self.num_classes = num_classes

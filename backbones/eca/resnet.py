@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...names import unknown_name
+from ..common.backbone import Backbone
+from ..common.blocks import DropPath, Stage, drop_path_rates
 from ..common.channel_attention import EfficientChannelAttention
+from ..common.checks import check_choice, check_positive, check_rates, check_stages, per_stage
 from ..common.conv import ConvNormAct
-from ..common.layers import Backbone, DropPath, PooledHead, Stage, check_positive, check_rate, drop_path_rates
+from ..common.head import PooledHead
 
 __all__ = ["BasicBlock", "Bottleneck", "ECAResNet"]
 
@@ -219,22 +221,16 @@ class ECAResNet(Backbone):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value, allowed in (("block", block, _BLOCKS), ("stem", stem, _STEMS)):
-            if value not in allowed:
-                raise ValueError(unknown_name(name, value, allowed))
+        check_choice("block", block, _BLOCKS)
+        check_choice("stem", stem, _STEMS)
         for name, value in (("in_chans", in_chans), ("groups", groups), ("base_width", base_width)):
             check_positive(name, value)
         check_positive("num_classes", num_classes, least=0)
-        check_rate("drop_rate", drop_rate)
-        check_rate("drop_path_rate", drop_path_rate)
-        if not len(depths) or len(depths) != len(planes):
-            raise ValueError(f"depths and planes need one number a stage, but have {len(depths)} and {len(planes)}.")
-        for index, (depth, plane) in enumerate(zip(depths, planes, strict=True)):
-            check_positive(f"depths[{index}]", depth)
-            check_positive(f"planes[{index}]", plane)
+        check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
+        check_stages(depths=depths, planes=planes)
         per_block = _regular_widths(depths, planes, block, groups, base_width) if widths is None else widths
         _check_widths(per_block, depths, 2 if block == "basic" else 3)
-        sizes = kernel_sizes(k_size, len(depths))
+        sizes = per_stage("k_size", k_size, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
 
         self.depths = tuple(depths)
@@ -281,15 +277,6 @@ class ECAResNet(Backbone):
 def channels_last_on_cpu(x: torch.Tensor) -> torch.Tensor:
     """Gives images on a CPU the order in memory that convolutions and batch norms are fastest with there."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
-
-
-def kernel_sizes(k_size: KernelSizes, count: int) -> list[int | None]:
-    """Spreads kernel sizes over `count` stages; raises a ValueError where a list has another length."""
-    if k_size is None or isinstance(k_size, int):
-        return [k_size] * count
-    if len(k_size) != count:
-        raise ValueError(f"k_size needs {count} numbers, one a stage, or one for all, but is {list(k_size)}.")
-    return list(k_size)
 
 
 def _init_classifier(head: PooledHead) -> None:

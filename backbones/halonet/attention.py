@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import halo_attention_2d
-from ..common.layers import check_heads, check_positive, trunc_normal_
-from ..common.linear import Linear
+from ..common.checks import check_heads, check_odd, check_positive
+from ..common.init import trunc_normal_
+from ..common.linear import linear
 
 __all__ = ["GlobalRelativeAttention", "HaloAttention", "LambdaLayer"]
 
@@ -71,12 +72,12 @@ class HaloAttention(nn.Module):
         self.scale = self.qk_head_dim**-0.5
         self.pools = stride > 1 and block_size % stride != 0
         self.query_stride = 1 if self.pools else stride
-        self.q = Linear(dim, num_heads * self.qk_head_dim, bias=qkv_bias)
-        self.kv = Linear(dim, num_heads * (self.qk_head_dim + self.v_head_dim), bias=qkv_bias)
+        self.q = nn.Linear(dim, num_heads * self.qk_head_dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, num_heads * (self.qk_head_dim + self.v_head_dim), bias=qkv_bias)
         window = block_size + 2 * halo_size
         self.row_embedding = nn.Parameter(torch.empty(2 * window - 1, self.qk_head_dim))
         self.col_embedding = nn.Parameter(torch.empty(2 * window - 1, self.qk_head_dim))
-        self.proj = Linear(dim_out, dim_out) if proj else nn.Identity()
+        self.proj = nn.Linear(dim_out, dim_out) if proj else nn.Identity()
         for layer in (self.q, self.kv, self.proj):
             _init_projection(layer)
         trunc_normal_(self.row_embedding, std=self.scale)
@@ -85,8 +86,8 @@ class HaloAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, dim) to (B, ceil(H / stride), ceil(W / stride), dim_out), for any H and W."""
         step = self.query_stride
-        query = self.q(x[:, ::step, ::step] if step > 1 else x).unflatten(-1, (self.num_heads, -1))
-        keys_and_values = self.kv(x).unflatten(-1, (self.num_heads, -1))
+        query = linear(self.q, x[:, ::step, ::step] if step > 1 else x).unflatten(-1, (self.num_heads, -1))
+        keys_and_values = linear(self.kv, x).unflatten(-1, (self.num_heads, -1))
         key, value = keys_and_values.split((self.qk_head_dim, self.v_head_dim), dim=-1)
         x = halo_attention_2d(
             query,
@@ -100,7 +101,7 @@ class HaloAttention(nn.Module):
             mask_halo=self.mask_halo,
             scale=self.scale,
         ).flatten(3)
-        return self.proj(_average_pairs(x) if self.pools else x)
+        return linear(self.proj, _average_pairs(x) if self.pools else x)
 
     def extra_repr(self) -> str:
         """Says what printing the module shows."""
@@ -134,7 +135,7 @@ class GlobalRelativeAttention(nn.Module):
         self.table_size = table_size
         self.scale = (dim // num_heads) ** -0.5
         self.pools = stride > 1
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.row_embedding = nn.Parameter(torch.empty(2 * table_size - 1, dim // num_heads))
         self.col_embedding = nn.Parameter(torch.empty(2 * table_size - 1, dim // num_heads))
         _init_projection(self.qkv)
@@ -143,7 +144,7 @@ class GlobalRelativeAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C), for any H and W."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
+        query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
         sides = [max(length, self.table_size) for length in x.shape[1:3]]
         x = halo_attention_2d(
             query,
@@ -182,16 +183,14 @@ class LambdaLayer(nn.Module):
     def __init__(self, dim: int, num_heads: int, kernel_size: int = 9, *, qk_dim: int = 16, stride: int = 1) -> None:
         super().__init__()
         check_heads(dim, num_heads)
-        check_positive("kernel_size", kernel_size)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size of a lambda layer must be odd, but is {kernel_size}.")
+        check_odd("kernel_size", kernel_size)
         check_positive("qk_dim", qk_dim)
         _check_stride(stride)
         self.num_heads = num_heads
         self.qk_dim = qk_dim
         self.v_dim = dim // num_heads
         self.pools = stride > 1
-        self.qkv = Linear(dim, num_heads * qk_dim + qk_dim + self.v_dim, bias=False)
+        self.qkv = nn.Linear(dim, num_heads * qk_dim + qk_dim + self.v_dim, bias=False)
         self.norm_q = nn.BatchNorm2d(num_heads * qk_dim)
         self.norm_v = nn.BatchNorm2d(self.v_dim)
         self.conv_lambda = nn.Conv2d(1, qk_dim, kernel_size, padding=kernel_size // 2)
@@ -203,7 +202,7 @@ class LambdaLayer(nn.Module):
         """Maps (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C), for any H and W."""
         batch, height, width, _ = x.shape
         sizes = (self.num_heads * self.qk_dim, self.qk_dim, self.v_dim)
-        query, key, value = self.qkv(x).permute(0, 3, 1, 2).split(sizes, dim=1)
+        query, key, value = linear(self.qkv, x).permute(0, 3, 1, 2).split(sizes, dim=1)
         query = self.norm_q(query).reshape(batch, self.num_heads, self.qk_dim, height * width)
         value = self.norm_v(value)
         around = self.conv_lambda(value.reshape(batch * self.v_dim, 1, height, width))

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from timm import layers as timm_layers
 from torch import nn
 
-from ...names import unknown_name
+from ..common.backbone import Backbone
+from ..common.blocks import DropPath, Stage, drop_path_rates
 from ..common.channel_attention import EfficientChannelAttention, SqueezeExcite
+from ..common.checks import check_choice, check_positive, check_rates, check_stages
 from ..common.conv import ConvNormAct
-from ..common.layers import (
-    Backbone,
-    DropPath,
-    PooledHead,
-    Stage,
-    check_positive,
-    check_rate,
-    drop_path_rates,
-)
-from ..common.linear import takes_shortcuts
+from ..common.fast_paths import can_run_in_place
+from ..common.head import PooledHead
+from ..common.init import init_conv
 from .attention import GlobalRelativeAttention, HaloAttention, LambdaLayer
 
 # timm.layers is where timm documents it, but it does not mark it as exported, so pyright takes it for private.
@@ -91,7 +87,7 @@ class Bottleneck(nn.Module):
             owns_input: whether the output may be written over it in inference, because nobody else will read it.
         """
         out = self.mix(self.conv1(x))
-        if self.has_shortcut and takes_shortcuts(self, x):
+        if self.has_shortcut and can_run_in_place(self, x):
             shortcut = self.shortcut(x)
             if shortcut is x and not owns_input:
                 return self.act(self.conv3(out).add_(shortcut))
@@ -180,7 +176,7 @@ class HaloStage(Stage):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps the output of the stage before to this stage's."""
-        if not takes_shortcuts(self, x):
+        if not can_run_in_place(self, x):
             return super().forward(x)
         x = self.downsample(x)
         for index, block in enumerate(self.blocks):
@@ -196,6 +192,7 @@ class Stem(nn.Sequential):
         for index, (before, after) in enumerate(zip((in_chans, *dims), dims, strict=False)):
             layer = ConvNormAct(before, after, kernel_size, 1 if index else 2, act_layer=act)
             self.add_module(f"conv{index + 1}", layer)
+        self.out_chans = dims[-1]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Maps images (B, in_chans, H, W) to (B, dims[-1], ceil(H / 2), ceil(W / 2))."""
@@ -287,97 +284,54 @@ class HaloNet(Backbone):
         mask_halo: bool = False,
     ) -> None:
         super().__init__()
-        _check_stages(blocks, embed_dims, hidden_dims, num_heads, expansion)
-        for name, value, allowed in (
-            ("stem", stem, _STEMS),
-            ("shortcut", shortcut, _SHORTCUTS),
-            ("act", act, _ACTIVATIONS),
-            ("gate", gate, (None, *_GATES)),
-        ):
-            if value not in allowed:
-                raise ValueError(unknown_name(name, value, [one for one in allowed if one is not None]))
+        _check_arguments(blocks, embed_dims, hidden_dims, num_heads, expansion)
+        check_choice("stem", stem, _STEMS)
+        check_choice("shortcut", shortcut, _SHORTCUTS)
+        check_choice("act", act, _ACTIVATIONS)
         check_positive("in_chans", in_chans)
-        check_rate("drop_path_rate", drop_path_rate)
-        act_layer = _ACTIVATIONS[act]
-        kernel_size, dims = _STEMS[stem]
-        halves_in_stem = len(dims) > 1 and not stem_pool
-        in_stem = dims[:-1] if halves_in_stem else dims
-        self.moved_modules = {}
-        self.stem = Stem(in_chans, kernel_size, in_stem, act_layer)
-        if stem_pool:
-            downsample: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        elif halves_in_stem:
-            downsample = ConvNormAct(dims[-2], dims[-1], kernel_size, stride=2, act_layer=act_layer)
-            self.moved_modules[f"stem.conv{len(dims)}"] = "stages.0.downsample"
-        else:
-            downsample = nn.Identity()
-
-        def mixer(kind: str, dim: int, dim_out: int, heads: int, stride: int) -> nn.Module:
-            if kind == "g":
-                return GlobalRelativeAttention(dim, heads, table_size, stride=stride)
-            if kind == "l":
-                return LambdaLayer(dim, heads, lambda_kernel_size, stride=stride)
-            wide = make_divisible(dim * qk_ratio, 8) // heads if qk_head_dim is None else qk_head_dim
-            return HaloAttention(
-                dim,
-                heads,
-                block_size,
-                halo_size,
-                dim_out=dim_out,
-                qk_head_dim=wide,
-                stride=stride,
-                mask_halo=mask_halo,
-            )
-
-        rates = drop_path_rates(drop_path_rate, [len(kinds) for kinds in blocks])
-        before = dims[-1]
-        stages = []
-        for index, (kinds, out_chans) in enumerate(zip(blocks, embed_dims, strict=True)):
-            built: list[nn.Module] = []
-            for place, kind in enumerate(kinds):
-                first = place == 0
-                stride = 2 if first and (index or not (stem_pool or halves_in_stem)) else 1
-                hidden = before * expansion if expansion else (hidden_dims or ())[index]
-                changes = stride > 1 or before != out_chans
-                projects = first if shortcut == "first" else changes
-                common = {
-                    "stride": stride,
-                    "projects": None if shortcut == "none" and changes else projects,
-                    "act": act_layer,
-                    "acts_last": acts_last,
-                    "drop_path": rates[index][place],
-                }
-                if kind == "c":
-                    if group_width and hidden % group_width:
-                        raise ValueError(f"group_width must divide {hidden} channels, but is {group_width}.")
-                    groups = hidden // group_width if group_width else 1
-                    built.append(
-                        ConvBottleneck(before, hidden, out_chans, groups=groups, gate=_gate(gate, gate_ratio), **common)
-                    )
-                else:
-                    mixed = int(hidden * value_ratio) if kind == "h" else hidden
-                    attn = mixer(kind, hidden, mixed, num_heads[index], stride)
-                    built.append(
-                        AttentionBottleneck(before, hidden, mixed, out_chans, attn=attn, norms=attn_norms, **common)
-                    )
-                before = out_chans
-            stages.append(HaloStage(nn.Identity() if index else downsample, built))
-        if final_dim is not None:
-            check_positive("final_dim", final_dim)
-            self.moved_modules["final_conv"] = f"stages.{len(stages) - 1}.blocks.{len(stages[-1].blocks)}"
-            stages[-1].blocks.append(ConvNormAct(before, final_dim, act_layer=act_layer))
-            before = final_dim
-        self.stages = nn.Sequential(*stages)
-        self.norm = nn.Identity()
-        self.head = PooledHead(before, num_classes, global_pool, drop_rate)
+        check_rates(drop_path_rate=drop_path_rate)
         self.num_classes = num_classes
         self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = before
-        channels = (in_stem[-1], *embed_dims[:-1], before)
-        names = ("stem", *(f"stages.{index}" for index in range(len(blocks))))
+        attention = _AttentionFactory(
+            block_size, halo_size, mask_halo, qk_ratio, qk_head_dim, table_size, lambda_kernel_size
+        )
+        bottleneck = _BottleneckFactory(
+            attention, value_ratio, attn_norms, group_width, _gate(gate, gate_ratio), _ACTIVATIONS[act], acts_last
+        )
+        self.stem, downsample, self.moved_modules = _build_stem(stem, stem_pool, in_chans, _ACTIVATIONS[act])
+        first_stride = 2 if isinstance(downsample, nn.Identity) else 1
+        stem_dim = _STEMS[stem][1][-1]
+        shapes = _block_shapes(blocks, embed_dims, hidden_dims, expansion, shortcut, stem_dim, first_stride)
+        rates = drop_path_rates(drop_path_rate, [len(kinds) for kinds in blocks])
+        self.stages = nn.Sequential()
+        for index, heads in enumerate(num_heads):
+            built = [bottleneck(shape, heads, rate) for shape, rate in zip(shapes[index], rates[index], strict=True)]
+            self.stages.append(HaloStage(nn.Identity() if index else downsample, built))
+        self._finish(embed_dims, final_dim, global_pool, drop_rate, _ACTIVATIONS[act])
+
+    def _finish(
+        self,
+        embed_dims: Sequence[int],
+        final_dim: int | None,
+        global_pool: str,
+        drop_rate: float,
+        act: Callable[[], nn.Module],
+    ) -> None:
+        """Builds what follows the stages, describes the feature maps, and sets the initial values."""
+        channels = [self.stem.out_chans, *embed_dims]
+        if final_dim is not None:
+            check_positive("final_dim", final_dim)
+            last: Any = self.stages[-1]
+            self.moved_modules["final_conv"] = f"stages.{len(self.stages) - 1}.blocks.{len(last.blocks)}"
+            last.blocks.append(ConvNormAct(channels[-1], final_dim, act_layer=act))
+            channels[-1] = final_dim
+        self.norm = nn.Identity()
+        self.num_features = self.head_hidden_size = channels[-1]
+        self.head = PooledHead(self.num_features, self.num_classes, global_pool, drop_rate)
+        names = ("stem", *(f"stages.{index}" for index in range(len(self.stages))))
         self.feature_info = [
-            {"num_chs": chans, "reduction": 2 ** (level + 1), "module": name}
-            for level, (chans, name) in enumerate(zip(channels, names, strict=True))
+            {"num_chs": width, "reduction": 2 ** (level + 1), "module": name}
+            for level, (width, name) in enumerate(zip(channels, names, strict=True))
         ]
         self._init_weights()
 
@@ -385,27 +339,136 @@ class HaloNet(Backbone):
         """Gives convolutions, last batch norms and the classifier the initial values that the class tells of."""
         for module in self.modules():
             if isinstance(module, (ConvNormAct, SqueezeExcite)):
-                for conv in (one for one in module.modules() if isinstance(one, nn.Conv2d)):
-                    fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels // conv.groups
-                    nn.init.normal_(conv.weight, std=(2.0 / fan_out) ** 0.5)
-                    if conv.bias is not None:
-                        nn.init.zeros_(conv.bias)
+                module.apply(init_conv)
             elif isinstance(module, Bottleneck) and module.has_shortcut:
                 nn.init.zeros_(module.conv3.bn.weight)
         if isinstance(self.head.fc, nn.Linear):
             nn.init.normal_(self.head.fc.weight, std=0.01)
 
 
+class _BlockShape(NamedTuple):
+    """What a block is built for: its kind, its channels, its stride, and its shortcut (see `Bottleneck`)."""
+
+    kind: str
+    in_chans: int
+    hidden: int
+    out_chans: int
+    stride: int
+    projects: bool | None
+
+
+def _block_shapes(
+    blocks: Sequence[str],
+    embed_dims: Sequence[int],
+    hidden_dims: Sequence[int] | None,
+    expansion: int | None,
+    shortcut: Shortcut,
+    in_chans: int,
+    first_stride: int,
+) -> list[list[_BlockShape]]:
+    """Returns the shape of each block of each stage; the first stage is given `in_chans` and strides `first_stride`."""
+    shapes = []
+    for index, (kinds, out_chans) in enumerate(zip(blocks, embed_dims, strict=True)):
+        shapes.append([])
+        for place, kind in enumerate(kinds):
+            stride = 1 if place else 2 if index else first_stride
+            hidden = in_chans * expansion if expansion else (hidden_dims or ())[index]
+            changes = stride > 1 or in_chans != out_chans
+            projects: bool | None = place == 0 if shortcut == "first" else changes
+            if shortcut == "none" and changes:
+                projects = None
+            shapes[-1].append(_BlockShape(kind, in_chans, hidden, out_chans, stride, projects))
+            in_chans = out_chans
+    return shapes
+
+
+@dataclass(frozen=True)
+class _AttentionFactory:
+    """Builds the attentions of bottlenecks; the fields are arguments of `HaloNet`."""
+
+    block_size: int
+    halo_size: int
+    mask_halo: bool
+    qk_ratio: float
+    qk_head_dim: int | None
+    table_size: int
+    lambda_kernel_size: int
+
+    def __call__(self, kind: str, dim: int, dim_out: int, heads: int, stride: int) -> nn.Module:
+        if kind == "g":
+            return GlobalRelativeAttention(dim, heads, self.table_size, stride=stride)
+        if kind == "l":
+            return LambdaLayer(dim, heads, self.lambda_kernel_size, stride=stride)
+        default = make_divisible(dim * self.qk_ratio, 8) // heads
+        return HaloAttention(
+            dim,
+            heads,
+            self.block_size,
+            self.halo_size,
+            dim_out=dim_out,
+            qk_head_dim=default if self.qk_head_dim is None else self.qk_head_dim,
+            stride=stride,
+            mask_halo=self.mask_halo,
+        )
+
+
+@dataclass(frozen=True)
+class _BottleneckFactory:
+    """Builds bottlenecks; the fields are arguments of `HaloNet`, or what they stand for."""
+
+    attention: _AttentionFactory
+    value_ratio: float
+    attn_norms: bool
+    group_width: int | None
+    gate: Callable[[int], nn.Module] | None
+    act: Callable[[], nn.Module]
+    acts_last: bool
+
+    def __call__(self, shape: _BlockShape, heads: int, drop_path: float) -> Bottleneck:
+        kind, in_chans, hidden, out_chans, stride, projects = shape
+        options: dict[str, Any] = {
+            "stride": stride,
+            "projects": projects,
+            "act": self.act,
+            "acts_last": self.acts_last,
+            "drop_path": drop_path,
+        }
+        if kind == "c":
+            if self.group_width and hidden % self.group_width:
+                raise ValueError(f"group_width must divide {hidden} channels, but is {self.group_width}.")
+            groups = hidden // self.group_width if self.group_width else 1
+            return ConvBottleneck(in_chans, hidden, out_chans, groups=groups, gate=self.gate, **options)
+        mixed = int(hidden * self.value_ratio) if kind == "h" else hidden
+        attn = self.attention(kind, hidden, mixed, heads, stride)
+        return AttentionBottleneck(in_chans, hidden, mixed, out_chans, attn=attn, norms=self.attn_norms, **options)
+
+
+def _build_stem(
+    stem: str, stem_pool: bool, in_chans: int, act: Callable[[], nn.Module]
+) -> tuple[Stem, nn.Module, dict[str, str]]:
+    """Builds the stem, what halves its map before the first stage, and the table of timm's names that this moves."""
+    kernel_size, dims = _STEMS[stem]
+    halves_in_stem = len(dims) > 1 and not stem_pool
+    built = Stem(in_chans, kernel_size, dims[:-1] if halves_in_stem else dims, act)
+    if stem_pool:
+        return built, nn.MaxPool2d(3, stride=2, padding=1), {}
+    if not halves_in_stem:
+        return built, nn.Identity(), {}
+    downsample = ConvNormAct(dims[-2], dims[-1], kernel_size, stride=2, act_layer=act)
+    return built, downsample, {f"stem.conv{len(dims)}": "stages.0.downsample"}
+
+
 def _gate(kind: Gate | None, ratio: float) -> Callable[[int], nn.Module] | None:
     """Gives what makes a gate of a number of channels."""
     if kind is None:
         return None
+    check_choice("gate", kind, _GATES)
     if kind == "eca":
         return EfficientChannelAttention
     return lambda channels: SqueezeExcite(channels, make_divisible(channels * ratio, 8, round_limit=0.0))
 
 
-def _check_stages(
+def _check_arguments(
     blocks: Sequence[str],
     embed_dims: Sequence[int],
     hidden_dims: Sequence[int] | None,
@@ -413,15 +476,12 @@ def _check_stages(
     expansion: int | None,
 ) -> None:
     """Raises a ValueError unless the arguments have one entry a stage, and the letters mean something."""
-    if not blocks:
-        raise ValueError("blocks must name at least one stage.")
     if (hidden_dims is None) == (expansion is None):
         raise ValueError(
             f"Either hidden_dims or expansion must be given, but they are {hidden_dims!r} and {expansion!r}."
         )
-    for name, values in (("embed_dims", embed_dims), ("hidden_dims", hidden_dims), ("num_heads", num_heads)):
-        if values is not None and len(values) != len(blocks):
-            raise ValueError(f"{name} must have one entry for each of the {len(blocks)} stages, but is {values!r}.")
+    hidden = {} if hidden_dims is None else {"hidden_dims": hidden_dims}
+    check_stages(embed_dims=embed_dims, others={"blocks": blocks, "num_heads": num_heads, **hidden})
     for kinds in blocks:
         wrong = sorted(set(kinds) - _KINDS.keys())
         if wrong or not kinds:

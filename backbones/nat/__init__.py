@@ -18,8 +18,9 @@ What deviates from the official code, and why:
   to the training recipes.
 """
 
+from .attention import GlobalAttention, NeighborhoodAttention
 from .checkpoints import checkpoint_filter_fn
-from .model import NAT, GlobalAttention, NeighborhoodAttention
+from .model import NAT
 from .variants import *  # noqa: F403 - every entry point, as its __all__ lists them
 from .variants import __all__ as _entry_points
 from .variants import default_cfgs

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..common.layers import strip_prefixes
-from .model import resize_rpb
+from ..common.checkpoints import strip_prefixes
+from .attention import resize_rpb
 
 if TYPE_CHECKING:
     from .model import NAT

@@ -24,7 +24,7 @@ from attnzoo.backbones.agent import (
     cswin,
     swin,
 )
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from support import parity
 from support.agents import blocks_of, classifier, official, official_weights
 

@@ -122,9 +122,9 @@ class TestAgentAttention:
     @pytest.mark.parametrize(
         ("args", "kwargs", "message"),
         [
-            ((10, 4), {}, "num_heads must divide the channels, but 10 channels have 4 heads"),
+            ((10, 4), {}, "num_heads must divide dim, got dim=10 and num_heads=4"),
             ((8, 2, 5), {}, "num_agents must be a square number, but is 5"),
-            ((8, 2, 0), {}, "num_agents must be an integer of at least 1"),
+            ((8, 2, 0), {}, "num_agents must be an integer >= 1"),
             ((8, 2, 4, 0), {}, "grid_size must be a positive integer or a pair of them"),
             ((8, 2, 4, (3, 3, 3)), {}, "grid_size must be a positive integer or a pair of them"),
             ((8, 2, 4, 7), {"agent_shape": (2.0, 2)}, "agent_shape must be a positive integer or a pair of them"),
@@ -316,7 +316,7 @@ class TestShiftedWindowAttention:
     def test_wrong_arguments_are_named(self):
         with pytest.raises(ValueError, match="shift_size must be below window_size = 3, but is 3"):
             ShiftedWindowAttention(8, 2, 3, 3)
-        with pytest.raises(ValueError, match="num_heads must divide the channels"):
+        with pytest.raises(ValueError, match="num_heads must divide dim"):
             ShiftedWindowAttention(8, 3)
 
 
@@ -353,9 +353,9 @@ class TestCrossShapedWindows:
     def test_wrong_arguments_are_named(self):
         with pytest.raises(ValueError, match="even numbers of heads and channels, but there are 3 and 9"):
             StripeAttention(9, 3)
-        with pytest.raises(ValueError, match="stripe_size must be an integer of at least 1"):
+        with pytest.raises(ValueError, match="stripe_size must be an integer >= 1"):
             StripeAttention(8, 2, 0)
-        with pytest.raises(ValueError, match="num_heads must divide the channels"):
+        with pytest.raises(ValueError, match="num_heads must divide dim"):
             WholeMapAttention(8, 3)
 
 
@@ -366,5 +366,5 @@ def test_plain_attention_of_tokens():
     out = (((q @ k.transpose(2, 3)) * 4**-0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
     torch.testing.assert_close(attn(x), attn.proj(out))
     torch.testing.assert_close(attn(x, (2, 3)), attn.proj(out))
-    with pytest.raises(ValueError, match="num_heads must divide the channels"):
+    with pytest.raises(ValueError, match="num_heads must divide dim"):
         TokenAttention(8, 3)

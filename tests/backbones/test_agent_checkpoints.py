@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from attnzoo import load_weights
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter
 from support.agents import BODIES, classifier, official, official_weights, tiny
 from support.weights import assert_same_weights

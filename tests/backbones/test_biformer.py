@@ -18,7 +18,7 @@ from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
 from attnzoo.backbones.biformer import BiFormer, BiLevelRoutingAttention, FullAttention
 from attnzoo.backbones.biformer.model import PatchMerging
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from support import parity
 from support.biformers import blocks_of, official_names, tiny, tiny_stl
 
@@ -231,25 +231,28 @@ class TestModel:
         [
             (
                 {"depths": (2,)},
-                "depths, embed_dims, num_heads and topks need one number a stage, but have 1, 3, 3 and 3",
+                "depths, embed_dims, num_heads and topks must have one entry per stage, got 1, 3, 3 and 3",
             ),
-            ({"topks": (1, 2)}, "num_heads and topks need one number a stage"),
-            ({"depths": (2, 0, 1)}, r"depths\[1\] must be an integer of at least 1, but is 0"),
-            ({"num_heads": (1, 3, 2)}, r"num_heads\[1\] = 3 must divide embed_dims\[1\] = 16"),
-            ({"embed_dims": (1, 16, 16)}, r"embed_dims\[0\] must be an integer of at least 2"),
+            ({"topks": (1, 2)}, "num_heads and topks must have one entry per stage"),
+            ({"depths": (2, 0, 1)}, r"depths\[1\] must be an integer >= 1, got 0"),
+            ({"num_heads": (1, 3, 2)}, r"num_heads\[1\] must divide embed_dims\[1\], got 3 heads and 16 channels"),
+            ({"embed_dims": (1, 16, 16)}, r"embed_dims\[0\] must be an integer >= 2"),
             ({"topks": (10, 3, -2)}, r"topks\[0\]: .*10 of 3 x 3 = 9 regions.*full attention choose -2 \(with LePE\)"),
-            ({"topks": (0, 3, -2)}, r"topks\[0\]: topk must be an integer of at least 1, but is 0"),
-            ({"topks": (-3, 3, -2)}, r"topks\[0\]: .*but is -3"),
-            ({"num_regions": (3, 2)}, "num_regions must be one number or one a stage, but has 2 entries for 3 stages"),
-            ({"num_regions": (3, (2, 0), 2)}, r"num_regions\[1\] must be an integer of at least 1, but is 0"),
-            ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, but is 0"),
+            ({"topks": (0, 3, -2)}, r"topks\[0\]: topk must be an integer >= 1, got 0"),
+            ({"topks": (-3, 3, -2)}, r"topks\[0\]: .*got -3"),
+            ({"num_regions": (3, 2)}, "num_regions must have one entry per stage, got 2 for 3 stages"),
+            (
+                {"num_regions": (3, (2, 0), 2)},
+                r"num_regions\[1\] must be a positive integer or a pair .*, got \(2, 0\)",
+            ),
+            ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, got 0"),
             ({"patches": "convs"}, "no patches 'convs'. Did you mean 'conv'"),
             ({"full_lepe": "v"}, "no full_lepe 'v'"),
             ({"linear_init": "normal"}, "no linear_init 'normal'"),
-            ({"num_classes": -1}, "num_classes must be an integer of at least 0, but is -1"),
-            ({"in_chans": 0}, "in_chans must be an integer of at least 1"),
-            ({"proj_drop_rate": -0.1}, "proj_drop_rate must be at least 0"),
-            ({"drop_path_rate": 1.5}, "drop_path_rate must be at least 0 and below 1, but is 1.5"),
+            ({"num_classes": -1}, "num_classes must be an integer >= 0, got -1"),
+            ({"in_chans": 0}, "in_chans must be an integer >= 1"),
+            ({"proj_drop_rate": -0.1}, "proj_drop_rate must be >= 0"),
+            ({"drop_path_rate": 1.5}, "drop_path_rate must be >= 0 and < 1, got 1.5"),
         ],
     )
     def test_wrong_arguments_are_named(self, kwargs: dict[str, Any], message: str):
@@ -273,7 +276,7 @@ class TestModel:
 
     def test_images_below_the_minimum_are_refused(self):
         assert tiny().min_input_size == 16
-        with pytest.raises(ValueError, match=r"at least 16 pixels high and wide.*but are 15 high"):
+        with pytest.raises(ValueError, match=r"at least 16 pixels high and wide.*got height 15"):
             tiny()(torch.randn(1, 3, 15, 64))
         with pytest.raises(ValueError, match="at least 16 pixels"):
             tiny().routes(torch.randn(1, 3, 64, 15))

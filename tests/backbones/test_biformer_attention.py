@@ -91,14 +91,14 @@ class TestAttention:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
-            ({"num_heads": 3}, "num_heads must divide the channels, but 8 channels have 3 heads"),
-            ({"num_regions": 0}, "num_regions must be an integer of at least 1, but is 0"),
-            ({"num_regions": (2, 2, 2)}, r"num_regions must be one number, or one for the rows.*\(2, 2, 2\)"),
-            ({"topk": 0}, "topk must be an integer of at least 1, but is 0"),
-            ({"topk": -2}, "topk must be an integer of at least 1, but is -2"),
+            ({"num_heads": 3}, "num_heads must divide dim, got dim=8 and num_heads=3"),
+            ({"num_regions": 0}, "num_regions must be a positive integer or a pair"),
+            ({"num_regions": (2, 2, 2)}, r"num_regions must be a positive integer or a pair.*\(2, 2, 2\)"),
+            ({"topk": 0}, "topk must be an integer >= 1, got 0"),
+            ({"topk": -2}, "topk must be an integer >= 1, got -2"),
             ({"num_regions": (2, 3), "topk": 7}, "at most the number of regions, but is 7 of 2 x 3 = 6 regions"),
-            ({"lepe_kernel_size": 4}, "lepe_kernel_size must be odd, or 0 for no convolution, but is 4"),
-            ({"lepe_kernel_size": -1}, "lepe_kernel_size must be an integer of at least 1"),
+            ({"lepe_kernel_size": 4}, "lepe_kernel_size must be odd, got 4"),
+            ({"lepe_kernel_size": -1}, "lepe_kernel_size must be an integer >= 1"),
         ],
     )
     def test_wrong_arguments_are_named(self, kwargs: dict[str, Any], message: str):
@@ -106,7 +106,7 @@ class TestAttention:
             BiLevelRoutingAttention(**{"dim": 8, "num_heads": 2, **kwargs})
 
     def test_wrong_arguments_of_full_attention_are_named(self):
-        with pytest.raises(ValueError, match="num_heads must divide the channels, but 12 channels have 8 heads"):
+        with pytest.raises(ValueError, match="num_heads must divide dim, got dim=12 and num_heads=8"):
             FullAttention(12)
         with pytest.raises(ValueError, match=r"no lepe 'values'\. Did you mean 'value'"):
             FullAttention(8, lepe=cast("Any", "values"))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from attnzoo import load_weights
 from attnzoo.backbones import model_entrypoint
 from attnzoo.backbones.biformer import BiFormer
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
 from support.biformers import gathered_attention, official_names, tiny, tiny_stl

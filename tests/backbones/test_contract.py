@@ -20,7 +20,8 @@ from timm.models import group_parameters
 from torch import nn
 
 from attnzoo.backbones import checkpoint_filter, get_pretrained_cfg, list_families, list_models, model_entrypoint
-from attnzoo.backbones.common.layers import Backbone, FeatureMaps
+from attnzoo.backbones.common.backbone import Backbone
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.zoo.registry import MODELS
 
 # timm documents these two here, but does not mark them as exported, so pyright takes them for private.

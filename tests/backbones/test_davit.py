@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import create_model, load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common import blocks as common_blocks
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.backbones.davit import ChannelAttention, DaViT, WindowAttention
 from attnzoo.backbones.davit import model as davit_model
 from attnzoo.backbones.registry import checkpoint_filter, get_tags
@@ -395,9 +396,9 @@ class TestAttention:
         assert attn(torch.randn(1, 4, 9, 8)).shape == (1, 4, 9, 8)
         dropped = attention(8, 2, proj_drop=0.9)(torch.randn(1, 4, 9, 8))
         assert (dropped == 0).float().mean() > 0.5
-        with pytest.raises(ValueError, match="num_heads must divide the channels, but 10 channels have 4 heads"):
+        with pytest.raises(ValueError, match="num_heads must divide dim, got dim=10 and num_heads=4"):
             attention(10, 4)
-        with pytest.raises(ValueError, match="window_size must be an integer of at least 1, but is 0"):
+        with pytest.raises(ValueError, match="window_size must be an integer >= 1, got 0"):
             WindowAttention(8, 2, window_size=0)
 
 
@@ -437,7 +438,8 @@ class TestModel:
         model.float()
         with torch.no_grad():
             quick = model(images)
-            monkeypatch.setattr(davit_model, "takes_shortcuts", lambda *args: False)
+            for module in (davit_model, common_blocks):
+                monkeypatch.setattr(module, "can_run_in_place", lambda *args: False)
             plain = model(images)
         assert not torch.equal(quick, plain)  # the shortcuts were taken
         for one in (quick, plain):
@@ -508,23 +510,26 @@ class TestModel:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
-            ({"depths": (2,)}, "depths, embed_dims and num_heads need one number a stage, but have 1, 2 and 2"),
-            ({"depths": (2, 0)}, r"depths\[1\] must be an integer of at least 1, but is 0"),
-            ({"num_heads": (1, 3)}, r"num_heads\[1\] = 3 must divide embed_dims\[1\] = 16"),
-            ({"embed_dims": (0, 16)}, r"embed_dims\[0\] must be an integer of at least 1"),
-            ({"window_size": 0}, "window_size must be an integer of at least 1, but is 0"),
-            ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, but is 0"),
+            (
+                {"depths": (2,)},
+                "depths, embed_dims and num_heads must have one entry per stage, got 1, 2 and 2",
+            ),
+            ({"depths": (2, 0)}, r"depths\[1\] must be an integer >= 1, got 0"),
+            ({"num_heads": (1, 3)}, r"num_heads\[1\] must divide embed_dims\[1\], got 3 heads and 16 channels"),
+            ({"embed_dims": (0, 16)}, r"embed_dims\[0\] must be an integer >= 1"),
+            ({"window_size": 0}, "window_size must be an integer >= 1, got 0"),
+            ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, got 0"),
             ({"attn_types": ()}, "attn_types must be a list of at least one kind of attention"),
             ({"attn_types": "channel"}, "attn_types must be a list of at least one kind of attention"),
             ({"attn_types": ("spatial", "chanel")}, "no kind of attention 'chanel'. Did you mean 'channel'"),
             ({"down_kernel_size": 4}, "down_kernel_size must be 2 or 3, but is 4"),
-            ({"num_classes": -1}, "num_classes must be an integer of at least 0, but is -1"),
-            ({"in_chans": 0}, "in_chans must be an integer of at least 1"),
+            ({"num_classes": -1}, "num_classes must be an integer >= 0, got -1"),
+            ({"in_chans": 0}, "in_chans must be an integer >= 1"),
             ({"global_pool": "mean"}, "no global_pool 'mean'"),
             ({"global_pool": ""}, "global_pool='' returns maps"),
-            ({"drop_rate": 1.0}, "drop_rate must be at least 0 and below 1, but is 1.0"),
-            ({"proj_drop_rate": -0.1}, "proj_drop_rate must be at least 0"),
-            ({"drop_path_rate": 1.5}, "drop_path_rate must be at least 0 and below 1, but is 1.5"),
+            ({"drop_rate": 1.0}, "drop_rate must be >= 0 and < 1, got 1.0"),
+            ({"proj_drop_rate": -0.1}, "proj_drop_rate must be >= 0"),
+            ({"drop_path_rate": 1.5}, "drop_path_rate must be >= 0 and < 1, got 1.5"),
         ],
     )
     def test_wrong_arguments_are_named(self, kwargs: dict[str, Any], message: str):

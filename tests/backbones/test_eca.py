@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
 from attnzoo.backbones.common.conv import ConvNormAct
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.backbones.eca import ECAMobileNetV2, ECAResNet, EfficientChannelAttentionMixer
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
@@ -349,11 +349,11 @@ class TestModels:
         [
             ({"block": "bottlneck"}, "Did you mean 'bottleneck'"),
             ({"stem": "deeep"}, "Did you mean 'deep'"),
-            ({"depths": (1, 2)}, "have 2 and 4"),
-            ({"depths": ()}, "one number a stage"),
+            ({"depths": (1, 2)}, "got 2 and 4 entries"),
+            ({"depths": ()}, "one entry per stage"),
             ({"depths": (1, 0, 1, 1)}, r"depths\[1\] must be"),
             ({"planes": (1, 0.5, 1, 1)}, r"planes\[1\] must be"),
-            ({"k_size": (3, 5, 7)}, "k_size needs 4 numbers"),
+            ({"k_size": (3, 5, 7)}, "k_size must have one entry per stage, got 3 for 4 stages"),
             ({"k_size": 4}, "kernel_size must be odd"),
             ({"groups": 0}, "groups must be"),
             ({"block": "basic", "groups": 2}, "have no groups"),
@@ -370,7 +370,7 @@ class TestModels:
     def test_wrong_arguments_of_mobilenet_are_named(self):
         with pytest.raises(ValueError, match="width_mult must leave"):
             ECAMobileNetV2(width_mult=0.01)
-        with pytest.raises(ValueError, match="k_size needs 7 numbers"):
+        with pytest.raises(ValueError, match="k_size must have one entry per row, got 2 for 7 rows"):
             ECAMobileNetV2(k_size=(1, 3))
 
 

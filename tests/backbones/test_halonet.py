@@ -18,7 +18,7 @@ from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
 from attnzoo.backbones.common.channel_attention import EfficientChannelAttention, SqueezeExcite
 from attnzoo.backbones.common.conv import ConvNormAct
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.backbones.halonet import GlobalRelativeAttention, HaloAttention, HaloNet, LambdaLayer
 from attnzoo.backbones.halonet import attention as halonet_attention
 from attnzoo.backbones.halonet.model import AttentionBottleneck, Bottleneck, ConvBottleneck
@@ -351,8 +351,8 @@ class TestHaloAttention:
         ("kwargs", "message"),
         [
             ({"num_heads": 3}, "num_heads must divide"),
-            ({"block_size": 0}, "block_size must be an integer of at least 1"),
-            ({"halo_size": -1}, "halo_size must be an integer of at least 0"),
+            ({"block_size": 0}, "block_size must be an integer >= 1"),
+            ({"halo_size": -1}, "halo_size must be an integer >= 0"),
             ({"stride": 3}, "must be 1 or 2, but is 3"),
             ({"qk_head_dim": 0}, "qk_head_dim must be"),
         ],
@@ -430,7 +430,7 @@ class TestOtherMixers:
             torch.testing.assert_close(halved(x), expected.permute(0, 2, 3, 1))
 
     def test_bad_arguments(self):
-        with pytest.raises(ValueError, match="must be odd, but is 4"):
+        with pytest.raises(ValueError, match="must be odd, got 4"):
             LambdaLayer(8, 2, 4)
         with pytest.raises(ValueError, match="table_size must be"):
             GlobalRelativeAttention(8, 2, 0)
@@ -555,9 +555,15 @@ class TestModel:
         [
             ({"blocks": ("cx", "h")}, "letters of 'c' .*one is 'cx'"),
             ({"blocks": ("cc", "")}, "letters of"),
-            ({"blocks": ()}, "at least one stage"),
-            ({"embed_dims": (16,)}, "embed_dims must have one entry for each of the 2 stages"),
-            ({"num_heads": (2, 4, 8)}, "num_heads must have one entry"),
+            ({"blocks": ()}, "must have one entry per stage, got 2, 0, 2 and 2"),
+            (
+                {"embed_dims": (16,)},
+                "num_heads and hidden_dims must have one entry per stage, got 1, 2, 2 and 2",
+            ),
+            (
+                {"num_heads": (2, 4, 8)},
+                "num_heads and hidden_dims must have one entry per stage, got 2, 2, 3 and 2",
+            ),
             ({"hidden_dims": None}, "Either hidden_dims or expansion"),
             ({"expansion": 2}, "Either hidden_dims or expansion"),
             ({"stem": "tierd"}, "no stem 'tierd'. Did you mean 'tiered'"),
@@ -566,7 +572,7 @@ class TestModel:
             ({"shortcut": "frist"}, "no shortcut 'frist'. Did you mean 'first'"),
             ({"final_dim": 0}, "final_dim must be"),
             ({"group_width": 3}, "group_width must divide"),
-            ({"num_heads": (3, 4)}, "num_heads must divide the channels"),
+            ({"num_heads": (3, 4)}, "num_heads must divide dim"),
         ],
     )
     def test_bad_arguments(self, kwargs: dict[str, Any], message: str):

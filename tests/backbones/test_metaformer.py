@@ -15,7 +15,7 @@ from attnzoo import create_model, get_pretrained_cfg
 from attnzoo.backbones import model_entrypoint
 from attnzoo.backbones.agent import AgentAttention
 from attnzoo.backbones.biformer import BiLevelRoutingAttention, FullAttention
-from attnzoo.backbones.common.layers import FeatureMaps
+from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.backbones.davit import ChannelAttention, WindowAttention
 from attnzoo.backbones.eca import EfficientChannelAttentionMixer
 from attnzoo.backbones.halonet import HaloAttention
@@ -238,18 +238,18 @@ class TestBody:
         [
             ({"mixer": "bifomer"}, "no mixer 'bifomer'. Did you mean 'biformer'"),
             ({"mixer": ("pool", "halos")}, "no mixer 'halos'. Did you mean 'halo'"),
-            ({"mixer": ("pool",)}, "mixer has 1 entries, but there are 2 stages"),
-            ({"mixer_kwargs": ({}, {}, {})}, "mixer_kwargs has 3 entries, but there are 2 stages"),
+            ({"mixer": ("pool",)}, "mixer must have one entry per stage, got 1 for 2 stages"),
+            ({"mixer_kwargs": ({}, {}, {})}, "mixer_kwargs must have one entry per stage, got 3 for 2 stages"),
             ({"mixer_kwargs": {"pol_size": 3}}, "no argument of the mixer 'pool' 'pol_size'. Did you mean 'pool_size'"),
             ({"mixer_kwargs": {"num_heads": 3}}, "no argument of the mixer 'pool' 'num_heads'"),
-            ({"mixer_kwargs": {"pool_size": 4}}, "pool_size must be odd, but is 4"),
-            ({"depths": (1,)}, "depths and embed_dims need one number a stage, but have 1 and 2"),
-            ({"depths": (1, 0)}, r"depths\[1\] must be an integer of at least 1"),
+            ({"mixer_kwargs": {"pool_size": 4}}, "pool_size must be odd, got 4"),
+            ({"depths": (1,)}, "depths and embed_dims must have one entry per stage, got 1 and 2"),
+            ({"depths": (1, 0)}, r"depths\[1\] must be an integer >= 1"),
             ({"head_dim": 5}, r"head_dim = 5 must divide embed_dims\[0\] = 8"),
-            ({"img_size": 0}, "img_size must be an integer of at least 1"),
+            ({"img_size": 0}, "img_size must be an integer >= 1"),
             ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel"),
             ({"stem_stride": 3}, "stem_stride must be 1, 2 or 4, but is 3"),
-            ({"proj_drop_rate": 1.0}, "proj_drop_rate must be at least 0 and below 1"),
+            ({"proj_drop_rate": 1.0}, "proj_drop_rate must be >= 0 and < 1"),
         ],
     )
     def test_wrong_arguments_are_named(self, kwargs: dict[str, Any], message: str):

@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import load_weights
 from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.common.layers import FeatureMaps, PooledHead
+from attnzoo.backbones.common.features import FeatureMaps
+from attnzoo.backbones.common.head import PooledHead
 from attnzoo.backbones.nat import NAT, GlobalAttention, NeighborhoodAttention
-from attnzoo.backbones.nat import model as nat_model
+from attnzoo.backbones.nat import attention as nat_attention
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
 from support.weights import assert_same_weights
@@ -170,7 +171,7 @@ class TestParity:
             attention_macs += 2 * query.numel() * rows * cols
             return value
 
-        monkeypatch.setattr(nat_model, "neighborhood_attention_2d", counting)
+        monkeypatch.setattr(nat_attention, "neighborhood_attention_2d", counting)
         model = on_meta(variant)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.empty(1, 3, facts["input"], facts["input"], device="meta"))
@@ -465,30 +466,33 @@ class TestModel:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
-            ({"depths": (2,)}, "depths, embed_dims and num_heads need one number a stage, but have 1, 2 and 2"),
-            ({"depths": (2, 0)}, r"depths\[1\] must be an integer of at least 1, but is 0"),
+            (
+                {"depths": (2,)},
+                "depths, embed_dims and num_heads must have one entry per stage, got 1, 2 and 2",
+            ),
+            ({"depths": (2, 0)}, r"depths\[1\] must be an integer >= 1, got 0"),
             ({"depths": (2, 1.0)}, r"depths\[1\] must be an integer"),
-            ({"num_heads": (1, 3)}, r"num_heads\[1\] = 3 must divide embed_dims\[1\] = 16"),
-            ({"embed_dims": (1, 16)}, r"embed_dims\[0\] must be an integer of at least 2"),
-            ({"kernel_size": 1}, "kernel_size must be an integer of at least 2, but is 1"),
-            ({"dilations": (1,)}, "dilations has 1 entries, but depths has 2 stages"),
+            ({"num_heads": (1, 3)}, r"num_heads\[1\] must divide embed_dims\[1\], got 3 heads and 16 channels"),
+            ({"embed_dims": (1, 16)}, r"embed_dims\[0\] must be an integer >= 2"),
+            ({"kernel_size": 1}, "kernel_size must be an integer >= 2, got 1"),
+            ({"dilations": (1,)}, "dilations must have one entry per stage, got 1 for 2 stages"),
             ({"dilations": ((1,), 1)}, r"dilations\[0\] has 1 entries, but depths\[0\] is 2"),
-            ({"dilations": ((1, 0), 1)}, r"dilations\[0\]\[1\] must be an integer of at least 1, but is 0"),
-            ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, but is 0"),
+            ({"dilations": ((1, 0), 1)}, r"dilations\[0\]\[1\] must be an integer >= 1, got 0"),
+            ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, got 0"),
             ({"stem": "convs"}, "no stem 'convs'. Did you mean 'conv'"),
             ({"stem_stride": 3}, "stem_stride of a convolutional stem must be 1, 2 or 4, but is 3"),
-            ({"stem": "patch", "stem_stride": 0}, "stem_stride must be an integer of at least 1"),
+            ({"stem": "patch", "stem_stride": 0}, "stem_stride must be an integer >= 1"),
             ({"downsample": "pool"}, "no downsample 'pool'"),
             ({"downsample": "none"}, "embed_dims must be equal where downsample is 'none'"),
             ({"attention": "local"}, "no attention 'local'"),
-            ({"attention": "global", "table_size": 1}, "table_size must be an integer of at least 2"),
-            ({"num_classes": -1}, "num_classes must be an integer of at least 0, but is -1"),
-            ({"in_chans": 0}, "in_chans must be an integer of at least 1"),
+            ({"attention": "global", "table_size": 1}, "table_size must be an integer >= 2"),
+            ({"num_classes": -1}, "num_classes must be an integer >= 0, got -1"),
+            ({"in_chans": 0}, "in_chans must be an integer >= 1"),
             ({"global_pool": "mean"}, "no global_pool 'mean'"),
             ({"global_pool": ""}, "global_pool='' returns maps"),
-            ({"drop_rate": 1.0}, "drop_rate must be at least 0 and below 1, but is 1.0"),
-            ({"proj_drop_rate": -0.1}, "proj_drop_rate must be at least 0"),
-            ({"drop_path_rate": 1.5}, "drop_path_rate must be at least 0 and below 1, but is 1.5"),
+            ({"drop_rate": 1.0}, "drop_rate must be >= 0 and < 1, got 1.0"),
+            ({"proj_drop_rate": -0.1}, "proj_drop_rate must be >= 0"),
+            ({"drop_path_rate": 1.5}, "drop_path_rate must be >= 0 and < 1, got 1.5"),
         ],
     )
     def test_wrong_arguments_are_named(self, kwargs: dict[str, Any], message: str):
@@ -497,7 +501,7 @@ class TestModel:
 
     def test_attention_modules_check_their_own_arguments(self):
         for module in (NeighborhoodAttention, GlobalAttention):
-            with pytest.raises(ValueError, match="num_heads must divide the channels, but 10 channels have 4 heads"):
+            with pytest.raises(ValueError, match="num_heads must divide dim, got dim=10 and num_heads=4"):
                 module(10, 4)
 
     @pytest.mark.parametrize("stem_stride", [1, 2, 4])
@@ -512,7 +516,7 @@ class TestModel:
         for model, least in ((tiny(), 8), (tiny_isotropic(), 16), (tiny_isotropic(attention="global"), 32)):
             assert model.min_input_size == least
             assert model(torch.randn(1, 3, least, least + 3)).shape == (1, 5)
-            with pytest.raises(ValueError, match=f"at least {least} pixels high and wide.*but are {least - 1} high"):
+            with pytest.raises(ValueError, match=f"at least {least} pixels high and wide.*got height {least - 1}"):
                 model(torch.randn(1, 3, least - 1, 64))
             with pytest.raises(ValueError, match=f"at least {least} pixels"):
                 FeatureMaps(model)(torch.randn(1, 3, 64, least - 1))

@@ -16,7 +16,7 @@ from attnzoo.backbones.agent import (
     AgentPVT,
     AgentSwin,
 )
-from attnzoo.backbones.common.layers import Backbone
+from attnzoo.backbones.common.backbone import Backbone
 from support import parity
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from attnzoo.backbones.biformer import BiFormer
-from attnzoo.backbones.biformer.model import Block, PatchStem
+from attnzoo.backbones.biformer.model import BiFormerBlock, PatchStem
 
 
 def tiny(**kwargs: Any) -> BiFormer:
@@ -28,7 +28,7 @@ def tiny_stl(**kwargs: Any) -> BiFormer:
     return tiny(**{"patches": "patch", "pos_embed": False, **kwargs})
 
 
-def blocks_of(model: BiFormer) -> list[list[Block]]:
+def blocks_of(model: BiFormer) -> list[list[BiFormerBlock]]:
     return [list(cast("Any", stage).blocks) for stage in model.stages]
 
 

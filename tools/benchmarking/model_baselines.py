@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from attnzoo import list_models, load_weights
-from attnzoo.backbones import list_families, van
+from attnzoo.backbones import list_families
 from attnzoo.backbones.agent.attention import AgentAttention, ClassTokenAgentAttention
 from attnzoo.backbones.biformer import BiLevelRoutingAttention
 from attnzoo.backbones.common.conv import ConvNormAct
-from attnzoo.backbones.common.layers import pad_bottom_right
-from attnzoo.backbones.common.linear import Linear, Mlp
+from attnzoo.backbones.common.linear import Mlp
+from attnzoo.backbones.common.padding import pad_bottom_right
 from attnzoo.backbones.nat import NeighborhoodAttention
+from attnzoo.backbones.van import model as van
 from attnzoo.kernels import route_regions
 from attnzoo.tools.benchmarking.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
 
@@ -155,7 +156,7 @@ class _PlainClassTokenAgentAttention(_PlainAgentAttention, ClassTokenAgentAttent
     """Plain agent attention with a class token."""
 
 
-class _PlainVanBlock(van.Block):
+class _PlainVanBlock(van.VANBlock):
     """VAN's block on maps in channels-first memory format."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -176,6 +177,10 @@ class _PlainVanStem(van.Stem):
         return self.norm(self.proj(x)).permute(0, 2, 3, 1)
 
 
+class _PlainLinear(nn.Linear):
+    """A linear layer that has no faster path, because its type is not `nn.Linear`."""
+
+
 class _PlainMlp(Mlp):
     """Two linear layers with an activation in between."""
 
@@ -191,7 +196,7 @@ class _PlainConvNormAct(ConvNormAct):
 
 
 _PLAIN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
-    Linear: nn.Linear,
+    nn.Linear: _PlainLinear,
     Mlp: _PlainMlp,
     ConvNormAct: _PlainConvNormAct,
 }
@@ -203,7 +208,7 @@ PLAIN_MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
     ),
     "biformer": lambda model: _replace_classes(model, {BiLevelRoutingAttention: _PlainRoutingAttention}),
     "nat": _plain_nat,
-    "van": lambda model: _replace_classes(model, {van.Block: _PlainVanBlock, van.Stem: _PlainVanStem}),
+    "van": lambda model: _replace_classes(model, {van.VANBlock: _PlainVanBlock, van.Stem: _PlainVanStem}),
 }
 """Converts a model of each family to a plain implementation. Linear layers, MLPs and convolutions become PyTorch's own.
 

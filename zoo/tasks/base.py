@@ -11,7 +11,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
-from ...backbones.common.layers import FeatureMaps
+from ...backbones.common.features import FeatureMaps
 from ...backbones.registry import checkpoint_filter
 from ..registry import MODELS
 from .freezing import freeze_stages, keep_frozen

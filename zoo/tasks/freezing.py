@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...backbones.common.layers import FeatureMaps
+from ...backbones.common.features import FeatureMaps
 
 
 def freeze_stages(backbone: Any, frozen_stages: int) -> list[nn.Module]:

@@ -10,7 +10,7 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...backbones.common.layers import FeatureMaps
+from ...backbones.common.features import FeatureMaps
 from ...names import unknown_name
 
 OPTIONS: dict[str, Any] = {

@@ -14,7 +14,7 @@ import timm
 import torch
 
 from ... import __version__
-from ...backbones.common.layers import FeatureMaps
+from ...backbones.common.features import FeatureMaps
 from ...backbones.registry import PretrainedCfg, model_arguments
 from ...names import unknown_name
 

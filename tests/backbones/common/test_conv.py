@@ -1,4 +1,4 @@
-"""Convolutions with batch norms, and the gates over channels: the fast ways equal the plain ones."""
+"""Convolutions with batch norms and on channels-last maps: the fast paths equal the layers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.layers import EcaModule, SEModule  # pyright: ignore[reportPrivateImportUsage]  # they are public
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo.backbones.common import conv as convolution
-from attnzoo.backbones.common.channel_attention import EfficientChannelAttention, SqueezeExcite, adaptive_kernel_size
-from attnzoo.backbones.common.conv import ConvNormAct, is_plain_inference
+from attnzoo.backbones.common.conv import ConvNormAct, apply_nhwc, dilated_depthwise
 
 
 def layer(in_chans: int = 6, out_chans: int = 8, kernel_size: int = 3, stride: int = 1, **kwargs: Any) -> ConvNormAct:
@@ -229,57 +227,94 @@ class TestConvNormAct:
         assert not folded
 
 
-class TestEfficientChannelAttention:
-    def test_adaptive_sizes_are_timms(self):
-        for channels in (1, 3, 16, 24, 64, 96, 128, 256, 320, 512, 1024, 1280, 2048, 4096):
-            assert adaptive_kernel_size(channels) == EcaModule(channels).conv.kernel_size[0]
-        assert [adaptive_kernel_size(channels) for channels in (64, 256, 512, 1024, 2048)] == [3, 5, 5, 5, 7]
-
-    @pytest.mark.parametrize("channels_last", [False, True])
-    def test_equals_timms(self, channels_last: bool):
-        own, other = EfficientChannelAttention(24, 5), EcaModule(kernel_size=5)
-        other.load_state_dict(own.state_dict())
-        x = torch.randn(2, 24, 5, 7)
-        x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
-        shortcut = torch.randn_like(x)
-        expected = other(x).detach()
-        torch.testing.assert_close(own(x), expected)
-        torch.testing.assert_close(own(x, shortcut), expected + shortcut)
-        with torch.no_grad():
-            torch.testing.assert_close(own(x), expected)
-            kept = shortcut.clone()
-            out = own(x, shortcut)
-            torch.testing.assert_close(out, expected + kept)
-            assert out is x
-            assert torch.equal(shortcut, kept)
-
-    def test_shortcuts_of_another_type(self):
-        own = EfficientChannelAttention(4)
-        x, shortcut = torch.randn(1, 4, 3, 3), torch.randn(1, 4, 3, 3, dtype=torch.float64)
-        with torch.no_grad():
-            assert own(x, shortcut).dtype == torch.float64
-
-    def test_gradients(self):
-        own = EfficientChannelAttention(6).double()
-        x, shortcut = torch.randn(2, 2, 6, 3, 3, dtype=torch.float64, requires_grad=True).unbind()
-        assert torch.autograd.gradcheck(own, (x, shortcut))
-
-    @pytest.mark.parametrize("size", [0, 2, 3.0])
-    def test_sizes_are_odd(self, size: Any):
-        with pytest.raises(ValueError, match="kernel_size must be"):
-            EfficientChannelAttention(8, size)
+CONVOLUTIONS: dict[str, dict[str, Any]] = {
+    "pointwise": {"kernel_size": 1},
+    "pointwise, stride 2": {"kernel_size": 1, "stride": 2},
+    "dense": {"kernel_size": 3, "padding": 1},
+    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 6},
+    "dilated depthwise": {"kernel_size": 5, "padding": 6, "dilation": 3, "groups": 6},
+    "dilated depthwise, unpadded": {"kernel_size": 3, "dilation": 2, "groups": 6},
+    "dilated depthwise, circular": {
+        "kernel_size": 3, "padding": 2, "dilation": 2, "groups": 6, "padding_mode": "circular"
+    },
+}  # fmt: skip
 
 
-def test_squeeze_and_excitation_is_timms():
-    own = SqueezeExcite(16, 4)
-    other = SEModule(16, rd_channels=4)
-    other.load_state_dict(own.state_dict())
-    x = torch.randn(2, 16, 5, 7)
-    torch.testing.assert_close(own(x), other(x))
+class TestApplyNhwc:
+    @pytest.mark.parametrize("grad", [False, True])
+    @pytest.mark.parametrize("name", list(CONVOLUTIONS))
+    def test_equals_the_layer(self, name: str, grad: bool):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(6, 6, **CONVOLUTIONS[name])
+        for x in (torch.randn(2, 9, 8, 6), torch.randn(2, 9, 8, 18)[..., 6:12]):
+            expected = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            with torch.set_grad_enabled(grad):
+                torch.testing.assert_close(apply_nhwc(conv, x), expected)
 
+    @pytest.mark.parametrize("name", ["pointwise", "dilated depthwise"])
+    def test_hooks_and_replaced_layers_are_called(self, name: str):
+        conv, x, seen = nn.Conv2d(6, 6, **CONVOLUTIONS[name]), torch.randn(1, 9, 8, 6), []
+        assert not seen
+        handle = conv.register_forward_hook(lambda *args: seen.append("hook"))
+        apply_nhwc(conv, x)
+        handle.remove()
 
-def test_plain_inference_is_asked_on_any_device():
-    with torch.no_grad():
-        assert is_plain_inference(torch.empty(1, device="meta"))
-        assert not is_plain_inference(nn.Parameter(torch.empty(1)))
-    assert not is_plain_inference(torch.empty(1))
+        class Doubled(nn.Conv2d):
+            def forward(self, input: torch.Tensor) -> torch.Tensor:
+                return 2 * super().forward(input)
+
+        doubled = Doubled(6, 6, **CONVOLUTIONS[name])
+        doubled.load_state_dict(conv.state_dict())
+        torch.testing.assert_close(apply_nhwc(doubled, x), 2 * apply_nhwc(conv, x))
+        assert seen == ["hook"]
+
+    @pytest.mark.parametrize("name", ["pointwise", "dilated depthwise"])
+    def test_fx_and_functorch_see_the_layer(self, name: str):
+        class Model(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = nn.Conv2d(6, 6, **CONVOLUTIONS[name])
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return apply_nhwc(self.conv, x)
+
+        model, x = Model(), torch.randn(2, 9, 8, 6)
+        expected = model(x)
+        traced = torch.fx.symbolic_trace(model)
+        assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["conv"]
+        torch.testing.assert_close(traced(x), expected)
+        torch.testing.assert_close(torch.func.vmap(model)(x[:, None])[:, 0], expected)
+
+    @pytest.mark.parametrize("name", ["pointwise", "dilated depthwise"])
+    def test_compiled_and_exported(self, name: str):
+        class Model(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = nn.Conv2d(6, 6, **CONVOLUTIONS[name])
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return apply_nhwc(self.conv, x)
+
+        model, x = Model(), torch.randn(2, 9, 8, 6)
+        expected = model(x)
+        torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
+        torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+
+    def test_batch_norms(self):
+        norm, x = nn.BatchNorm2d(6), torch.randn(2, 9, 8, 6)
+        torch.testing.assert_close(apply_nhwc(norm, x).mean((0, 1, 2)), torch.zeros(6), atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (9, 6), (13, 10)])
+    @pytest.mark.parametrize("dilation", [2, 3])
+    def test_dilated_depthwise_is_the_convolution(self, height: int, width: int, dilation: int):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(6, 6, 5, padding=2 * dilation, dilation=dilation, groups=6).double()
+        x = torch.randn(2, height, width, 6, dtype=torch.float64, requires_grad=True)
+        expected = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        actual = dilated_depthwise(x, conv)
+        torch.testing.assert_close(actual, expected)
+        weights = torch.randn_like(expected)
+        given = [x, *conv.parameters()]
+        grads = [torch.autograd.grad((out * weights).sum(), given) for out in (actual, expected)]
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other)

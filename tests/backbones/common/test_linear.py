@@ -1,4 +1,4 @@
-"""Linear layers and MLPs in inference: equal to the plain ones, and left alone where somebody looks on."""
+"""Linear layers and MLPs: the oneDNN path equals the plain one, and steps aside for layers that are not plain."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from timm.layers.mlp import Mlp as TimmMlp
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnzoo.backbones.common import linear
-from attnzoo.backbones.common.linear import Linear, Mlp, add_by_images_, add_in_pieces_, takes_shortcuts
+from attnzoo.backbones.common import linear as linear_module
+from attnzoo.backbones.common.linear import Mlp, linear, linear_on_weight
 
-needs_onednn = pytest.mark.skipif(not linear._ONEDNN, reason="this build of PyTorch has no oneDNN for linear layers")
+needs_onednn = pytest.mark.skipif(
+    not linear_module._ONEDNN, reason="this build of PyTorch has no oneDNN for linear layers"
+)
 
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The activations of the layers that oneDNN has computed."""
     calls: list[str] = []
-    original = linear._onednn_linear
+    original = linear_module._onednn_linear
 
-    def spy(layer: nn.Linear, x: torch.Tensor, activation: str) -> torch.Tensor:
+    def spy(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str) -> torch.Tensor:
         calls.append(activation)
-        return original(layer, x, activation)
+        return original(x, weight, bias, activation)
 
-    monkeypatch.setattr(linear, "_onednn_linear", spy)
+    monkeypatch.setattr(linear_module, "_onednn_linear", spy)
     return calls
 
 
@@ -58,52 +60,61 @@ class TestLinear:
     )
     def test_equals_the_plain_layer(self, bias: bool, arrange: Callable[[torch.Tensor], torch.Tensor], taken: list):
         torch.manual_seed(0)
-        layer = Linear(12, 20, bias=bias)
+        layer = nn.Linear(12, 20, bias=bias)
         x = arrange(torch.randn(2, 7, 5, 12))
         with torch.no_grad():
-            actual = layer(x)
+            actual = linear(layer, x)
         assert taken == ["none"]
         assert_close(actual, F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None))
 
-    def test_it_is_a_linear_layer_in_name_and_values(self):
-        torch.manual_seed(0)
-        own = Linear(6, 4)
-        torch.manual_seed(0)
-        plain = nn.Linear(6, 4)
-        plain.load_state_dict(own.state_dict())
-        assert torch.equal(own.weight, plain.weight)
-        x = torch.randn(3, 6)
-        assert torch.equal(own(x), plain(x))
-
     def test_empty_batches_and_vectors(self):
         with torch.no_grad():
-            assert Linear(6, 4)(torch.zeros(0, 6)).shape == (0, 4)
-            assert Linear(6, 4)(torch.zeros(6)).shape == (4,)
+            assert linear(nn.Linear(6, 4), torch.zeros(0, 6)).shape == (0, 4)
+            assert linear(nn.Linear(6, 4), torch.zeros(6)).shape == (4,)
+
+    def test_other_modules_are_called(self):
+        x = torch.randn(3, 6)
+        with torch.no_grad():
+            assert linear(nn.Identity(), x) is x
+
+    @needs_onednn
+    def test_weights_of_another_layer(self, taken: list[str]):
+        weight, bias, x = torch.randn(4, 6), torch.randn(4), torch.randn(3, 6)
+        plain = F.linear(x, weight, bias)
+        with torch.no_grad():
+            torch.testing.assert_close(linear_on_weight(x, weight, bias), plain)
+            assert taken == ["none"]
+            double = linear_on_weight(x.double(), weight.double(), None)
+            torch.testing.assert_close(double, F.linear(x.double(), weight.double()))
+        weight.requires_grad_()
+        linear_on_weight(x, weight, bias).sum().backward()
+        assert weight.grad is not None
+        assert taken == ["none"]
 
     @pytest.mark.filterwarnings("ignore:TF32 acceleration")
-    @pytest.mark.parametrize("case", ["gradient", "float64", "bfloat16", "autocast", "unwanted", "counted", "vmap"])
-    def test_stays_plain_where_it_must(self, case: str, taken: list[str]):
-        layer, x = Linear(6, 4), torch.randn(2, 3, 6)
+    @pytest.mark.parametrize("case", ["gradient", "float64", "bfloat16", "autocast", "disabled", "counted", "vmap"])
+    def test_calls_the_layer_where_it_must(self, case: str, taken: list[str]):
+        layer, x = nn.Linear(6, 4), torch.randn(2, 3, 6)
         if case == "gradient":
-            layer(x).sum().backward()
+            linear(layer, x).sum().backward()
             assert layer.weight.grad is not None
         else:
             with torch.no_grad():
                 if case in ("float64", "bfloat16"):
                     dtype = getattr(torch, case)
-                    assert layer.to(dtype)(x.to(dtype)).dtype == dtype
+                    assert linear(layer.to(dtype), x.to(dtype)).dtype == dtype
                 elif case == "autocast":
                     with torch.autocast("cpu", torch.bfloat16):
-                        assert layer(x).dtype == torch.bfloat16
-                elif case == "unwanted":
+                        assert linear(layer, x).dtype == torch.bfloat16
+                elif case == "disabled":
                     with torch.backends.mkldnn.flags(enabled=False):
-                        layer(x)
+                        linear(layer, x)
                 elif case == "counted":
                     with FlopCounterMode(display=False) as counter:
-                        layer(x)
+                        linear(layer, x)
                     assert counter.get_total_flops() == 2 * 6 * 4 * 6
                 else:
-                    torch.func.vmap(layer)(x)
+                    torch.func.vmap(lambda x: linear(layer, x))(x)
         assert not taken
 
     def test_compiled_exported_and_traced_as_the_plain_layer(self, taken: list[str]):
@@ -161,56 +172,3 @@ class TestMlp:
         assert mlp().state_dict().keys() == theirs.state_dict().keys()
         theirs.load_state_dict(mlp().state_dict())
         torch.testing.assert_close(mlp()(x), theirs(x))
-
-
-class TestBranches:
-    def test_pieces_make_the_whole(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(linear, "_LEAST_POSITIONS", 2)
-        monkeypatch.setattr(linear, "_PIECE_BYTES", 4 * 8 * 9 // torch.get_num_threads())
-        x = torch.randn(2, 5, 3, 8)
-        expected = x + x.sin()
-        sizes = []
-
-        def branch(piece: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(piece))
-            return piece.sin()
-
-        assert add_in_pieces_(x, branch, width=8) is x
-        torch.testing.assert_close(x, expected)
-        assert sum(sizes) == 30
-        assert len(sizes) == 4  # of at most 9 positions each
-        assert max(sizes) - min(sizes) <= 1
-
-    def test_images_of_as_many_as_there_are_threads(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-        x = torch.randn(5, 2, 5, 4)
-        expected = x + x.mean((1, 2), keepdim=True)
-        sizes = []
-
-        def branch(images: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(images))
-            return images.mean((1, 2), keepdim=True).expand_as(images)
-
-        assert add_by_images_(x, branch) is x
-        torch.testing.assert_close(x, expected)
-        assert sizes == [2, 2, 1]
-
-    def test_shortcuts_are_taken_where_nobody_looks_on(self):
-        block, x = nn.Sequential(mlp()).eval(), torch.randn(2, 12)
-        assert not takes_shortcuts(block, x)  # gradients
-        with torch.no_grad():
-            assert takes_shortcuts(block, x)
-            assert not takes_shortcuts(block.train(), x)
-            assert not takes_shortcuts(block.eval(), x.to("meta"))
-            with torch.autocast("cpu", torch.bfloat16):
-                assert not takes_shortcuts(block, x)
-            with FlopCounterMode(display=False):
-                assert not takes_shortcuts(block, x)
-            for register in ("register_forward_hook", "register_forward_pre_hook"):
-                handle = getattr(block.get_submodule("0.act"), register)(lambda *args: None)
-                assert not takes_shortcuts(block, x)
-                handle.remove()
-            handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
-            assert not takes_shortcuts(block, x)
-            handle.remove()
-            assert takes_shortcuts(block, x)

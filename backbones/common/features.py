@@ -1,0 +1,96 @@
+"""Feature maps of backbones, for detection and segmentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from timm.models import FeatureInfo
+from torch import nn
+
+from ..registry import checkpoint_filter
+from .backbone import Backbone, take_indices
+
+__all__ = ["FeatureMaps"]
+
+
+class FeatureMaps(nn.Module):
+    """A backbone that returns the maps of its stages, for detection and segmentation; what `features_only=True` builds.
+
+    The backbone is taken over and loses what the maps do not need: its head, its final norm, its later stages. Where it
+    was built for dense prediction (its `output_norm`), each map passes a norm of its own, `norm0`, `norm1`, ...
+
+    Args:
+        model: the backbone.
+        out_indices: stages to return; None for all, an int for the last n.
+
+    Attributes:
+        body: the backbone.
+        feature_info: timm's FeatureInfo: `channels()`, `reduction()` (strides in pixels), `module_name()`.
+        out_indices: the stages that are returned, in order.
+    """
+
+    def __init__(self, model: Backbone, out_indices: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        names = set(model.state_dict())
+        self.out_indices = take_indices(len(model.feature_info), out_indices)
+        self.feature_info = FeatureInfo([dict(stage) for stage in model.feature_info], tuple(self.out_indices))
+        model.prune_intermediate_layers(self.out_indices, prune_norm=True, prune_head=True)
+        self._pruned = frozenset(names - set(model.state_dict()))
+        self.body = model
+        self.norm_names = []
+        if model.output_norm is not None:
+            for index, channels in zip(self.out_indices, self.feature_info.channels(), strict=True):
+                self.norm_names.append(f"norm{index}")
+                self.add_module(f"norm{index}", model.output_norm(channels))
+        self.pretrained_cfg = model.pretrained_cfg
+        self.default_cfg = model.default_cfg
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Maps images (B, 3, H, W) to one map (B, C, H / stride, W / stride) an index, channels last in memory."""
+        maps = self.body.forward_intermediates(x, self.out_indices, stop_early=True, intermediates_only=True)
+        if not self.norm_names:
+            return maps
+        norms = [self.get_submodule(name) for name in self.norm_names]
+        return [norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, x in zip(norms, maps, strict=True)]
+
+    def filter_checkpoint(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """Turns any published form of the backbone's checkpoints into this module's names.
+
+        What was removed from the backbone is left out. A classification checkpoint knows nothing of output norms: they
+        then keep the values that they have, so that it loads strictly.
+        """
+        renamed = checkpoint_filter(self.body)(state_dict)
+        norms = {name: value for name, value in renamed.items() if re.match(r"norm\d+\.", name)}
+        body = {
+            f"body.{name}": value
+            for name, value in renamed.items()
+            if name not in norms and name not in self._pruned and not name.startswith("head.")
+        }
+        if not self.norm_names:
+            return body | norms  # norms that this model does not have are for strict loading to report
+        own = {name: value for name, value in self.state_dict().items() if name.partition(".")[0] in self.norm_names}
+        given = {name: value for name, value in norms.items() if name.partition(".")[0] in self.norm_names}
+        return body | (given or own)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes the blocks' activations in the backward pass instead of keeping them."""
+        self.body.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names the parameters that weight decay leaves alone."""
+        return {f"body.{name}" for name in self.body.no_weight_decay()}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Gives the backbone's layer groups; the output norms belong to a group after them."""
+
+        def below_body(pattern: str) -> str:
+            return pattern.replace("^", r"^body\.", 1)
+
+        groups = {
+            name: below_body(spec) if isinstance(spec, str) else [(below_body(one), order) for one, order in spec]
+            for name, spec in self.body.group_matcher(coarse=coarse).items()
+        }
+        return {**groups, "output_norms": r"^norm\d+"}
