@@ -1,10 +1,11 @@
-"""Which models there are, how each is built, and what was published for it.
+"""The registry of models: how each is built and which checkpoints were published for it.
 
-A family is a module of this package, or a folder of modules. It holds `default_cfgs`, one `PretrainedCfg` a checkpoint,
-and one function a model, decorated with `register_model`. Nothing else has to be told of a new family: the functions
-here import every family the first time that they are asked.
+A family is a module or a folder beside this file; `common` holds what families share. It defines `default_cfgs`, with
+one `PretrainedCfg` per checkpoint, and one entry point per model, decorated with `register_model`. There is no list of
+families: the functions here import all of them on first use. Modules outside this package register models the same
+way, with `attnzoo.register_model`.
 
-Plain Python: neither torch, timm nor mmengine is imported here.
+This module imports neither torch, timm nor mmengine.
 """
 
 from __future__ import annotations
@@ -18,59 +19,58 @@ import pkgutil
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..names import unknown_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of ImageNet's training images, RGB, pixel values in [0, 1]."""
+"""Per-channel mean (RGB) of the ImageNet training images, for pixel values in [0, 1]."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of ImageNet's training images, RGB, pixel values in [0, 1]."""
+"""Per-channel standard deviation (RGB) of the ImageNet training images, for pixel values in [0, 1]."""
 
 UNTRAINED = "untrained"
-"""Tag of a model for which no weights were published."""
+"""Tag of models without published weights."""
 
-_PACKAGE = __name__.rpartition(".")[0]
-_SHARED_MODULES = {"common", "registry"}
+_PACKAGE, _, _OWN_NAME = __name__.rpartition(".")
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedCfg:
-    """One published checkpoint of a model, and how images are prepared for it.
+    """One published checkpoint of a model, and how images are preprocessed for it.
 
     Attributes:
-        url: link to the official file; None where there is none.
-        hf_hub_id: repository on the Hugging Face hub with the same weights, "owner/name".
-        hf_hub_filename: file in that repository; None lets the loader look for the usual ones.
-        file: path of a local file, which goes before `url` and `hf_hub_id`.
-        sha256: checksum of the file behind `url`, hexadecimal, or its first characters; None where it is not known.
-        architecture: name of the entry point; `register_model` fills it in.
-        tag: what follows the dot in "name.tag"; `register_model` fills it in.
-        num_classes: classes that the checkpoint's head tells apart.
-        input_size: channels, height and width in pixels that the checkpoint was trained or evaluated with.
-        fixed_input_size: True where the model takes no other size.
-        crop_pct: side of the central crop over the side of the resized image, for evaluation.
+        url: URL of the official file.
+        hf_hub_id: Hugging Face Hub repository with the same weights, "owner/name".
+        hf_hub_filename: File in that repository; None to try the usual names.
+        file: Path of a local file, which takes precedence over `url` and `hf_hub_id`.
+        sha256: Hexadecimal checksum of the file at `url`, or its first characters.
+        architecture: Name of the entry point, set by `register_model`.
+        tag: What follows the dot in "name.tag", set by `register_model`.
+        num_classes: Number of classes of the checkpoint's head.
+        input_size: Channels, height and width in pixels that the checkpoint was trained or evaluated with.
+        fixed_input_size: Whether the model takes no other size.
+        crop_pct: Side of the center crop relative to the side of the resized image, for evaluation.
         crop_mode: timm's crop mode.
         interpolation: timm's name of the interpolation.
-        mean: per channel, pixel values in [0, 1].
-        std: per channel, pixel values in [0, 1].
-        first_conv: our name of the layer that sees the image, without ".weight".
-        classifier: our name of the classifier, without ".weight".
-        pool_size: height and width of the last feature map at `input_size`.
-        license: SPDX identifier, lower case as timm has them, or a sentence.
-        test_input_size: a larger size that the weights were published to be better at; None where there is none.
-        test_crop_pct: `crop_pct` at that size.
-        top1: published top-1 accuracy on ImageNet-1K's validation set in percent, at `test_input_size` where there is
-            one, else at `input_size`; None where none was published.
-        paper: title.
-        paper_url: where to read it.
-        origin_url: where the official code is.
-        params: parameters with a head of 1000 classes.
-        macs: multiply-accumulates of one image at `input_size`, in billions.
-        verified: False while nobody has opened the link or the hub's id: then they may not be right.
-        broken: True where users report that the link does not work any more.
-        note: what else a user should know.
+        mean: Per-channel mean for normalization, for pixel values in [0, 1].
+        std: Per-channel standard deviation for normalization, for pixel values in [0, 1].
+        first_conv: Our name of the input layer, without ".weight".
+        classifier: Our name of the classifier, without ".weight".
+        pool_size: Height and width of the last feature map at `input_size`.
+        license: SPDX identifier in lower case, as in timm, or a sentence.
+        test_input_size: Larger size at which the published accuracy of the weights is higher, if there is one.
+        test_crop_pct: `crop_pct` at `test_input_size`.
+        top1: Published top-1 accuracy on the ImageNet-1K validation set in percent, at `test_input_size` if it is set,
+            otherwise at `input_size`.
+        paper: Title of the paper.
+        paper_url: URL of the paper.
+        origin_url: URL of the official code.
+        params: Number of parameters with a head of 1000 classes.
+        macs: Multiply-accumulates of one image at `input_size`, in billions.
+        verified: False as long as nobody has opened the URL or the Hub repository, which may then be wrong.
+        broken: Whether users report that the URL no longer works.
+        note: Anything else that users should know.
     """
 
     url: str | None = None
@@ -106,13 +106,13 @@ class PretrainedCfg:
 
     @property
     def has_weights(self) -> bool:
-        """Whether a checkpoint was published."""
+        """Whether there is a file to load."""
         return bool(self.url or self.hf_hub_id or self.file)
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives the fields under the names that timm's data configuration and weight loading read; None is left out.
+        """Returns the fields that are not None, under the names that timm's data configuration and weight loading read.
 
-        `first_conv`, `classifier` and `pool_size` stay even where they are None, because timm looks them up by key.
+        `first_conv`, `classifier` and `pool_size` are always included, because timm looks them up by key.
         """
         kept = {"first_conv", "classifier", "pool_size"}
         return {
@@ -124,7 +124,7 @@ class PretrainedCfg:
 
 @dataclasses.dataclass
 class _Entry:
-    """What is known of one registered model."""
+    """A registered model."""
 
     family: str
     build: Callable[..., Any]
@@ -134,44 +134,60 @@ class _Entry:
 _entries: dict[str, _Entry] = {}
 
 
+def _is_inside(module_name: str) -> bool:
+    """Whether a module belongs to this package."""
+    return module_name.startswith(f"{_PACKAGE}.")
+
+
 def _family_of(module_name: str) -> str:
-    """Names a module's family: its place below `backbones`, or its own last name outside of this package."""
-    package = f"{_PACKAGE}."
-    if module_name.startswith(package):
-        return module_name[len(package) :].split(".")[0]
+    """Returns the name of a module's family: its module or folder in this package, or outside of it its last name."""
+    if _is_inside(module_name):
+        return module_name.removeprefix(f"{_PACKAGE}.").split(".")[0]
     return module_name.split(".")[-1]
 
 
 def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
-    """Registers an entry point under its own name, with the checkpoints that its module's `default_cfgs` has for it.
+    """Registers an entry point under its own name, with its checkpoints in its module's `default_cfgs`.
 
-    The entry point's models carry the default checkpoint's configuration as `pretrained_cfg` and `default_cfg`, and the
-    arguments that they were built with as `model_args`.
+    Models that the entry point builds have the configuration of the default checkpoint, the first one, as
+    `pretrained_cfg` and `default_cfg`, and the arguments that they were built with as `model_args`.
+
+    It works the same in a module outside this package, where `default_cfgs` may be omitted if nothing was published:
+
+        @attnzoo.register_model
+        def my_model_small(**kwargs) -> MyModel:
+            return MyModel(**{"depths": (2, 2, 6, 2), **kwargs})
+
+    The family is then the last part of the module's name. A `checkpoint_filter_fn(state_dict, model)` in the module
+    converts published checkpoints to the model's own names; without one, only prefixes of wrappers are removed.
 
     Args:
-        build: takes keyword arguments only and returns the model, with random weights.
+        build: Function that takes keyword arguments only, `num_classes` and `in_chans` among them, and returns the
+            model with random weights.
 
     Returns:
-        The entry point to leave in the module. It raises a ValueError for an argument that neither it nor the class in
-        its return annotation has.
+        The entry point that replaces `build` in the module. It raises a ValueError for an argument that neither `build`
+        nor the class in its return annotation has.
 
     Raises:
-        ValueError: the name is taken, or `default_cfgs` has nothing for it (where nothing is published it needs
-            "name.untrained").
+        ValueError: The name is taken, or `default_cfgs` has no key for it ("name.untrained" if nothing was published).
     """
     name = build.__name__
     module = sys.modules[build.__module__]
+    published = getattr(module, "default_cfgs", None)
+    if published is None and not _is_inside(module.__name__):
+        published = {f"{name}.{UNTRAINED}": PretrainedCfg()}
     if name in _entries and _entries[name].build.__module__ != build.__module__:
-        raise ValueError(f"The model {name!r} is registered already, by {_entries[name].build.__module__}.")
+        raise ValueError(f"Model {name!r} is already registered by {_entries[name].build.__module__}.")
     cfgs = {}
-    for key, cfg in module.default_cfgs.items():
+    for key, cfg in (published or {}).items():
         key_name, tag = split_model_name_tag(key)
         if key_name == name:
             if not tag:
-                raise ValueError(f"The key {key!r} of default_cfgs needs a tag, as in '{name}.in1k'.")
+                raise ValueError(f"Keys of default_cfgs must have a tag, such as '{name}.in1k', got {key!r}.")
             cfgs[tag] = dataclasses.replace(cfg, architecture=name, tag=tag)
     if not cfgs:
-        raise ValueError(f"default_cfgs of {build.__module__} has nothing for {name!r}: add '{name}.{UNTRAINED}'.")
+        raise ValueError(f"default_cfgs of {build.__module__} has no key for {name!r}: add '{name}.{UNTRAINED}'.")
     default = next(iter(cfgs.values()))
 
     @functools.wraps(build)
@@ -191,23 +207,23 @@ def register_model(build: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def model_arguments(name: str) -> frozenset[str] | None:
-    """Names the arguments that a model takes, as far as signatures tell.
+    """Returns the names of the arguments that a model takes, as far as signatures tell.
 
     Args:
-        name: of a model, without a tag.
+        name: Name of the model, without a tag.
 
     Returns:
-        Those of its entry point and of the class that it builds; None where any name may be given.
+        The arguments of its entry point and of the class that it builds; None if any name may be given.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: There is no such model.
     """
     return _arguments_of(inspect.unwrap(_entry(name).build))
 
 
 @functools.cache
 def _arguments_of(build: Callable[..., Any]) -> frozenset[str] | None:
-    """Names the arguments of an entry point and of the class it returns; None where any name may be given."""
+    """Returns the arguments of an entry point and of the class that it builds; None if any name may be given."""
     names: set[str] = set()
     function = build
     while True:
@@ -223,15 +239,15 @@ def _arguments_of(build: Callable[..., Any]) -> frozenset[str] | None:
 
 @functools.cache
 def _import_families() -> None:
-    """Imports every family of this package, so that its models are registered."""
+    """Imports all families of this package, which registers their models."""
     package = sys.modules[_PACKAGE]
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _SHARED_MODULES:
+        if module.name not in (_OWN_NAME, "common"):
             importlib.import_module(f"{_PACKAGE}.{module.name}")
 
 
 def _entry(name: str) -> _Entry:
-    """Finds a model by its name without a tag; raises ValueError with the nearest names."""
+    """Returns a model's entry by its name without a tag; raises a ValueError that suggests the closest names."""
     _import_families()
     if name not in _entries:
         raise ValueError(unknown_name("model", name, _entries))
@@ -239,32 +255,33 @@ def _entry(name: str) -> _Entry:
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:
-    """Sorts "stage2" before "stage10"."""
+    """Sort key that puts "stage2" before "stage10"."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def split_model_name_tag(name: str) -> tuple[str, str]:
-    """Splits "nat_mini.in1k" into ("nat_mini", "in1k"); the tag is empty where there is none."""
+    """Splits "nat_mini.in1k" into ("nat_mini", "in1k"); the tag is empty if there is none."""
     name, _, tag = name.partition(".")
     return name, tag
 
 
 def list_families() -> list[str]:
-    """Names the families, in alphabetical order."""
+    """Returns the names of all families in alphabetical order."""
     _import_families()
     return sorted({entry.family for entry in _entries.values()})
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | None = None) -> list[str]:
-    """Names the models, in natural order.
+    """Returns the names of models in natural order.
 
     Args:
-        pattern: shell wildcards, e.g. "nat_*"; matched against the name, and with `pretrained` also against "name.tag".
-        pretrained: name every published checkpoint instead, as "name.tag".
-        family: only models of this family.
+        pattern: Shell-style wildcards, such as "nat_*", matched against the name, and with `pretrained` also against
+            "name.tag".
+        pretrained: Whether to return all published checkpoints instead, as "name.tag".
+        family: Return only models of this family.
 
     Raises:
-        ValueError: there is no such family.
+        ValueError: There is no such family.
     """
     _import_families()
     if family is not None and family not in list_families():
@@ -282,33 +299,33 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | N
 
 
 def is_model(name: str) -> bool:
-    """Says whether there is a model "name", or a checkpoint "name.tag"."""
+    """Whether there is a model "name" or a checkpoint "name.tag"."""
     _import_families()
     name, tag = split_model_name_tag(name)
     return name in _entries and (not tag or tag in _entries[name].cfgs)
 
 
 def model_entrypoint(name: str) -> Callable[..., Any]:
-    """Finds the function that builds a model.
+    """Returns the function that builds a model.
 
     Args:
-        name: "name" or "name.tag"; the tag must exist and changes nothing.
+        name: "name" or "name.tag". The tag must exist, but makes no difference.
 
     Raises:
-        ValueError: there is no such model or tag.
+        ValueError: There is no such model or tag.
     """
     get_pretrained_cfg(name)
     return _entry(split_model_name_tag(name)[0]).build
 
 
 def get_pretrained_cfg(name: str) -> PretrainedCfg:
-    """Finds what was published for a model.
+    """Returns the configuration of a published checkpoint.
 
     Args:
-        name: "name" for its default checkpoint, or "name.tag".
+        name: "name" for the model's default checkpoint, or "name.tag".
 
     Raises:
-        ValueError: there is no such model or tag.
+        ValueError: There is no such model or tag.
     """
     name, tag = split_model_name_tag(name)
     cfgs = _entry(name).cfgs
@@ -320,41 +337,65 @@ def get_pretrained_cfg(name: str) -> PretrainedCfg:
 
 
 def get_tags(name: str) -> list[str]:
-    """Lists a model's tags, its default first.
+    """Returns a model's tags, the default first.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: There is no such model.
     """
     return list(_entry(name).cfgs)
 
 
 def checkpoint_filter(model: Any) -> Callable[..., dict[str, Any]]:
-    """Finds the function that turns any published form of a model's checkpoints into the model's own names.
+    """Returns the function that converts any published form of a model's checkpoints to the model's own names.
+
+    For a backbone without a `checkpoint_filter_fn`, this function only removes the prefixes of wrappers.
 
     Args:
-        model: a backbone, or the `FeatureMaps` around one.
+        model: A backbone, or the `FeatureMaps` around one.
 
     Returns:
-        `filter(state_dict, model)`, idempotent; `model` may be left out. It does not change its argument.
+        `filter(state_dict, model)`, which is idempotent and does not modify its argument; `model` may be omitted.
 
     Raises:
-        ValueError: the model is of no family that has a `checkpoint_filter_fn`.
+        ValueError: The model is not a backbone.
     """
     method = getattr(model, "filter_checkpoint", None)
     if method is not None:
         return lambda state_dict, model=model: model.filter_checkpoint(state_dict)
+    modules = list(_modules_of(model))
+    if not modules:
+        raise ValueError(
+            f"{type(model).__name__} is not a backbone: it neither inherits from Backbone nor was built by a "
+            "registered entry point, so the form of its checkpoints is unknown."
+        )
+    for module_name in modules:
+        function = getattr(sys.modules.get(module_name), "checkpoint_filter_fn", None)
+        if function is not None:
+            return _with_default_model(function, model)
+    from .common.checkpoints import strip_prefixes
+
+    return _with_default_model(lambda state_dict, model: strip_prefixes(state_dict), model)
+
+
+def _modules_of(model: Any) -> Iterator[str]:
+    """Yields the names of the modules that may define a model's `checkpoint_filter_fn`, in the order of the search.
+
+    These are, for a model that was registered from outside this package, the module of its entry point, and for all
+    models the modules of this package that define its classes, and the packages around them.
+    """
+    cfg = getattr(model, "pretrained_cfg", None)
+    entry = _entries.get(cfg.get("architecture", "")) if isinstance(cfg, Mapping) else None
+    if entry is not None and not _is_inside(entry.build.__module__):
+        yield entry.build.__module__
     for cls in type(model).__mro__:
         module_name = cls.__module__
-        while module_name.startswith(f"{_PACKAGE}."):
-            function = getattr(sys.modules.get(module_name), "checkpoint_filter_fn", None)
-            if function is not None:
-                return _with_default_model(function, model)
+        while _is_inside(module_name):
+            yield module_name
             module_name = module_name.rpartition(".")[0]
-    raise ValueError(f"{type(model).__name__} is no backbone of this package: nothing is known of its checkpoints.")
 
 
 def _with_default_model(function: Callable[..., dict[str, Any]], default: Any) -> Callable[..., dict[str, Any]]:
-    """Lets the second argument of a checkpoint filter be left out."""
+    """Makes the second argument of a checkpoint filter optional."""
 
     def checkpoint_filter_of_model(state_dict: Mapping[str, Any], model: Any = default) -> dict[str, Any]:
         return function(state_dict, model)

@@ -183,7 +183,7 @@ def test_a_body_that_fails_while_it_is_measured_keeps_its_accuracy(
     [
         (["--mixers", "bifomer"], "There is no mixer 'bifomer'. Did you mean 'biformer'"),
         (["--mixers", "pool,lkaa"], "There is no mixer 'lkaa'. Did you mean 'lka'"),
-        (["--mixers", "pool,pool,pool"], "mixer has 3 entries, but there are 2 stages"),
+        (["--mixers", "pool,pool,pool"], "mixer must have one entry per stage, got 3 for 2 stages"),
         (["--repeats", "0"], "--repeats must be at least 1, but is 0"),
         (["--launcher", "pytorch"], "--launcher must be none"),
         (["--cfg-options", "model.backbone.type=nat_mini"], "model.backbone"),
