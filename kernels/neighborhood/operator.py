@@ -38,7 +38,7 @@ class RangedAttention2d(Operator[Operands]):
         def load_fused() -> ModuleType:
             from . import fused
 
-            return fused if backend == "triton" or fused.takes(operands.query, operands.value) else cpu
+            return fused if backend == "triton" or fused.supports(operands.query, operands.value) else cpu
 
         return select_backend(operands.query, backend, cpu, load_fused)
 

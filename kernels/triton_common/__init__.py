@@ -1,1 +1,1 @@
-"""What the Triton kernels of all operations share: launching, addressing, constants."""
+"""What the Triton kernels of all operations share."""

@@ -20,9 +20,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from attnzoo.kernels.neighborhood.fused.backward import differentiate
-from attnzoo.kernels.neighborhood.fused.forward import attend
-from attnzoo.kernels.neighborhood.geometry import AxisRule, Neighborhood
+from attnzoo.kernels.neighborhood import fused
+from attnzoo.kernels.neighborhood.geometry import AxisRule, Geometry, Neighborhood
+from attnzoo.kernels.neighborhood.operands import Operands
 from attnzoo.kernels.triton_common import launch
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -59,8 +59,8 @@ def recorded(arch: int) -> Iterator[dict[str, Resources]]:
     """Compiles what would be started in the `with` block instead of starting it."""
     found: dict[str, Resources] = {}
 
-    def compile_only(kernel, programs, arguments, **options):
-        compiled = kernel.warmup(*arguments, grid=programs, **options)
+    def compile_only(kernel, grid, device, arguments, **options):
+        compiled = kernel.warmup(*arguments, grid=grid, **options)
         found[kernel.__name__] = _resources(compiled)
 
     active = driver._active
@@ -102,11 +102,11 @@ def compile_kernels(
     rpb = torch.empty(2, rule.bias_length, rule.bias_length) if has_rpb else None
     terms = torch.empty(2, 28, 28, 2, rule.bias_length, dtype=dtype) if has_terms else None
     additional = torch.empty(2, tokens, 2, dim, dtype=dtype) if tokens else None
-    operands = (query, query, query, rpb, terms, terms, additional, additional)
+    operands = Operands(query, query, query, rpb, terms, terms, additional, additional)
     with recorded(arch) as found:
-        out, lse = attend(*operands, rule, rule, 1.0)
+        out, lse = fused.forward(operands, Geometry(rule, rule), 1.0)
         if backward:
-            differentiate(out, None, *operands, out, lse, rule, rule, 1.0)
+            fused.backward(out, None, operands, out, lse, Geometry(rule, rule), 1.0)
     return found
 
 
@@ -135,7 +135,7 @@ def _print_table() -> None:
         print(f"| sm_{arch} | {str(dtype).removeprefix('torch.')} | {dim} | " + " | ".join(cells) + " |", flush=True)
 
 
-_KERNELS = ("forward_kernel", "queries_kernel", "keys_kernel", "bias_kernel", "additional_kernel")
+_KERNELS = ("forward_kernel", "dq_kernel", "dkv_kernel", "bias_kernel", "additional_kernel")
 
 if __name__ == "__main__":
     _print_table()

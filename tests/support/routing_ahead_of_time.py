@@ -9,11 +9,11 @@ import itertools
 
 import torch
 
-from attnzoo.kernels.routing.fused.backward import differentiate
-from attnzoo.kernels.routing.fused.forward import attend
+from attnzoo.kernels.routing import fused
+from attnzoo.kernels.routing.operands import Operands
 from support.ahead_of_time import Resources, recorded
 
-KERNELS = ("forward_kernel", "queries_kernel", "keys_kernel")
+KERNELS = ("forward_kernel", "dq_kernel", "dkv_kernel")
 STAGES = {"routed": (56, 1), "masked": (14, 16)}
 """Side of the map and topk, with 7x7 regions, by the way that kernels take."""
 
@@ -32,11 +32,11 @@ def compile_kernels(
         backward: whether to compile the backward pass as well.
     """
     query = torch.empty(2, side, side, 2, dim, dtype=dtype)
-    arguments = (query, query, query, torch.zeros(2, 49, topk, dtype=torch.int64))
+    operands = Operands(query, query, query, torch.zeros(2, 49, topk, dtype=torch.int64))
     with recorded(arch) as found:
-        out, lse = attend(*arguments, (7, 7), 1.0)
+        out, lse = fused.forward(operands, (7, 7), 1.0)
         if backward:
-            differentiate(out, *arguments, out, lse, (7, 7), 1.0)
+            fused.backward(out, operands, out, lse, (7, 7), 1.0)
     return found
 
 

@@ -1,93 +1,117 @@
-"""What every kernel does with its tile: find out which tokens it holds and which it walks over, and where they lie.
+"""Which pixels a kernel's tile and its steps refer to.
 
-A map's shape comes to a kernel as numbers, not as constants, so that one compilation serves maps of every size. They
-are in `GEOMETRY`'s order: `plan.geometry` makes them.
+A tile is the set of tokens that a program owns, a step the set of tokens of the other side that it processes at a time.
+The shape of a map comes to a kernel as numbers and not as constants, so that one compilation serves maps of every size.
 """
 
-# Kernels are in Triton's language, where a constexpr is a number.
-# pyright: reportOperatorIssue=false, reportArgumentType=false
+# Kernels are in Triton's language, where a constexpr stands for its value.
+# pyright: reportOperatorIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
-GEOMETRY = (
-    "regions",
-    "columns of regions",
-    "rows of a region",
-    "columns of a region",
-    "tokens of a region",
-    "width of the map",
-    "tokens of the map",
-    "reciprocal of the columns of regions",
-    "reciprocal of the columns of a region",
-    "reciprocal of the tokens of a region",
-)
+
+class RegionGrid(NamedTuple):
+    """The regions of a map. Reciprocals are what `divide` takes.
+
+    Attributes:
+        regions: Number of regions.
+        region_cols: Columns of regions.
+        rows: Rows of a region.
+        cols: Columns of a region.
+        tokens: Tokens of a region.
+        map_width: Columns of the map.
+        map_tokens: Tokens of the map.
+        region_cols_reciprocal: Reciprocal of `region_cols`.
+        cols_reciprocal: Reciprocal of `cols`.
+        tokens_reciprocal: Reciprocal of `tokens`.
+    """
+
+    regions: Any
+    region_cols: Any
+    rows: Any
+    cols: Any
+    tokens: Any
+    map_width: Any
+    map_tokens: Any
+    region_cols_reciprocal: Any
+    cols_reciprocal: Any
+    tokens_reciprocal: Any
+
+
+class Tokens(NamedTuple):
+    """Tokens of a tile or a step; vectors have one entry per token.
+
+    Attributes:
+        region: Region of the token.
+        rows: Row on the map.
+        cols: Column on the map.
+        known: Whether there is such a token.
+    """
+
+    region: Any
+    rows: Any
+    cols: Any
+    known: Any
 
 
 @triton.jit
 def divide(number, divisor, reciprocal):
-    """Divides non-negative 32-bit numbers: quotient and remainder.
+    """Divides non-negative 32-bit integers and returns quotient and remainder.
 
-    `reciprocal` is 2^32 / divisor, rounded down (for a divisor of 1: 2^32 - 1), as a signed number of the same bits. So
-    the quotient is right or one too small, for every number, and this takes a third of a division's instructions.
+    `reciprocal` is 2^32 / divisor, rounded down (2^32 - 1 for a divisor of 1), as a signed integer of the same bits.
+    The estimated quotient is exact or one too small for every number. This takes a third of a division's instructions.
     """
     quotient = tl.umulhi(number.to(tl.uint32), reciprocal.to(tl.uint32)).to(tl.int32)
     remainder = number - quotient * divisor
-    small = remainder >= divisor
-    return tl.where(small, quotient + 1, quotient), tl.where(small, remainder - divisor, remainder)
+    too_small = remainder >= divisor
+    return tl.where(too_small, quotient + 1, quotient), tl.where(too_small, remainder - divisor, remainder)
 
 
 @triton.jit
-def locate(region, token, geometry):
-    """Row and column, on the map, of a region's token."""
-    region_row, region_col = divide(region, geometry[1], geometry[7])
-    row, col = divide(token, geometry[3], geometry[8])
-    return region_row * geometry[2] + row, region_col * geometry[3] + col
+def locate(region, token, known, grid):
+    """Locates tokens, numbered inside their regions, on the map."""
+    region_row, region_col = divide(region, grid.region_cols, grid.region_cols_reciprocal)
+    row, col = divide(token, grid.cols, grid.cols_reciprocal)
+    return Tokens(region, region_row * grid.rows + row, region_col * grid.cols + col, known)
 
 
 @triton.jit
-def own_tokens(tile, geometry, TILE: tl.constexpr, MASKED: tl.constexpr):
-    """The tokens of a tile: (TILE,) region, row, column, and whether there is such a token.
+def tile_tokens(tile, grid, TILE: tl.constexpr, MASKED: tl.constexpr):
+    """Returns the tokens of a tile.
 
-    A tile holds tokens of one region or, if `MASKED`, tokens in the order of regions, of as many as it takes.
+    A tile has tokens of one region or, if `MASKED`, TILE consecutive tokens of the map in the order of regions.
     """
-    lanes = tl.arange(0, TILE)
+    offs = tl.arange(0, TILE)
     if MASKED:
-        token = tile * TILE + lanes
-        owned = token < geometry[6]
-        region, token = divide(token, geometry[4], geometry[9])
+        number = tile * TILE + offs
+        known = number < grid.map_tokens
+        region, token = divide(number, grid.tokens, grid.tokens_reciprocal)
     else:
-        parts = (geometry[4] + TILE - 1) // TILE
-        token = tile % parts * TILE + lanes
-        owned = token < geometry[4]
-        region = tile // parts + tl.zeros([TILE], tl.int32)
-    row, col = locate(region, token, geometry)
-    return region, row, col, owned
+        tiles_per_region = (grid.tokens + TILE - 1) // TILE
+        token = tile % tiles_per_region * TILE + offs
+        known = token < grid.tokens
+        region = tile // tiles_per_region + tl.zeros([TILE], tl.int32)
+    return locate(region, token, known, grid)
 
 
 @triton.jit
-def walked_tokens(slots, listed, count, geometry, MASKED: tl.constexpr):
-    """The tokens at some slots of a walk over `count` regions: region, row, column, and whether there is such a token.
+def step_tokens(first, region_list, count, grid, STEP: tl.constexpr, MASKED: tl.constexpr):
+    """Returns the tokens of the step that starts at token `first` of `count` regions.
 
-    The walk goes over the regions at `listed`, one after the other, or if `MASKED` over all. So a step may hold tokens
-    of several regions, and only the last one is not full.
+    The regions are those at `region_list`, one after the other, or all regions of the map if `MASKED`. A step can have
+    tokens of several regions; only the last step can be partial.
     """
-    place, token = divide(slots, geometry[4], geometry[9])
-    present = place < count
+    offs = first + tl.arange(0, STEP)
+    place, token = divide(offs, grid.tokens, grid.tokens_reciprocal)
+    known = place < count
     if MASKED:
         region = place
     else:
-        region = tl.load(listed + place, mask=present, other=0).to(tl.int32)
-        region = tl.minimum(tl.maximum(region, 0), geometry[0] - 1)
-    row, col = locate(region, token, geometry)
-    return region, row, col, present
-
-
-@triton.jit
-def place_of(row, col, geometry, heads, head, WIDE: tl.constexpr):
-    """Index of positions among an image's (H, W, heads), in 64 bits if `WIDE`."""
-    if WIDE:
-        row = row.to(tl.int64)
-    return (row * geometry[5] + col) * heads + head
+        region = tl.load(region_list + place, mask=known, other=0).to(tl.int32)
+        region = tl.minimum(tl.maximum(region, 0), grid.regions - 1)
+    return locate(region, token, known, grid)

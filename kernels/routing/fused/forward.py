@@ -1,7 +1,7 @@
-"""The forward pass: one program for a tile of queries and a head, which walks over the regions that they see."""
+"""The forward pass: one program per tile of queries and head, which processes the keys of the regions they see."""
 
-# Kernels are in Triton's language, where a constexpr is a number.
-# pyright: reportOperatorIssue=false, reportArgumentType=false
+# Kernels are in Triton's language, where a constexpr stands for its value.
+# pyright: reportOperatorIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ import triton
 import triton.language as tl
 
 from ...triton_common import launch
-from ...triton_common.addressing import LOWEST, head_base, load_vectors, offsets, store_vectors
+from ...triton_common.addressing import (
+    load_pixels,
+    needs_int64_offsets,
+    pixel_index,
+    select_head,
+    store_vectors,
+    strided,
+    zero_vectors,
+)
+from ...triton_common.checks import check_operands, without_bfloat16
+from ...triton_common.constants import LOG2_E, LOWEST_SCORE
+from ...triton_common.softmax import finish_softmax, online_softmax_step, scaled_scores
 from ..geometry import Grid
-from .addressing import own_tokens, place_of, walked_tokens
-from .plan import make_plan, mask_of
+from ..operands import Operands
+from .addressing import step_tokens, tile_tokens
+from .plan import log2_times_seen, make_plan
+from .tile_sizes import TABLES
 
 
-@triton.jit(do_not_specialize=["geometry", "tiles", "topk"])
+@triton.jit(do_not_specialize=["tiles", "topk"])
 def forward_kernel(
     query,
     key,
@@ -25,127 +38,102 @@ def forward_kernel(
     mask,
     out,
     lse,
-    query_strides,
-    key_strides,
-    value_strides,
-    geometry,
+    grid,
     tiles,
     topk,
     scale,
-    DIM: tl.constexpr,
-    DIM_V: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
-    BLOCK_DIM_V: tl.constexpr,
+    QK_DIM: tl.constexpr,
+    V_DIM: tl.constexpr,
     TILE: tl.constexpr,
     STEP: tl.constexpr,
     MASKED: tl.constexpr,
-    WIDE: tl.constexpr,
+    INT64_OFFSETS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attention of the queries of one tile and head; `scale` includes the change to powers of 2."""
-    tile = tl.program_id(0) % tiles
+    """Computes the attention of the queries of one tile and head; `scale` includes log2(e)."""
+    tile_number = tl.program_id(0) % tiles
     batch = tl.program_id(0) // tiles
     head = tl.program_id(1)
     heads = tl.num_programs(1)
-    region, row, col, owned = own_tokens(tile, geometry, TILE, MASKED)
-    queries = load_vectors(
-        head_base(query, batch, head, query_strides),
-        offsets(row, col, query_strides, WIDE),
-        owned,
-        query_strides[4],
-        DIM,
-        BLOCK_DIM,
-    )
-    keys_base = head_base(key, batch, head, key_strides)
-    values_base = head_base(value, batch, head, value_strides)
-    image_regions = batch.to(tl.int64) * geometry[0]
+    tile = tile_tokens(tile_number, grid, TILE, MASKED)
+    query = select_head(query, batch, head)
+    queries = load_pixels(query, tile.rows, tile.cols, tile.known, QK_DIM, INT64_OFFSETS)
+    key = select_head(key, batch, head)
+    value = select_head(value, batch, head)
+    image_regions = batch.to(tl.int64) * grid.regions
     if MASKED:
-        listed = routes
-        count = geometry[0]
-        mask += (image_regions + region) * geometry[0]
+        region_list = routes
+        count = grid.regions
+        mask += (image_regions + tile.region) * grid.regions
     else:
-        listed = routes + (image_regions + tile // tl.cdiv(geometry[4], TILE)) * topk
+        region_list = routes + (image_regions + tile_number // tl.cdiv(grid.tokens, TILE)) * topk
         count = topk
 
-    largest = tl.full([TILE], LOWEST, tl.float32)
-    total = tl.zeros([TILE], tl.float32)
-    weighted = tl.zeros([TILE, BLOCK_DIM_V], tl.float32)
-    for first in range(0, count * geometry[4], STEP):
-        key_region, key_row, key_col, present = walked_tokens(
-            first + tl.arange(0, STEP), listed, count, geometry, MASKED
-        )
-        keys = load_vectors(
-            keys_base, offsets(key_row, key_col, key_strides, WIDE), present, key_strides[4], DIM, BLOCK_DIM
-        )
-        scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale
-        visible = present[None, :]
+    row_max = tl.full([TILE], LOWEST_SCORE, tl.float32)
+    row_sum = tl.zeros([TILE], tl.float32)
+    acc = zero_vectors(TILE, V_DIM)
+    for first in range(0, count * grid.tokens, STEP):
+        step = step_tokens(first, region_list, count, grid, STEP, MASKED)
+        keys = load_pixels(key, step.rows, step.cols, step.known, QK_DIM, INT64_OFFSETS)
+        scores = scaled_scores(queries, keys, scale, PRECISION)
+        visible = step.known[None, :]
         if MASKED:
-            visible = visible & owned[:, None]
-            scores += tl.load(mask[:, None] + key_region[None, :], mask=visible, other=0.0)
+            visible = visible & tile.known[:, None]
+            scores += tl.load(mask[:, None] + step.region[None, :], mask=visible, other=0.0)
         scores = tl.where(visible, scores, -float("inf"))
-        new_largest = tl.maximum(largest, tl.max(scores, 1))
-        weights = tl.exp2(scores - new_largest[:, None])
-        shrink = tl.exp2(largest - new_largest)
-        total = total * shrink + tl.sum(weights, 1)
-        weighted *= shrink[:, None]
-        values = load_vectors(
-            values_base, offsets(key_row, key_col, value_strides, WIDE), present, value_strides[4], DIM_V, BLOCK_DIM_V
-        )
-        weighted = tl.dot(weights.to(values.dtype), values, weighted, input_precision=PRECISION)
-        largest = new_largest
+        probs, row_max, row_sum, acc = online_softmax_step(scores, row_max, row_sum, acc)
+        values = load_pixels(value, step.rows, step.cols, step.known, V_DIM, INT64_OFFSETS)
+        acc = tl.dot(probs.to(values.dtype), values, acc, input_precision=PRECISION)
 
     # (B, H, W, heads) and (B, H, W, heads, dim_v), contiguous.
-    image = batch.to(tl.int64) * geometry[6] * heads
-    place = place_of(row, col, geometry, heads, head, WIDE)
-    # With a mask, lanes without a token have seen no key.
-    total = tl.where(owned, total, 1.0)
-    tl.store(lse + image + place, (largest + tl.log2(total)) * 0.6931471805599453, mask=owned)
-    store_vectors(out + image * DIM_V, place * DIM_V, owned, weighted / total[:, None], DIM_V, BLOCK_DIM_V)
+    image = batch.to(tl.int64) * grid.map_tokens * heads
+    index = pixel_index(tile.rows, tile.cols, head, grid.map_width, heads, INT64_OFFSETS)
+    output, log_sum_exp = finish_softmax(row_max, row_sum, acc, tile.known)
+    tl.store(lse + image + index, log_sum_exp, mask=tile.known)
+    store_vectors(out + image * V_DIM.size, index, tile.known, output, V_DIM)
 
 
-def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor, grid: Grid, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs the forward pass.
+def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes attention.
 
     Args:
-        query: (B, H, W, heads, dim), as all operands with any strides.
-        key: (B, H, W, heads, dim).
-        value: (B, H, W, heads, dim_v).
-        routes: (B, regions, topk) int64; those out of range count as the nearest that is not.
-        grid: rows and columns of regions.
-        scale: multiplies the scores.
+        operands: The tensors, with any strides. Routes that are out of range are clamped.
+        grid: Rows and columns of regions.
+        scale: Factor of the scores.
 
     Returns:
-        The output (B, H, W, heads, dim_v), and the logarithms of the softmax's denominators (B, H, W, heads) in
-        float32, both contiguous.
+        The output (B, H, W, heads, dim_v) in the query's dtype, and the log-sum-exp of each query's scores
+        (B, H, W, heads) in float32, both contiguous.
+
+    Raises:
+        ValueError: If the kernels do not support the operands' dtype or dims.
     """
-    batch, heads = query.shape[0], query.shape[3]
+    check_operands(operands.query, operands.value, TABLES)
+    query, key, value = (without_bfloat16(one) for one in operands[:3])
+    routes = operands.routes
     out = query.new_empty((*query.shape[:4], value.shape[4]))
     lse = query.new_empty(query.shape[:4], dtype=torch.float32)
     plan = make_plan(query, routes, grid)
-    sizes = plan.sizes("forward", query, value)
-    tiles = plan.tiles(sizes["TILE"])
+    options = plan.options("forward", query, value)
+    tiles = plan.tiles(options["TILE"])
     launch.run(
         forward_kernel,
-        (batch * tiles, heads),
+        (query.shape[0] * tiles, query.shape[3]),
+        query.device,
         (
-            query,
-            key,
-            value,
+            strided(query),
+            strided(key),
+            strided(value),
             routes.contiguous(),
-            mask_of(routes, plan.regions) if plan.masked else None,
+            log2_times_seen(routes, plan.grid.regions) if plan.masked else None,
             out,
             lse,
-            query.stride(),
-            key.stride(),
-            value.stride(),
-            plan.geometry,
+            plan.grid,
             tiles,
             routes.shape[2],
-            scale * launch.LOG2_E,
+            scale * LOG2_E.value,
         ),
-        WIDE=launch.is_wide(query, key, value, out),
-        **sizes,
+        INT64_OFFSETS=needs_int64_offsets(query, key, value, out),
+        **options,
     )
-    return out, lse
+    return out.to(operands.query.dtype), lse

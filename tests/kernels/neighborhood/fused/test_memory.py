@@ -11,7 +11,7 @@ import torch
 from attnzoo.kernels.neighborhood import fused
 from attnzoo.kernels.neighborhood.geometry import Blocks, Geometry, Neighborhood
 from attnzoo.kernels.neighborhood.operands import Operands
-from attnzoo.kernels.triton_common import launch
+from attnzoo.kernels.triton_common.addressing import needs_int64_offsets
 from support.attention_cases import AttentionCase, Axis
 from support.kernel_cases import relative_error
 
@@ -121,7 +121,7 @@ def test_offsets_beyond_32_bits():
     storage = torch.empty(2**31 + 2**12, dtype=torch.float16)
     far = storage.as_strided((3, 1, 3, 3, 1, 16), (256, 0, 2**30, 32, 16, 1))
     far.copy_(torch.stack(operands))
-    assert launch.is_wide(far[0])
+    assert needs_int64_offsets(far[0])
     _assert_equal(_run([*far, *rest], case), _run([*operands, *rest], case))
 
 
