@@ -1,4 +1,4 @@
-"""`create_model`: from a model's name to the model, with its published weights if wanted."""
+"""`create_model`: builds a model by its name, with its published weights if wanted."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from .weights.sources import read_model_config, split_source
 _logger = logging.getLogger(__name__)
 
 _DENSE = ("coco", "ade20k")
-_SOURCES = ("file", "url", "hf_hub_id")
+_WEIGHT_SOURCES = ("file", "url", "hf_hub_id")
 _FIELDS = {field.name for field in dataclasses.fields(PretrainedCfg)}
-# Fields of timm's configurations that say nothing here; "state_dict" does, and is taken out before.
+# Fields of timm's configurations that have no meaning here. "state_dict" has one and is handled separately.
 _TIMM_FIELDS = {
     "source", "custom_load", "min_input_size", "test_pool_size", "label_offset", "label_names", "label_descriptions",
     "description", "paper_name", "paper_ids", "notes",
@@ -59,92 +59,83 @@ def create_model(
     """Builds a model.
 
     Args:
-        model_name: as `list_models()` names it, with or without the tag of a checkpoint ("nat_mini", "nat_mini.in1k");
-            or `hf-hub:owner/name` or `local-dir:folder`, where a `config.json` in timm's form names the model.
-        pretrained: whether to load the published weights. By default only those of a model that
+        model_name: A name from `list_models()`, with or without the tag of a checkpoint ("nat_mini", "nat_mini.in1k");
+            or `hf-hub:owner/name` or `local-dir:folder`, whose `config.json` in timm's format contains the name.
+        pretrained: Whether to load published weights. By default only those of a model that
             `attnzoo.save_pretrained` or `attnzoo.push_to_hub` wrote.
-        num_classes: of the classifier; 0 for none. By default as many as the weights have.
-        in_chans: channels of the images. Published weights are adapted where they were trained with others.
-        drop_path_rate: of stochastic depth; by default the model's own.
-        features_only: build a `FeatureMaps`: the maps of the stages instead of logits.
-        out_indices: which stages then; by default all.
-        dense: build the model with the settings that it was published with for detection ("coco") or segmentation
-            ("ade20k"): dilations, regions, shifting rule, norms of the outputs. A model without such settings is the
-            same with and without.
-        pretrained_cfg: which published weights, and how images are prepared for them: a tag, a `PretrainedCfg`, or
-            a mapping of its fields (timm's are understood), whose missing fields are those of the model's own.
-        pretrained_cfg_overlay: fields that go before those of `pretrained_cfg`, such as `dict(file="weights.pth")`.
-        checkpoint_path: weights to load instead of published ones, from wherever `load_weights` takes them, such as a
-            checkpoint of tools/train.py. Without `num_classes` the model gets the number of classes that they have.
-        cache_dir: where downloads are kept: by default in `$ATTNZOO_HOME`, or where torch.hub (huggingface_hub for its
-            own) keeps them.
-        use_ema: whether to take averaged weights where a checkpoint holds both; by default what the script that wrote
-            it evaluates.
-        **kwargs: the model's own arguments.
+        num_classes: Number of classes; 0 for no classifier. By default that of the weights.
+        in_chans: Number of input channels. Published weights with another number are adapted.
+        drop_path_rate: Rate of stochastic depth; by default the model's own.
+        features_only: Build a `FeatureMaps`, which returns the feature maps of the stages instead of logits.
+        out_indices: Stages whose maps are returned; by default all.
+        dense: Build the model with its published settings for detection ("coco") or segmentation ("ade20k"): dilations,
+            regions, shift rule, output norms. Models without such settings ignore it.
+        pretrained_cfg: The published weights and their preprocessing: a tag, a `PretrainedCfg`, or a mapping of its
+            fields (timm's are accepted). Missing fields are those of the model's own configuration.
+        pretrained_cfg_overlay: Fields that take precedence over `pretrained_cfg`, such as `dict(file="weights.pth")`.
+        checkpoint_path: Weights to load instead of published ones, as `load_weights` takes them, for example a
+            checkpoint of tools/train.py. Without `num_classes`, the head gets the checkpoint's number of classes.
+        cache_dir: Cache folder; by default `$ATTNZOO_HOME/checkpoints`, or that of torch.hub (for hub repositories that
+            of huggingface_hub).
+        use_ema: Whether to load averaged weights if a checkpoint has both kinds; by default those that the script which
+            wrote it evaluates.
+        **kwargs: Arguments of the model.
 
     Returns:
-        The model, in training mode. It carries `pretrained_cfg` (a dict that timm's data configuration reads), and
-        where weights were loaded `load_report`.
+        The model in training mode. It has the attribute `pretrained_cfg`, a dict that timm's data configuration reads,
+        and, if weights were loaded, `load_report`.
 
     Raises:
-        ValueError: there is no such model, tag or argument (the message names the nearest), an argument does not fit,
-            or weights are wanted of a model for which none were published.
-        WeightsMismatchError: the weights do not fit the model.
-        DownloadError: the weights could not be fetched; the message says how to put them in place by hand.
+        ValueError: There is no such model, tag or argument (the message suggests similar names), an argument does not
+            fit, or no weights were published for the model.
+        WeightsMismatchError: The weights do not fit the model.
+        DownloadError: The download failed; the message explains how to put the weights in place manually.
     """
-    names: list[str] | None = None
     if pretrained and checkpoint_path:
-        raise ValueError("Either pretrained=True or checkpoint_path=, not both: the second would replace the first.")
+        raise ValueError("Pass either pretrained=True or checkpoint_path=, not both.")
     if out_indices is not None and not features_only:
-        raise ValueError("out_indices chooses the maps that features_only=True returns; without it, it means nothing.")
+        raise ValueError("out_indices selects the maps that features_only=True returns; without it, it has no effect.")
+    label_names: list[str] | None = None
     kind, _ = split_source(model_name) if ":" in model_name else ("", "")
     if kind:
-        model_name, described, arguments, own = _from_config(model_name, kind, cache_dir)
         if pretrained_cfg is not None:
-            raise ValueError(f"pretrained_cfg cannot be given beside the one of a {kind!r} model; overlay it.")
-        pretrained_cfg = described
-        num_classes = arguments.pop("num_classes", None) if num_classes is None else num_classes
-        kwargs = {**arguments, **kwargs}
-        names = described.pop("label_names", None)
-        if own is not None:
+            raise ValueError(f"A {kind!r} model has its own pretrained_cfg: change it with pretrained_cfg_overlay.")
+        saved = _read_saved_model(model_name, kind, cache_dir)
+        model_name, pretrained_cfg, label_names = saved.model_name, saved.pretrained_cfg, saved.label_names
+        num_classes = saved.num_classes if num_classes is None else num_classes
+        kwargs = {**saved.arguments, **kwargs}
+        if saved.own is not None:
             pretrained = not checkpoint_path if pretrained is None else pretrained
-            if own.get("features_only") and not features_only:
-                features_only, out_indices = True, own.get("out_indices")
+            if saved.own.get("features_only") and not features_only:
+                features_only, out_indices = True, saved.own.get("out_indices")
     name, _ = split_model_name_tag(model_name)
     cfg, state_dict = resolve_pretrained_cfg(model_name, pretrained_cfg, pretrained_cfg_overlay)
-
-    arguments = {"in_chans": in_chans, **kwargs}
+    arguments: dict[str, Any] = {"in_chans": in_chans, **kwargs}
     if drop_path_rate is not None:
         arguments["drop_path_rate"] = drop_path_rate
-    classes = 0 if features_only else num_classes
-    if classes is None and cfg.num_classes >= 0:
-        classes = cfg.num_classes
-    if classes is not None:
-        arguments["num_classes"] = classes
+    if features_only:
+        arguments["num_classes"] = 0
+    elif num_classes is not None or cfg.num_classes >= 0:
+        arguments["num_classes"] = cfg.num_classes if num_classes is None else num_classes
     if dense is not None:
-        if dense not in _DENSE:
-            raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE))
-        allowed = model_arguments(name)
-        if allowed is None or "dense" in allowed:
-            arguments["dense"] = dense
+        arguments |= _dense_argument(name, dense)
     _check_arguments(name, arguments)
     if pretrained:
         _check_published(cfg, state_dict)
 
-    model = model_entrypoint(name)(**arguments)
+    model: Any = model_entrypoint(name)(**arguments)
     model.pretrained_cfg = model.default_cfg = cfg.to_dict()
     if features_only:
-        model: Any = FeatureMaps(model, out_indices)
-    report: LoadReport | None = None
+        model = FeatureMaps(model, out_indices)
     if pretrained:
-        report = _load_published(model, cfg, state_dict, cache_dir, use_ema)
-        if names and getattr(model, "num_classes", None) == len(names):
-            model.pretrained_cfg["label_names"] = tuple(names)
+        model.load_report = _load_published(model, cfg, state_dict, cache_dir, use_ema)
+        if label_names and getattr(model, "num_classes", None) == len(label_names):
+            model.pretrained_cfg["label_names"] = tuple(label_names)
     elif checkpoint_path:
         adopt = num_classes is None and not features_only
-        report = load_weights(model, checkpoint_path, use_ema=use_ema, cache_dir=cache_dir, adopt_classes=adopt)
-    if report is not None:
-        model.load_report = report
+        model.load_report = load_weights(
+            model, checkpoint_path, use_ema=use_ema, cache_dir=cache_dir, adopt_classes=adopt
+        )
     return model
 
 
@@ -153,18 +144,18 @@ def resolve_pretrained_cfg(
     given: str | Mapping[str, Any] | PretrainedCfg | None = None,
     overlay: Mapping[str, Any] | None = None,
 ) -> tuple[PretrainedCfg, Mapping[str, Any] | None]:
-    """Finds which published weights are meant, and how images are prepared for them.
+    """Resolves which published weights are meant, and their preprocessing.
 
     Args:
         model_name: "name" or "name.tag".
-        given: a tag, a configuration, or fields of one; it goes before the name's tag.
-        overlay: fields that go before all others.
+        given: A tag, a configuration, or fields of one; it takes precedence over the tag in the name.
+        overlay: Fields that take precedence over all others.
 
     Returns:
-        The configuration; and weights in memory, where timm's field "state_dict" gave some.
+        The configuration, and the weights in memory if timm's field "state_dict" contains some.
 
     Raises:
-        ValueError: there is no such model, tag or field.
+        ValueError: There is no such model, tag or field.
     """
     name, _ = split_model_name_tag(model_name)
     base = get_pretrained_cfg(model_name)
@@ -177,17 +168,18 @@ def resolve_pretrained_cfg(
         if given.get("tag") in get_tags(name):
             base = get_pretrained_cfg(f"{name}.{given['tag']}")
         fields = dict(given)
-        if any(fields.get(source) for source in (*_SOURCES, "state_dict")):
-            same = fields.get("url") == base.url
-            none = dict.fromkeys(("file", "url", "hf_hub_id", "hf_hub_filename"))
-            base = dataclasses.replace(base, **none, sha256=base.sha256 if same else None)
+        if any(fields.get(source) for source in (*_WEIGHT_SOURCES, "state_dict")):
+            # Given weights replace the published ones, whose checksum belongs to their URL.
+            same_url = fields.get("url") == base.url
+            none = dict.fromkeys((*_WEIGHT_SOURCES, "hf_hub_filename"))
+            base = dataclasses.replace(base, **none, sha256=base.sha256 if same_url else None)
     elif given is not None:
         raise ValueError(
-            f"pretrained_cfg is a tag, a PretrainedCfg or a mapping of fields, not a {type(given).__name__}."
+            f"pretrained_cfg must be a tag, a PretrainedCfg or a mapping of its fields, got {type(given).__name__}."
         )
     overlay = overlay or {}
     if "url" in overlay and overlay["url"] != fields.get("url", base.url):
-        fields["sha256"] = None  # it was that of another file
+        fields["sha256"] = None  # it belongs to the other URL
     fields |= overlay
     state_dict = fields.pop("state_dict", None)
     for key in fields:
@@ -197,6 +189,14 @@ def resolve_pretrained_cfg(
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in _FIELDS
     }
     return dataclasses.replace(base, **{**fields, "architecture": name}), state_dict
+
+
+def _dense_argument(name: str, dense: str) -> dict[str, Any]:
+    """Returns the argument `dense` for a model that has such settings; for others, nothing."""
+    if dense not in _DENSE:
+        raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE))
+    allowed = model_arguments(name)
+    return {"dense": dense} if allowed is None or "dense" in allowed else {}
 
 
 def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
@@ -210,17 +210,16 @@ def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _check_published(cfg: PretrainedCfg, state_dict: Mapping[str, Any] | None) -> None:
+    """Raises a ValueError that lists related published weights, unless there are some for a configuration."""
     if cfg.has_weights or state_dict is not None:
         return
     assert cfg.architecture is not None
     own = list_models(f"{cfg.architecture}.*", pretrained=True)
     family = next(family for family in list_families() if cfg.architecture in list_models(family=family))
-    others = list_models(pretrained=True, family=family)
-    message = f"No weights are published for {cfg.architecture!r}"
-    message += f" under the tag {cfg.tag!r}." if own else "."
-    there = own or others
-    if there:
-        message += f" There are: {', '.join(there[:8])}{', ...' if len(there) > 8 else ''}."
+    available = own or list_models(pretrained=True, family=family)
+    message = f"No weights are published for {cfg.architecture!r}" + (f" under the tag {cfg.tag!r}." if own else ".")
+    if available:
+        message += f" Available: {', '.join(available[:8])}{', ...' if len(available) > 8 else ''}."
     raise ValueError(f"{message} Build it with pretrained=False, or load your own with checkpoint_path=.")
 
 
@@ -232,10 +231,10 @@ def _load_published(
     use_ema: bool | None,
 ) -> LoadReport:
     """Loads a configuration's weights from the first of its sources that can be reached."""
-    fresh_head = cfg.num_classes < 0  # how timm's scripts ask for it
+    fresh_head = cfg.num_classes < 0  # how timm's scripts request it
 
-    def load(source: str | Mapping[str, Any], **where: Any) -> LoadReport:
-        return load_weights(model, source, use_ema=use_ema, cache_dir=cache_dir, fresh_head=fresh_head, **where)
+    def load(source: str | Mapping[str, Any], **options: Any) -> LoadReport:
+        return load_weights(model, source, use_ema=use_ema, cache_dir=cache_dir, fresh_head=fresh_head, **options)
 
     if state_dict is not None:
         return load(state_dict)
@@ -243,11 +242,11 @@ def _load_published(
         return load(os.fspath(cfg.file))
     if not cfg.verified:
         _logger.warning(
-            "The address of %s.%s's weights (%s) is the one that its authors give; %s.",
+            "The URL of %s.%s's weights (%s) was published by the authors; %s.",
             cfg.architecture,
             cfg.tag,
             cfg.url or f"hf-hub:{cfg.hf_hub_id}",
-            "users report that it does not work any more" if cfg.broken else "it has not been tried here",
+            "users report that it no longer works" if cfg.broken else "it has not been tested",
         )
     failed: DownloadError | None = None
     if cfg.url:
@@ -264,30 +263,51 @@ def _load_published(
         raise (DownloadError(f"{failed}\n\n{error}") if failed is not None else error) from failed
 
 
-def _from_config(
-    source: str, kind: str, cache_dir: str | os.PathLike[str] | None
-) -> tuple[str, dict[str, Any], dict[str, Any], Mapping[str, Any] | None]:
-    """Reads a model in a hub repository or folder.
+@dataclasses.dataclass(frozen=True)
+class _SavedModel:
+    """A model in a hub repository or folder, as its config.json describes it.
 
-    Returns:
-        Its name, its configuration (with "label_names" where the classes have names), its arguments, and what only this
-        project's files say; None where it wrote none of them.
+    Attributes:
+        model_name: Name of the model.
+        pretrained_cfg: Fields of its configuration.
+        arguments: Arguments that it was built with, except for the number of classes.
+        num_classes: Number of classes; None if the file does not contain it.
+        label_names: Class names; None if the file does not contain them.
+        own: The file's entry "attnzoo"; None if timm wrote the file.
     """
+
+    model_name: str
+    pretrained_cfg: dict[str, Any]
+    arguments: dict[str, Any]
+    num_classes: int | None
+    label_names: list[str] | None
+    own: Mapping[str, Any] | None
+
+
+def _read_saved_model(source: str, kind: str, cache_dir: str | os.PathLike[str] | None) -> _SavedModel:
+    """Reads the config.json of a hub repository or folder."""
     if kind not in ("hf-hub", "local-dir"):
-        raise ValueError(f"{source!r} names no model; files and addresses of weights go into checkpoint_path=.")
+        raise ValueError(f"{source!r} is not a model: pass files and URLs of weights as checkpoint_path=.")
     config = read_model_config(source, cache_dir)
     name = config["architecture"]
-    if not is_model(name):  # saved from timm, where our models have a prefix
-        name = next((name[at + 1 :] for at, sign in enumerate(name) if sign == "_" and is_model(name[at + 1 :])), name)
-    described = dict(config.get("pretrained_cfg") or {})
+    if not is_model(name):  # timm saved it under our models' prefix in timm's registry
+        suffixes = (name[index + 1 :] for index, character in enumerate(name) if character == "_")
+        name = next(filter(is_model, suffixes), name)
+    fields = dict(config.get("pretrained_cfg") or {})
+    names = config.get("label_names") or fields.get("label_names")
     location = source.partition(":")[2]
-    described |= {"file": location} if kind == "local-dir" else {"hf_hub_id": location, "file": None, "url": None}
+    fields |= {"file": location} if kind == "local-dir" else {"hf_hub_id": location, "file": None, "url": None}
     arguments = dict(config.get("model_args") or {})
+    num_classes = arguments.pop("num_classes", None)
     if isinstance(config.get("num_classes"), int):
-        described["num_classes"] = config["num_classes"]
-        arguments.setdefault("num_classes", config["num_classes"])
-    names = config.get("label_names") or described.get("label_names")
-    described = {key: value for key, value in described.items() if key in _FIELDS | _TIMM_FIELDS}
-    described["label_names"] = [str(one) for one in names] if isinstance(names, list) else None
+        fields["num_classes"] = config["num_classes"]
+        num_classes = config["num_classes"] if num_classes is None else num_classes
     own = config.get("attnzoo")
-    return name, described, arguments, own if isinstance(own, Mapping) else None
+    return _SavedModel(
+        name,
+        {key: value for key, value in fields.items() if key in _FIELDS | _TIMM_FIELDS},
+        arguments,
+        num_classes,
+        [str(one) for one in names] if isinstance(names, list) else None,
+        own if isinstance(own, Mapping) else None,
+    )

@@ -1,4 +1,4 @@
-"""The zoo's models in timm's registry, so that timm's functions and scripts build, train and load them."""
+"""Registers the zoo's models in timm, so that timm's functions and scripts create, train and load them."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from .weights import CheckpointError, extract_state_dict
 PREFIX = "attnzoo_"
 
 _TIMM_FIELDS = {field.name for field in dataclasses.fields(TimmCfg)}
-_registered: dict[str, str] = {}  # names in timm's registry, and ours
+_registered: dict[str, str] = {}  # names in timm's registry and in ours
 
-# What `create_model` takes for every model.
-_GENERAL = ("in_chans", "num_classes", "features_only", "out_indices", "drop_path_rate")
-# What timm's scripts pass to every model at its neutral value, whether the model knows it or not.
-_NEUTRAL = {"drop_rate": 0.0, "drop_path_rate": 0.0, "drop_block_rate": 0.0}
+# Arguments of `create_model` that every model accepts.
+_COMMON_ARGUMENTS = ("in_chans", "num_classes", "features_only", "out_indices", "drop_path_rate")
+# Arguments that timm's scripts pass to every model, with the values that have no effect.
+_IGNORED_DEFAULTS = {"drop_rate": 0.0, "drop_path_rate": 0.0, "drop_block_rate": 0.0}
 
 
 def register_in_timm(prefix: str = PREFIX) -> list[str]:
-    """Makes every model of the zoo one that timm creates: `timm.create_model("attnzoo_nat_mini.in1k", ...)`.
+    """Registers every model of the zoo in timm: `timm.create_model("attnzoo_nat_mini.in1k", ...)`.
 
     `pretrained`, tags, `features_only`, `out_indices`, `num_classes`, `in_chans`, `drop_path_rate`, `pretrained_cfg`,
-    `pretrained_cfg_overlay` and `checkpoint_path` (of every form that `load_weights` reads) work as with timm's own.
-    timm lists the models by modules named after prefix and family: `timm.list_models(module="attnzoo_nat")`.
+    `pretrained_cfg_overlay` and `checkpoint_path` (in every form that `load_weights` reads) work as with timm's models.
+    Prefix and family form the module name: `timm.list_models(module="attnzoo_nat")`.
 
-    Calling it again adds what was registered in the zoo meanwhile. timm's own models are never replaced.
+    Further calls add models that were registered in the zoo since. timm's own models are never replaced.
 
     Args:
-        prefix: before every name.
+        prefix: Prefix of every name.
 
     Returns:
-        The names in timm's registry, as `list_models` orders ours.
+        The names in timm's registry, in the order of `list_models`.
 
     Raises:
-        ValueError: timm has a model of one of these names; then none is registered.
+        ValueError: timm has a model of one of these names. No model is registered then.
     """
     names = {prefix + name: (name, family) for family in list_families() for name in list_models(family=family)}
     taken = [name for name in names if name not in _registered and timm.models.is_model(name)]
     if taken:
         raise ValueError(
-            f"timm has {len(taken)} models of these names, which are not replaced: {', '.join(taken[:8])}. "
-            f"Choose another prefix than {prefix!r}."
+            f"timm already has {len(taken)} models of these names: {', '.join(taken[:8])}. "
+            f"Choose a prefix other than {prefix!r}."
         )
     for full_name, (name, family) in names.items():
         if full_name not in _registered:
@@ -69,11 +69,11 @@ def register_in_timm(prefix: str = PREFIX) -> list[str]:
 
 
 def _register(full_name: str, name: str, module_key: str) -> None:
-    """Puts one model into timm's registry.
+    """Registers one model in timm.
 
     timm reads an entry point's checkpoints from `default_cfgs` of the module that `__module__` names, lists the model
-    under the last part of that name, and adds to the module's `__all__`. A module of its own for each family keeps ours
-    clean, and apart from timm's, some of which have the same names as our families.
+    under the last part of that name, and extends the module's `__all__`. Therefore each family gets a module of its
+    own, which also separates our families from timm's modules of the same name.
     """
     module_name = f"{__name__}.{module_key}"
     module = sys.modules.setdefault(module_name, types.ModuleType(module_name, "Entry points for timm's registry."))
@@ -87,7 +87,7 @@ def _register(full_name: str, name: str, module_key: str) -> None:
 
 
 def timm_cfg(cfg: PretrainedCfg) -> TimmCfg:
-    """Gives a configuration of ours as timm's class; what timm has no field for is left out."""
+    """Converts a configuration to timm's class; fields that timm does not have are left out."""
     fields = {name: value for name, value in dataclasses.asdict(cfg).items() if name in _TIMM_FIELDS}
     notes = (cfg.note,) if cfg.note else None
     return TimmCfg(**fields, paper_name=cfg.paper, paper_ids=cfg.paper_url, notes=notes)
@@ -103,12 +103,14 @@ def _entry_point(full_name: str, name: str) -> Callable[..., nn.Module]:
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> nn.Module:
-        kwargs.pop("pretrained_model_args", None)  # timm's record of how a hub model was built
-        known = {*(model_arguments(name) or ()), *_GENERAL}
-        kwargs = {key: value for key, value in kwargs.items() if key in known or _NEUTRAL.get(key, ...) != value}
+        kwargs.pop("pretrained_model_args", None)  # timm's record of the arguments of a hub model
+        known = {*(model_arguments(name) or ()), *_COMMON_ARGUMENTS}
+        kwargs = {
+            key: value for key, value in kwargs.items() if key in known or _IGNORED_DEFAULTS.get(key, ...) != value
+        }
         if isinstance(pretrained_cfg, TimmCfg):
             pretrained_cfg = dataclasses.asdict(pretrained_cfg)
-        if isinstance(pretrained_cfg, Mapping):  # timm's fields that are not set are None
+        if isinstance(pretrained_cfg, Mapping):  # fields that are not set in timm's class are None
             pretrained_cfg = {key: value for key, value in pretrained_cfg.items() if value is not None}
         model: Any = create_model(
             name,
@@ -129,12 +131,12 @@ def _entry_point(full_name: str, name: str) -> Callable[..., nn.Module]:
 
 
 def _translate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Turns a published form into the model's names where `load_state_dict` is given one, as timm's loader does."""
-    if prefix:  # a wrapper loads it: its names are its own affair
+    """Translates a published state dict, which timm's loader passes to `load_state_dict`, to the model's names."""
+    if prefix:  # the state dict of a module that contains the model: the names are that module's
         return
     try:
         translated = checkpoint_filter(module)(extract_state_dict(state_dict))
-    except CheckpointError:  # no weights at all: load_state_dict says so itself
+    except CheckpointError:  # no weights: load_state_dict raises an error itself
         return
     state_dict.clear()
     state_dict.update(translated)

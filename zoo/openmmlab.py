@@ -1,10 +1,10 @@
-"""The zoo's backbones in configs of mmdetection and mmsegmentation.
+"""Backbones of the zoo in configs of mmdetection and mmsegmentation.
 
     custom_imports = dict(imports="attnzoo.zoo.openmmlab")
     model = dict(backbone=dict(type="attnzoo_nat_mini", pretrained=True, dense="coco", out_indices=(0, 1, 2, 3)))
 
-Importing this module registers every backbone as `attnzoo_<name>` in mmengine's root registry of models, where the
-registries of mmdetection, mmsegmentation and others, its children, find it. docs/openmmlab.md shows whole configs.
+Importing this module registers every backbone as `attnzoo_<name>` in mmengine's root registry of models, from which the
+registries of mmdetection, mmsegmentation and others inherit. docs/openmmlab.md shows complete configs.
 """
 
 from __future__ import annotations
@@ -28,31 +28,30 @@ PREFIX = "attnzoo_"
 
 
 class OpenMMLabBackbone(BaseModule):
-    """A backbone as detectors and segmentors of OpenMMLab call it; one class a model, which `register` makes.
+    """A backbone with the interface of OpenMMLab's backbones. `register` creates one subclass per model.
 
-    Checkpoints load in every published form, whole detectors included: names of the official code are translated as
-    they are loaded.
+    Checkpoints load in every published form, including complete detectors: the names of the official code are
+    translated by `load_state_dict`.
 
     Args:
-        pretrained: load the published weights; or a tag ("in22k"), or where weights come from, as
-            `attnzoo.load_weights` takes it.
-        out_indices: stages whose maps are returned; None for all.
-        frozen_stages: -1 trains everything; 0 freezes the stem; n freezes the stem and the first n stages. What is
-            frozen gets no gradients and stays in evaluation mode.
-        norm_eval: keep BatchNorm's statistics fixed in training.
-        with_cp: recompute activations in the backward pass instead of keeping them.
+        pretrained: True for the published weights, a tag ("in22k"), or a source that `attnzoo.load_weights` accepts.
+        out_indices: Stages whose maps are returned; by default all.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages. Frozen layers get no gradients
+            and stay in evaluation mode.
+        norm_eval: Whether the statistics of BatchNorm stay fixed in training.
+        with_cp: Whether to recompute activations in the backward pass to save memory (gradient checkpointing).
         init_cfg: dict(type="Pretrained", checkpoint=...), loaded by `attnzoo.load_weights` when the model's weights are
-            initialised; not beside `pretrained`.
-        **kwargs: of `attnzoo.create_model` and of the model, such as `drop_path_rate` and `dense`.
+            initialized. It cannot be combined with `pretrained`.
+        **kwargs: Arguments of `attnzoo.create_model` and of the model, such as `drop_path_rate` and `dense`.
 
     Attributes:
-        entry_point: the model's name.
-        maps: the `FeatureMaps`.
-        out_channels: channels of each map that is returned, as a neck's `in_channels` wants them.
-        strides: of each map in pixels.
+        entry_point: Name of the model.
+        maps: The `FeatureMaps`.
+        out_channels: Number of channels of each returned map, for a neck's `in_channels`.
+        strides: Stride of each returned map in pixels.
 
     Raises:
-        ValueError: an argument is wrong, or both `pretrained` and `init_cfg` are given.
+        ValueError: An argument is wrong, or both `pretrained` and `init_cfg` are given.
     """
 
     entry_point: ClassVar[str] = ""
@@ -70,7 +69,7 @@ class OpenMMLabBackbone(BaseModule):
         super().__init__()
         self._checkpoint = _checkpoint_of(init_cfg)
         if pretrained and self._checkpoint is not None:
-            raise ValueError("Either pretrained or init_cfg, not both: the second would replace the first.")
+            raise ValueError("Pass either pretrained or init_cfg, not both.")
         self.init_cfg = init_cfg
         name, source = self.entry_point, None
         if isinstance(pretrained, str):
@@ -90,52 +89,52 @@ class OpenMMLabBackbone(BaseModule):
         self.register_load_state_dict_pre_hook(_translate)
 
     def init_weights(self) -> None:
-        """Loads the checkpoint of `init_cfg`, once; everything else was initialised, or loaded, as it was built."""
+        """Loads the checkpoint of `init_cfg`, once. All other weights were initialized or loaded by the constructor."""
         if not self._is_init and self._checkpoint is not None:
             load_weights(self.maps, self._checkpoint)
         self._is_init = True
 
     def train(self, mode: bool = True) -> OpenMMLabBackbone:
-        """Sets training mode, except for what is frozen."""
+        """Sets training mode, except for frozen layers."""
         super().train(mode)
         if mode:
             keep_frozen(self, self._frozen, self.norm_eval)
         return self
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Maps images (B, 3, H, W) to one map (B, C, H / stride, W / stride) an index."""
+        """Maps images (B, 3, H, W) to one map (B, C, H / stride, W / stride) per index."""
         return tuple(self.maps(x))
 
 
 def _checkpoint_of(init_cfg: Any) -> str | None:
-    """Reads the checkpoint of an `init_cfg`; raises a ValueError for other ways to initialise."""
+    """Returns the checkpoint of an `init_cfg`; raises a ValueError for other kinds of initialization."""
     entries = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or ())
     if not entries:
         return None
     if len(entries) > 1 or entries[0].get("type") != "Pretrained" or not entries[0].get("checkpoint"):
         raise ValueError(
-            "init_cfg of a backbone of attnzoo is dict(type='Pretrained', checkpoint=...): it initialises itself as "
-            f"published. Given: {init_cfg}."
+            f"init_cfg must be dict(type='Pretrained', checkpoint=...), got {init_cfg}. Without it, the backbone "
+            "initializes itself as published."
         )
     return str(entries[0]["checkpoint"])
 
 
 def _tag_or_source(name: str, given: str) -> tuple[str, str | None]:
-    """Tells a tag of a model from a path or address: gives the model's name with the tag, and the source."""
+    """Distinguishes a tag from a path or URL; returns the model's name, with the tag if it is one, and the source."""
     from ..backbones.registry import get_pretrained_cfg
 
     if any(sign in given for sign in "/\\:") or given.endswith((".pth", ".pt", ".safetensors", ".bin", ".tar")):
         return name, given
-    get_pretrained_cfg(f"{name}.{given}")  # raises where there is no such tag
+    get_pretrained_cfg(f"{name}.{given}")  # raises if there is no such tag
     return f"{name}.{given}", None
 
 
 def _translate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Turns a published form into the module's names, in place, among the other parts of a detector's weights."""
+    """Translates the backbone's part of a state dict to the module's names, in place."""
     assert isinstance(module, OpenMMLabBackbone)
     own = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     if not prefix:
-        # Of the weights of a whole detector, those below "backbone." are this module's.
+        # In the weights of a complete detector, those under "backbone." belong to this module.
         below = {name.removeprefix("backbone."): value for name, value in own.items() if name.startswith("backbone.")}
         own = below or own
     if not own or all(name.startswith("maps.") for name in own):
@@ -148,10 +147,10 @@ def _translate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: A
 
 
 def register(prefix: str = PREFIX) -> list[str]:
-    """Registers every backbone in mmengine's root registry of models; what is there by that name stays.
+    """Registers every backbone in mmengine's root registry of models, unless the name is taken.
 
     Args:
-        prefix: before each name.
+        prefix: Prefix of every name.
 
     Returns:
         The names.
@@ -162,7 +161,7 @@ def register(prefix: str = PREFIX) -> list[str]:
         if full_name not in MODELS.module_dict:
             members = {"entry_point": name, "__module__": __name__, "__doc__": f"The backbone `{name}`."}
             made = type(full_name, (OpenMMLabBackbone,), members)
-            setattr(sys.modules[__name__], full_name, made)  # where pickle looks for it
+            setattr(sys.modules[__name__], full_name, made)  # where pickle finds it
             MODELS.register_module(name=full_name, module=made)
         names.append(full_name)
     return names

@@ -19,7 +19,7 @@ from attnzoo.zoo.factory import resolve_pretrained_cfg
 from .weights.small_models import SMALL, official_names, same_weights, small
 
 
-def test_a_model_is_built_with_what_was_asked_for() -> None:
+def test_a_model_is_built_with_its_arguments() -> None:
     model: Any = create_model("nat_mini", num_classes=3, in_chans=2, drop_path_rate=0.3, **SMALL)
     assert model.stem.convs[0].in_channels == 2
     assert model(torch.randn(1, 2, 32, 32)).shape == (1, 3)
@@ -27,7 +27,7 @@ def test_a_model_is_built_with_what_was_asked_for() -> None:
     assert not hasattr(model, "load_report")
 
 
-def test_without_num_classes_there_are_as_many_as_the_tag_has() -> None:
+def test_the_tag_determines_the_default_number_of_classes() -> None:
     tiny: dict[str, Any] = {"dilations": 1, **SMALL}
     assert create_model("dinat_large.in22k", **tiny).num_classes == 21841
     assert create_model("dinat_large.in22k_ft_in1k", **tiny).num_classes == 1000
@@ -47,7 +47,7 @@ def test_the_tag_chooses_the_configuration() -> None:
     assert by_name.pretrained_cfg == by_argument.pretrained_cfg == both.pretrained_cfg
 
 
-def test_a_configuration_of_ones_own() -> None:
+def test_a_configuration_can_be_given() -> None:
     cfg = PretrainedCfg(num_classes=11, mean=(0.5,) * 3, first_conv="stem.convs.0")
     model: Any = create_model("nat_mini", pretrained_cfg=cfg, **SMALL)
     assert model.num_classes == 11
@@ -61,7 +61,7 @@ def test_a_configuration_of_ones_own() -> None:
     assert model.pretrained_cfg["first_conv"] == "stem.convs.0"
 
 
-def test_naming_a_source_replaces_all_of_the_models_own() -> None:
+def test_a_given_source_replaces_all_published_ones() -> None:
     cfg, weights = resolve_pretrained_cfg("nat_mini", {"hf_hub_id": "me/mine"})
     assert (cfg.url, cfg.file, cfg.hf_hub_id, weights) == (None, None, "me/mine", None)
     cfg, _ = resolve_pretrained_cfg("nat_mini", {"crop_pct": 1.0})
@@ -70,7 +70,7 @@ def test_naming_a_source_replaces_all_of_the_models_own() -> None:
     assert weights == {"a": 1}
 
 
-def test_feature_maps() -> None:
+def test_feature_maps_are_returned_on_request() -> None:
     model: Any = create_model("nat_mini", features_only=True, out_indices=(1, 3), **SMALL)
     maps = model(torch.randn(1, 3, 64, 64))
     assert [tuple(one.shape) for one in maps] == [(1, 8, 8, 8), (1, 16, 2, 2)]
@@ -89,7 +89,7 @@ def test_feature_maps() -> None:
         (lambda: create_model("nat_mini", pretrained_cfg="in2k"), "Did you mean 'in1k'"),
         (lambda: create_model("nat_mini", pretrained_cfg={"crop_ptc": 1}), "'crop_ptc'. Did you mean 'crop_pct'"),
         (lambda: create_model("nat_mini", pretrained_cfg_overlay={"fiel": 1}), "'fiel'. Did you mean 'file'"),
-        (lambda: create_model("nat_mini", pretrained_cfg=3), "a tag, a PretrainedCfg or a mapping"),  # pyright: ignore[reportArgumentType] (the test is that this is told)
+        (lambda: create_model("nat_mini", pretrained_cfg=3), "a tag, a PretrainedCfg or a mapping"),  # pyright: ignore[reportArgumentType] (a wrong type on purpose)
         (
             lambda: create_model("nat_mini", kernelsize=3),
             "argument of nat_mini 'kernelsize'. Did you mean 'kernel_size'",
@@ -98,11 +98,14 @@ def test_feature_maps() -> None:
         (lambda: create_model("nat_mini", feature_only=True), "Did you mean 'features_only'"),
         (lambda: create_model("nat_mini", img_size=64), "Allowed: 'attention'"),
         (lambda: create_model("weights/nat_mini.pth", **SMALL), "no model 'weights/nat_mini'"),
-        (lambda: create_model("https://example.org/nat.pth", **SMALL), "go into checkpoint_path="),
+        (
+            lambda: create_model("https://example.org/nat.pth", **SMALL),
+            "pass files and URLs of weights as checkpoint_path=",
+        ),
         (lambda: create_model("nat_mini", True, checkpoint_path="a.pth"), "not both"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_nearest_right(call: Any, says: str) -> None:
+def test_wrong_arguments_suggest_similar_names(call: Any, says: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is what is tested, below
         call()
     assert says in str(error.value)
@@ -123,9 +126,9 @@ def untrained() -> Iterator[str]:
     del registry._entries["nat_untrained"]
 
 
-def test_a_model_without_published_weights_names_others(untrained: str) -> None:
+def test_a_model_without_published_weights_lists_others(untrained: str) -> None:
     create_model(untrained, **SMALL)
-    with pytest.raises(ValueError, match=r"No weights are published for 'nat_untrained'\. There are: .*in1k") as error:
+    with pytest.raises(ValueError, match=r"No weights are published for 'nat_untrained'\. Available: .*in1k") as error:
         create_model(untrained, pretrained=True, **SMALL)
     assert "checkpoint_path=" in str(error.value)
     with pytest.raises(ValueError, match="No weights are published"):
@@ -150,7 +153,7 @@ def test_a_checkpoint_of_training_loads_with_its_classes(tmp_path: Path, use_ema
     assert model.load_report.adopted_classes == 5
 
 
-def test_a_checkpoint_with_another_head_than_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_with_another_head_is_adapted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = small(seed=1)
     torch.save({"state_dict": official_names(other.state_dict())}, tmp_path / "a.pth")
     with caplog.at_level(logging.WARNING, "attnzoo"):
@@ -161,14 +164,14 @@ def test_a_checkpoint_with_another_head_than_asked_for(tmp_path: Path, caplog: p
     assert "from 3 to 1 input channels" in caplog.text
 
 
-def test_feature_maps_of_a_checkpoint(tmp_path: Path) -> None:
+def test_feature_maps_load_a_checkpoint(tmp_path: Path) -> None:
     other: Any = small(seed=1)
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in other.state_dict().items()}}, tmp_path / "a.pth")
     model: Any = create_model("nat_mini", features_only=True, checkpoint_path=tmp_path / "a.pth", **SMALL)
     assert torch.equal(model.body.stages[3].blocks[0].attn.rpb, other.stages[3].blocks[0].attn.rpb)
 
 
-def test_a_negative_number_of_classes_asks_for_a_fresh_head(tmp_path: Path) -> None:
+def test_a_negative_number_of_classes_requests_a_fresh_head(tmp_path: Path) -> None:
     """How timm's train.py fine-tunes from a file: --pretrained-path."""
     other = small(seed=1)
     torch.save(other.state_dict(), tmp_path / "a.pth")
@@ -178,7 +181,7 @@ def test_a_negative_number_of_classes_asks_for_a_fresh_head(tmp_path: Path) -> N
     assert not same_weights(model, other)
 
 
-def test_models_copy_and_report_survives() -> None:
+def test_the_report_is_copied_with_the_model() -> None:
     model = small(pretrained=True, pretrained_cfg_overlay={"state_dict": small(seed=1).state_dict()})
     assert "a state dict in memory" in str(copy.deepcopy(model).load_report)
 
@@ -190,7 +193,7 @@ def test_the_public_functions_are_the_registrys() -> None:
     assert "nat_mini.in1k" in attnzoo.list_models("nat_*", pretrained=True, family="nat")
 
 
-def test_dense_settings_are_taken_by_every_model_and_change_those_that_have_them():
+def test_every_model_accepts_dense_settings():
     plain = create_model("van_b0", features_only=True, depths=(1, 1, 1, 1))
     dense = create_model("van_b0", features_only=True, depths=(1, 1, 1, 1), dense="coco")
     assert plain.state_dict().keys() == dense.state_dict().keys()

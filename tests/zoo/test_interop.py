@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def test_registering_twice_changes_nothing() -> None:
     assert TIMM.model_entrypoint("attnzoo_nat_mini") is before
 
 
-def test_the_default_tag_is_ours() -> None:
+def test_the_default_tag_is_the_zoos() -> None:
     for name in list_models():
         assert TIMM.get_pretrained_cfg(f"attnzoo_{name}").tag == registry.get_tags(name)[0], name
 
@@ -61,19 +60,19 @@ def test_timms_own_models_are_never_replaced() -> None:
         return torch.nn.Identity()
 
     TIMM.models.register_model(clash_nat_tiny)
-    with pytest.raises(ValueError, match=r"timm has 1 models of these names.*clash_nat_tiny"):
+    with pytest.raises(ValueError, match=r"timm already has 1 models of these names.*clash_nat_tiny"):
         register_in_timm("clash_")
     assert TIMM.list_models("clash_*") == ["clash_nat_tiny"]
     assert TIMM.model_entrypoint("clash_nat_tiny") is clash_nat_tiny
 
 
-def test_another_prefix_registers_beside_the_first() -> None:
+def test_another_prefix_adds_names() -> None:
     assert "other_nat_mini" in register_in_timm("other_")
     assert TIMM.is_model("other_nat_mini")
     assert TIMM.is_model("attnzoo_nat_mini")
 
 
-def test_the_arguments_of_timms_scripts_are_taken() -> None:
+def test_the_arguments_of_timms_scripts_are_accepted() -> None:
     model = TIMM.create_model(
         "attnzoo_nat_mini.in1k",
         pretrained=False,
@@ -101,7 +100,7 @@ def test_feature_maps_through_timm() -> None:
     assert model.feature_info.reduction() == [4, 16]
 
 
-def test_unknown_arguments_are_told() -> None:
+def test_unknown_arguments_are_errors() -> None:
     with pytest.raises(ValueError, match="Did you mean 'kernel_size'"):
         timm_small(kernelsize=3)
 
@@ -189,7 +188,7 @@ def test_a_wrapped_model_loads_its_own_names() -> None:
     assert same_weights(model, other)
 
 
-def test_wrong_checkpoints_are_still_refused_through_timm(tmp_path: Path) -> None:
+def test_wrong_checkpoints_are_rejected_through_timm(tmp_path: Path) -> None:
     own = small(seed=1).state_dict()
     del own["norm.weight"]
     torch.save(own, tmp_path / "a.pth")
@@ -200,21 +199,9 @@ def test_wrong_checkpoints_are_still_refused_through_timm(tmp_path: Path) -> Non
         timm_small(checkpoint_path=str(tmp_path / "b.pth"))
 
 
-def test_what_timm_saves_for_the_hub_timm_and_the_zoo_load(tmp_path: Path) -> None:
+def test_models_saved_by_timm_load_in_timm_and_in_the_zoo(tmp_path: Path) -> None:
     model = timm_small(seed=1)
     TIMM.models.save_for_hf(model, tmp_path, safe_serialization=True)
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "attnzoo_nat_mini"
     assert same_weights(TIMM.create_model(f"local-dir:{tmp_path}", pretrained=True, **SMALL), model)
     assert same_weights(create_model(f"local-dir:{tmp_path}", pretrained=True, **SMALL), model)
-
-
-def test_importing_one_module_registers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from attnzoo.zoo import timm_models
-
-    assert register_in_timm() == timm_models.MODELS
-    calls = []
-    monkeypatch.setattr("attnzoo.zoo.interop.register_in_timm", lambda *prefix: calls.append(prefix))
-    importlib.reload(timm_models)
-    assert calls == [()]
-    monkeypatch.undo()
-    importlib.reload(timm_models)

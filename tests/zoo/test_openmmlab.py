@@ -91,7 +91,7 @@ def test_every_backbone_is_registered_once():
         assert MODELS.get("attnzoo_van_b0") is openmmlab.attnzoo_van_b0  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_initialising_does_not_undo_weights(mmdet: Registry, tmp_path: Path):
+def test_initialization_keeps_loaded_weights(mmdet: Registry, tmp_path: Path):
     weights = small(seed=5)
     torch.save(weights.state_dict(), tmp_path / "body.pth")
     wanted = {name: value for name, value in weights.state_dict().items() if name.startswith(("stem", "stages"))}
@@ -136,7 +136,7 @@ def test_frozen_stages_and_norms_stay_in_evaluation_mode():
 
 
 @pytest.mark.parametrize("form", ["own", "saved", "official"])
-def test_checkpoints_of_whole_detectors_load_in_every_form(form: str, mmdet: Registry, tmp_path: Path):
+def test_checkpoints_of_complete_detectors_load_in_every_form(form: str, mmdet: Registry, tmp_path: Path):
     weights = small(seed=5, num_classes=0)
     state = {name: value for name, value in weights.state_dict().items() if not name.startswith("norm.")}
     detector: Any = mmdet.build({"type": "Detector", "backbone": {"type": "attnzoo_nat_mini", **SMALL}})
@@ -175,10 +175,10 @@ def test_a_backbone_can_be_pickled():
     assert type(again) is type(backbone)
 
 
-def test_mistakes_are_told(tmp_path: Path):
-    with pytest.raises(ValueError, match="Either pretrained or init_cfg"):
+def test_wrong_arguments_are_errors(tmp_path: Path):
+    with pytest.raises(ValueError, match="either pretrained or init_cfg"):
         build(pretrained=True, init_cfg={"type": "Pretrained", "checkpoint": "a.pth"})
-    with pytest.raises(ValueError, match=r"is dict\(type='Pretrained', checkpoint=\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"must be dict\(type='Pretrained', checkpoint=\.\.\.\)"):
         build(init_cfg={"type": "Kaiming"})
     with pytest.raises(ValueError, match="no tag of nat_mini 'in2k'"):
         build(pretrained="in2k")
@@ -188,7 +188,7 @@ def test_mistakes_are_told(tmp_path: Path):
         build(pretrained=str(tmp_path / "none.pth"))
 
 
-def test_maps_are_those_of_create_model():
+def test_maps_equal_those_of_create_model():
     backbone = build(out_indices=(0, 2)).eval()
     other = create_model("nat_mini", features_only=True, out_indices=(0, 2), **SMALL).eval()
     other.load_state_dict(backbone.maps.state_dict())
@@ -197,7 +197,7 @@ def test_maps_are_those_of_create_model():
         assert all(torch.equal(one, two) for one, two in zip(backbone(images), other(images), strict=True))
 
 
-def test_what_is_trained_elsewhere_loads_into_the_zoo(mmdet: Registry, tmp_path: Path):
+def test_weights_trained_in_openmmlab_load_into_the_zoo(mmdet: Registry, tmp_path: Path):
     detector: Any = mmdet.build({"type": "Detector", "backbone": {"type": "attnzoo_nat_mini", **SMALL}})
     torch.save({"state_dict": detector.state_dict(), "meta": {}}, tmp_path / "epoch_12.pth")
     maps = small(seed=9, features_only=True)
@@ -205,7 +205,7 @@ def test_what_is_trained_elsewhere_loads_into_the_zoo(mmdet: Registry, tmp_path:
     assert same_weights(maps, detector.backbone.maps)
 
 
-def test_the_documented_channels():
+def test_the_documentation_lists_the_channels():
     backbone: Any = openmmlab.attnzoo_nat_mini(depths=(1, 1, 1, 1))  # pyright: ignore[reportAttributeAccessIssue]
     assert (backbone.out_channels, backbone.strides) == ([64, 128, 256, 512], [4, 8, 16, 32])
     text = (Path(openmmlab.__file__).parents[1] / "docs" / "openmmlab.md").read_text()

@@ -26,7 +26,7 @@ def file_of(model: torch.nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def test_by_address_with_checksum_head_and_channels_adapted(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_weights_from_a_url_are_verified_and_adapted(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     other = small(seed=1, num_classes=1000)
     content = file_of(other)
     url = server.serve("/nat_mini.pth", served := Served(content))
@@ -41,7 +41,7 @@ def test_by_address_with_checksum_head_and_channels_adapted(server: Server, capl
     assert len(served.requests) == 1
 
 
-def test_a_published_checksum_does_not_hold_for_another_address(server: Server) -> None:
+def test_a_published_checksum_does_not_apply_to_another_url(server: Server) -> None:
     url = server.serve("/a.pth", Served(file_of(small(seed=1, num_classes=1000))))
     cfg = {"url": url, "sha256": "0" * 64}
     with pytest.raises(ChecksumError):
@@ -49,7 +49,7 @@ def test_a_published_checksum_does_not_hold_for_another_address(server: Server) 
     small(pretrained=True, pretrained_cfg=cfg, pretrained_cfg_overlay={"url": url + "?again"})
 
 
-def test_an_address_that_fails_gives_way_to_the_hub(
+def test_the_hub_is_used_if_the_url_fails(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -63,7 +63,7 @@ def test_an_address_that_fails_gives_way_to_the_hub(
     assert "Trying the copy on the Hugging Face hub" in caplog.text
 
 
-def test_where_nothing_can_be_reached_every_way_by_hand_is_told(
+def test_offline_explains_every_manual_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATTNZOO_OFFLINE", "1")
@@ -78,7 +78,7 @@ def test_where_nothing_can_be_reached_every_way_by_hand_is_told(
     assert same_weights(small(num_classes=None, pretrained=True, cache_dir=tmp_path), small(seed=1, num_classes=1000))
 
 
-def test_a_local_file_goes_first_and_weights_in_memory_before_it(tmp_path: Path) -> None:
+def test_weights_in_memory_and_local_files_take_precedence(tmp_path: Path) -> None:
     one, two = small(seed=1), small(seed=2)
     torch.save(one.state_dict(), tmp_path / "one.pth")
     overlay: dict[str, Any] = {"file": tmp_path / "one.pth"}
@@ -87,28 +87,28 @@ def test_a_local_file_goes_first_and_weights_in_memory_before_it(tmp_path: Path)
     assert same_weights(small(pretrained=True, pretrained_cfg_overlay=overlay), two)
 
 
-def test_an_address_that_was_never_tried_is_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_untested_urls_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not get_pretrained_cfg("nat_mini").verified
     torch.save(small(seed=1).state_dict(), tmp_path / "nat_mini.pth")
     with caplog.at_level(logging.WARNING, "attnzoo"):
         small(pretrained=True, cache_dir=tmp_path)
-    assert "has not been tried here" in caplog.text
+    assert "has not been tested" in caplog.text
     caplog.clear()
     small(pretrained=True, cache_dir=tmp_path, pretrained_cfg_overlay={"broken": True})
-    assert "users report that it does not work any more" in caplog.text
+    assert "users report that it no longer works" in caplog.text
     caplog.clear()
     small(pretrained=True, cache_dir=tmp_path, pretrained_cfg_overlay={"verified": True})
     assert "nat_mini" not in caplog.text
 
 
-def test_published_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_published_weights_that_do_not_fit_are_rejected(tmp_path: Path) -> None:
     torch.save(small(seed=1).state_dict(), tmp_path / "nat_mini.pth")
     with pytest.raises(WeightsMismatchError, match="built with other sizes"):
         small(pretrained=True, cache_dir=tmp_path, mlp_ratio=1.0)
 
 
 @pytest.mark.parametrize("architecture", ["nat_mini", "attnzoo_nat_mini"])
-def test_a_folder_that_timm_wrote_names_model_arguments_and_weights(tmp_path: Path, architecture: str) -> None:
+def test_a_folder_written_by_timm_is_loaded(tmp_path: Path, architecture: str) -> None:
     other = small(seed=1)
     save_file(other.state_dict(), tmp_path / "model.safetensors")
     arguments = {"depths": [1, 1, 1, 1], "embed_dims": [8, 8, 16, 16], "num_heads": [1, 1, 1, 1], "kernel_size": 3}
