@@ -25,10 +25,9 @@ def check_scale(scale: Sequence[int], name: str = "scale", example: str = "(2048
     Raises:
         ValueError: If it is anything but two positive integers.
     """
-    sides: tuple[int, ...] = tuple(scale) if isinstance(scale, Sequence) else ()
-    if not _are_two_lengths(sides):
+    if not isinstance(scale, Sequence) or not _are_two_lengths(scale):
         raise ValueError(f"{name} must be two positive integers in pixels, such as {example}, got {scale!r}.")
-    return sides[0], sides[1]
+    return scale[0], scale[1]
 
 
 def check_choice(name: str, given: str, allowed: Iterable[str]) -> None:
@@ -44,5 +43,5 @@ def check_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a probability in [0, 1], got {value!r}.")
 
 
-def _are_two_lengths(sides: tuple[int, ...]) -> bool:
+def _are_two_lengths(sides: Sequence[int]) -> bool:
     return len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)

@@ -1,12 +1,14 @@
-"""The base class, through data sets that a user defines in a file outside of the package."""
+"""The base class, tested through the README's example of a data set in a user's own module."""
 
 import sys
-import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
+import attnzoo
+from attnzoo.zoo.config import ConfigError, check_config
 from attnzoo.zoo.data import (
     BrokenImageError,
     ClassificationDataset,
@@ -17,32 +19,8 @@ from attnzoo.zoo.data.common.dataset import read_or_replace
 from attnzoo.zoo.registry import DATASETS
 from attnzoo.zoo.training.loaders import build_dataloader
 
-OUTSIDE = """
-    from pathlib import Path
-
-    from attnzoo.zoo.data import ClassificationDataset
-    from attnzoo.zoo.registry import DATASETS
-
-
-    @DATASETS.register_module()
-    class NumberedImages(ClassificationDataset):
-        def __init__(self, root, **options):
-            self.files = sorted(Path(root).glob("*.png"))
-            super().__init__(root, self.class_names(), **options)
-
-        @classmethod
-        def class_names(cls, **arguments):
-            return ("even", "odd")
-
-        def __len__(self):
-            return len(self.files)
-
-        def path(self, index):
-            return str(self.files[index])
-
-        def load(self, index):
-            return self.read_image(index), int(self.files[index].stem) % 2
-"""
+README = Path(attnzoo.__file__).parent / "zoo/data/README.md"
+EXAMPLE = README.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
 
 
 @pytest.fixture
@@ -54,8 +32,8 @@ def root(tmp_path, make_picture):
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """Writes a user's module and imports it as a config does."""
-    (tmp_path / "numbered_images.py").write_text(textwrap.dedent(OUTSIDE))
+    """Writes the user's module, imports it as a config does, and returns the class."""
+    (tmp_path / "numbered_images.py").write_text(EXAMPLE)
     (tmp_path / "config.py").write_text("custom_imports = dict(imports=['numbered_images'])\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     Config.fromfile(str(tmp_path / "config.py"))
@@ -85,6 +63,16 @@ def test_a_data_set_from_outside_is_one_class_of_three_methods(root, outside):
     assert batches[1]["path"] == [str(root / "2.png"), str(root / "3.png")]
     other = build_dataloader(loader, seed=8)
     assert not torch.equal(batches[0]["image"], next(iter(other))["image"])
+
+
+def test_config_keys_of_a_data_set_from_outside_are_checked(root, outside):
+    dataset = {"type": "NumberedImages", "root": str(root), "transform": {"type": "Evaluation"}, "num_classes": 2}
+    loader = {"batch_size": 2, "sampler": {"type": "EpochSampler"}, "dataset": dataset}
+    cfg = Config({"model": {"type": "nat_mini", "num_classes": 2}, "train_dataloader": loader})
+    check_config(cfg, paths=False)
+    cfg.train_dataloader.dataset.max_retry = 3
+    with pytest.raises(ConfigError, match=r"train_dataloader\.dataset\.max_retry: .*'max_retries'"):
+        check_config(cfg, paths=False)
 
 
 def test_broken_images_of_a_data_set_from_outside_are_replaced(root, outside):
