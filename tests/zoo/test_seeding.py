@@ -16,18 +16,18 @@ def test_different_numbers_give_different_seeds(first, second):
     assert (derive_seed(*first) == derive_seed(*second)) == (first == second)
 
 
-def test_seeds_stay_as_they_are():
+def test_seeds_do_not_change_between_versions():
     # A change here makes every resumed or repeated run differ from the first one.
     assert derive_seed(0, 1, 2) == 8937420969910162127
     assert derive_seed(0, 1, 2, stream="mixing") == 7501087628295063338
 
 
-def test_zeros_and_word_borders_are_told_apart():
+def test_zeros_and_word_boundaries_have_different_seeds():
     seeds = {derive_seed(1), derive_seed(1, 0), derive_seed(0, 1), derive_seed(2**32), derive_seed(0), derive_seed()}
     assert len(seeds) == 6
 
 
-def test_streams_are_told_apart():
+def test_streams_have_different_seeds():
     assert derive_seed(3, 4, stream="a") != derive_seed(3, 4, stream="b") != derive_seed(3, 4)
 
 
@@ -38,7 +38,7 @@ def test_numbers_out_of_range_raise(bad):
 
 
 @pytest.mark.parametrize("bad", [1.5, "1", None])
-def test_what_is_no_integer_raises(bad):
+def test_other_types_raise(bad):
     with pytest.raises(TypeError):
         derive_seed(bad)
 
@@ -61,7 +61,7 @@ def test_isolated_randomness_is_a_function_of_its_seed():
         assert all(a != b for a, b in zip(draw(), first, strict=True))
 
 
-def test_isolated_randomness_leaves_no_trace_even_after_an_error():
+def test_isolated_randomness_restores_the_states_even_after_an_error():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)

@@ -83,7 +83,7 @@ def test_label_maps_are_drawn_over_their_images(kind: str, tmp_path: Path):
     drawn = draw_sample(dataset, sample, 4000)
     for label in torch.unique(sample["label_map"]).tolist():
         if label != 255:
-            tint = 0.4 * painted.COLOURS[label] + 0.6 * np.array(class_color(label))
+            tint = 0.4 * painted.COLORS[label] + 0.6 * np.array(class_color(label))
             assert has_color(drawn, tuple(tint.round().astype(int).tolist()))
     assert draw_original(dataset, 0).width <= 400
     own = SegmentationFolders(

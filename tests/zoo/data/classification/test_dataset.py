@@ -46,7 +46,7 @@ def same(first, second):
     )
 
 
-def test_a_sample_tells_everything(folder):
+def test_entries_of_a_sample(folder):
     dataset = DATASETS.build({"type": "ImageClassificationDataset", "root": str(folder), "transform": EVALUATION})
     assert (len(dataset), dataset.classes, dataset.class_to_idx) == (10, ("cat", "dog"), {"cat": 0, "dog": 1})
     assert dataset.metainfo == {"classes": ("cat", "dog")}
@@ -79,7 +79,7 @@ def test_batches_do_not_depend_on_the_workers(folder):
     assert same(batches(folder, workers=0), expected)
 
 
-def test_a_resumed_epoch_gives_the_rest_of_the_whole_one(folder):
+def test_a_resumed_epoch_yields_the_remaining_batches(folder):
     whole = batches(folder, workers=0, epoch=1)
     assert same(batches(folder, workers=0, epoch=1, start=4), whole[1:])
     assert same(batches(folder, workers=2, epoch=1, start=8), whole[2:])
@@ -94,7 +94,7 @@ def test_epochs_repeats_and_seeds_differ(folder):
     assert torch.equal(dataset[2]["image"], images[0]["image"])
 
 
-def test_broken_images_are_replaced_in_training_always_by_the_same(folder):
+def test_broken_images_are_always_replaced_by_the_same_images(folder):
     broken = break_files(folder, ["cat/1.png", "dog/3.png"])
     dataset = ImageClassificationDataset(str(folder), transform=TRAIN)
     first = [dataset[SampleKey(epoch, 1)] for epoch in range(12)]
@@ -122,7 +122,7 @@ def test_a_batch_lists_all_broken_images(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_image_fails_an_evaluation_by_name(folder, workers):
+def test_a_broken_image_stops_evaluation_and_is_named(folder, workers):
     (broken,) = break_files(folder, ["dog/3.png"])
     dataset = ImageClassificationDataset(str(folder), transform=EVALUATION)
     loader = DataLoader(
@@ -135,7 +135,7 @@ def test_a_broken_image_fails_an_evaluation_by_name(folder, workers):
         worker.terminate()  # after an error, torch would wait 5 s for each
 
 
-def test_what_is_done_with_broken_images_can_be_said(folder):
+def test_replacing_broken_images_can_be_set(folder):
     break_files(folder, ["cat/0.png"])
     strict = ImageClassificationDataset(str(folder), transform=TRAIN, replace_broken=False)
     with pytest.raises(BrokenImageError):
@@ -153,14 +153,14 @@ def test_too_many_broken_images_stop_training(folder):
     assert str(caught.value).count(".png") == 4
 
 
-def test_a_file_that_vanished_is_broken(folder):
+def test_a_deleted_file_is_broken(folder):
     dataset = ImageClassificationDataset(str(folder), transform=EVALUATION)
     (folder / "cat" / "0.png").unlink()
     with pytest.raises(BrokenImageError, match="FileNotFoundError"):
         dataset[0]
 
 
-def test_an_error_of_a_transform_is_no_broken_image(folder):
+def test_an_error_in_a_transform_is_not_a_broken_image(folder):
     def failing(image):
         raise ValueError("a bug")
 

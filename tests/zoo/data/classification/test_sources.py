@@ -50,12 +50,12 @@ def test_folders_are_classes_in_natural_order(make_folder):
     }
 
 
-def test_a_split_is_a_folder_and_suffixes_count_in_any_case(make_folder):
+def test_a_split_is_a_folder_and_the_case_of_suffixes_is_ignored(make_folder):
     root = make_folder("data/val", suffix=".JPEG").parent
     assert len(build_source(str(root), "val")) == 6
 
 
-def test_hidden_folders_and_other_files_do_not_count(make_folder):
+def test_hidden_folders_and_other_files_are_ignored(make_folder):
     root = make_folder()
     (root / ".ipynb_checkpoints").mkdir()
     (root / "readme.txt").write_text("no image")
@@ -65,7 +65,7 @@ def test_hidden_folders_and_other_files_do_not_count(make_folder):
     assert len(source) == 6
 
 
-def test_images_may_lie_deeper(make_folder):
+def test_folders_may_be_nested(make_folder):
     root = make_folder("data/wild/cats", classes=("cat", "lynx")).parents[1]
     source = build_source(str(root))
     assert source.classes == ("cat", "lynx")
@@ -95,7 +95,7 @@ def test_imagenets_classes_are_known_by_name(make_folder):
     assert set(labels_of(source).values()) == {0, 999}
 
 
-def test_folders_outside_of_the_class_map_are_left_out_with_a_warning(make_folder, monkeypatch):
+def test_folders_outside_of_the_class_map_are_skipped_with_a_warning(make_folder, monkeypatch):
     messages = []
     monkeypatch.setattr(sources, "print_log", lambda message, **_: messages.append(message))
     source = build_source(str(make_folder()), class_map=["dog"])
@@ -104,7 +104,7 @@ def test_folders_outside_of_the_class_map_are_left_out_with_a_warning(make_folde
     assert "1 of 2 folders are not in the class map: cat" in messages[0]
 
 
-def test_what_is_missing_is_named_with_what_is_there(make_folder):
+def test_a_missing_folder_is_reported_with_what_exists(make_folder):
     root = make_folder("data/train").parent
     with pytest.raises(ValueError, match=r"no folder .*contains train.*Did you mean 'train'"):
         build_source(str(root), "trian")
@@ -114,16 +114,16 @@ def test_what_is_missing_is_named_with_what_is_there(make_folder):
         build_source(str(root / "train" / "cat" / "0.png"), reader="folder")
 
 
-def test_a_folder_of_splits_is_no_folder_of_classes(make_folder):
+def test_folders_of_splits_are_not_classes(make_folder):
     root = make_folder("data/train").parent
     make_folder("data/val")
     with pytest.raises(ValueError, match=r"\(train, val\) are splits, not classes.*split='train'"):
         build_source(str(root))
 
 
-def test_loose_images_are_no_class(make_folder, make_picture):
+def test_images_outside_of_class_folders_raise(make_folder, make_image):
     root = make_folder()
-    make_picture(0).save(root / "loose.png")
+    make_image(0).save(root / "loose.png")
     with pytest.raises(ValueError, match=r"loose\.png\) outside of any class's folder.*annotations"):
         build_source(str(root))
 
@@ -141,7 +141,7 @@ def test_empty_folders_raise(tmp_path, make_folder):
     assert build_source(str(root), class_map=["cat", "cow", "dog"]).classes == ("cat", "cow", "dog")
 
 
-def test_a_list_names_images_and_labels(make_folder):
+def test_a_list_contains_images_and_labels(make_folder):
     root = make_folder("data/val")
     (root / "val.txt").write_text("cat/0.png 1\ncat/1.png 0\n\ndog/2.png 3\n")
     source = build_source(str(root.parent), "val", annotations="val.txt")
@@ -194,7 +194,7 @@ def tars(make_folder, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["file", "split", "by class"])
-def test_tar_files_give_what_the_folder_gives(tars, form):
+def test_tar_files_have_the_same_content_as_folders(tars, form):
     folder = build_source(str(tars["folder"]))
     tar = build_source(str(tars[form]), None if form == "file" else "train")
     assert tar.classes == folder.classes
@@ -226,7 +226,7 @@ def read_all(source, times, queue, start=None):
 
 
 def test_forked_workers_do_not_share_an_open_tar_file(tmp_path):
-    # Files longer than what Python reads ahead, so that every read moves the position in the tar file.
+    # Files are larger than Python's read buffer, so that every read moves the position in the tar file.
     noise = np.random.default_rng(0)
     (tmp_path / "cat").mkdir()
     for number in range(8):
@@ -281,7 +281,7 @@ def test_impossible_tar_files_raise(tars, tmp_path):
 
 
 class Column(dict):
-    """A stand-in for a Hugging Face data set, as far as timm's reader uses one."""
+    """The part of a Hugging Face data set that timm's reader uses."""
 
     def __init__(self, items, names):
         self.items_ = items

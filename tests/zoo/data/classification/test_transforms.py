@@ -26,17 +26,17 @@ def run(transform, image, seed=0):
 @pytest.mark.parametrize("size", [32, (24, 40)])
 @pytest.mark.parametrize("kind", ["ImageNetTrain", "SmallImageTrain", "Evaluation"])
 @pytest.mark.parametrize("image_size", [(40, 30), (7, 90), (1, 1), (32, 32)])
-def test_the_output_is_uint8_of_the_size_asked_for(make_picture, kind, size, image_size):
+def test_outputs_are_uint8_of_the_requested_size(make_image, kind, size, image_size):
     transform = TRANSFORMS.build({"type": kind, "size": size})
-    got = run(transform, make_picture(0, *image_size))
+    got = run(transform, make_image(0, *image_size))
     height, width = (size, size) if isinstance(size, int) else size
     assert got.dtype == torch.uint8
     assert got.shape == (3, height, width)
     assert transform.training == (kind != "Evaluation")
 
 
-def test_evaluation_resizes_with_pil_and_crops_the_centre(make_picture):
-    image = make_picture(1, 90, 60)
+def test_evaluation_resizes_with_pil_and_crops_the_center(make_image):
+    image = make_image(1, 90, 60)
     got = Evaluation(size=28, crop_pct=0.875, interpolation="bicubic")(image)
     resized = image.resize((48, 32), Image.Resampling.BICUBIC)
     expected = np.asarray(resized)[2:30, 10:38]
@@ -44,8 +44,8 @@ def test_evaluation_resizes_with_pil_and_crops_the_centre(make_picture):
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
-def test_evaluation_is_timms_once_normalised(make_picture, crop_mode):
-    image = make_picture(2, 51, 83)
+def test_normalized_evaluation_equals_timms(make_image, crop_mode):
+    image = make_image(2, 51, 83)
     timms: Any = create_transform((3, 32, 32), crop_pct=0.9, crop_mode=crop_mode, interpolation="bicubic")
     ours = Evaluation(size=32, crop_pct=0.9, crop_mode=crop_mode)(image)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -53,8 +53,8 @@ def test_evaluation_is_timms_once_normalised(make_picture, crop_mode):
 
 
 @pytest.mark.parametrize("kind", [ImageNetTrain, SmallImageTrain])
-def test_training_transforms_depend_on_the_generators_alone(make_picture, kind):
-    image = make_picture(3)
+def test_training_transforms_depend_on_the_generators_alone(make_image, kind):
+    image = make_image(3)
     transform = kind(size=32, rand_augment="rand-m9-mstd0.5-inc1", random_erasing=0.5)
     results = [run(transform, image, seed) for seed in (0, 1, 0)]
     assert torch.equal(results[0], results[2])
@@ -62,23 +62,23 @@ def test_training_transforms_depend_on_the_generators_alone(make_picture, kind):
 
 
 @pytest.mark.parametrize("kind", [ImageNetTrain, SmallImageTrain])
-def test_every_strength_that_is_drawn_can_be_applied(make_picture, kind):
+def test_every_rand_augment_magnitude_can_be_applied(make_image, kind):
     # Strength 10 posterizes to 0 bits, which PIL refuses.
     transform = kind(size=16, rand_augment="rand-m10-n6-p1.0-inc1")
-    image = make_picture(4)
+    image = make_image(4)
     for seed in range(60):
         run(transform, image, seed)
 
 
-def test_posterizing_to_no_bits_is_black(make_picture):
+def test_posterizing_to_0_bits_is_black(make_image):
     transform = SmallImageTrain(size=16, rand_augment="rand-m10-p1.0-inc1")
     (augment,) = [step for step in transform.steps if hasattr(step, "ops")]
     (operation,) = [one for one in augment.ops if one.name == "PosterizeIncreasing"]
-    assert np.asarray(operation(make_picture(0))).max() == 0
+    assert np.asarray(operation(make_image(0))).max() == 0
 
 
-def test_a_small_image_is_padded_and_cropped(make_picture):
-    image = make_picture(5, 32, 32)
+def test_a_small_image_is_padded_and_cropped(make_image):
+    image = make_image(5, 32, 32)
     whole = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
     padded = torch.nn.functional.pad(whole, (4, 4, 4, 4))
     crops = {padded[:, top : top + 32, left : left + 32].numpy().tobytes() for top in range(9) for left in range(9)}
@@ -88,8 +88,8 @@ def test_a_small_image_is_padded_and_cropped(make_picture):
     assert len(results) > 20
 
 
-def test_flips_follow_their_probability(make_picture):
-    image = make_picture(6, 32, 32)
+def test_flips_follow_their_probability(make_image):
+    image = make_image(6, 32, 32)
     plain = run(SmallImageTrain(padding=0, flip=0.0), image)
     assert torch.equal(run(SmallImageTrain(padding=0, flip=1.0), image), plain.flip(-1))
 
@@ -103,7 +103,7 @@ def erased(mode, probability=1.0, seed=0, **options):
     return after, (after != before).any(0)
 
 
-def test_erased_noise_has_mean_0_and_deviation_1_once_normalised():
+def test_normalized_noise_has_mean_0_and_std_1():
     samples = []
     for seed in range(40):
         after, changed = erased("pixel", seed=seed)
@@ -116,7 +116,7 @@ def test_erased_noise_has_mean_0_and_deviation_1_once_normalised():
     assert (noise.std(1) - 1).abs().max() < 0.06
 
 
-def test_pixels_outside_of_the_patch_stay_exactly_as_they_are():
+def test_pixels_outside_of_the_patch_do_not_change():
     after, changed = erased("const", mean=(0.5, 0.25, 0.0), std=(0.2, 0.3, 0.4))
     rows, columns = changed.any(1).nonzero().ravel(), changed.any(0).nonzero().ravel()
     patch = after[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -125,7 +125,7 @@ def test_pixels_outside_of_the_patch_stay_exactly_as_they_are():
     assert [channel.unique().tolist() for channel in patch] == [[128], [64], [0]]
 
 
-def test_one_random_colour_fills_the_patch():
+def test_one_random_color_fills_the_patch():
     after, changed = erased("rand")
     assert all(after[channel][changed].unique().numel() <= 2 for channel in range(3))
 

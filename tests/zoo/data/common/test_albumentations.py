@@ -23,7 +23,7 @@ from attnzoo.zoo.data.common.albumentations import RESIZING, build_transforms
     ],
     ids=lambda transform: transform["type"],
 )
-def test_resized_labels_lie_where_the_image_does(transform):
+def test_resized_labels_are_aligned_with_the_image(transform):
     down, right = np.mgrid[:128, :128]
     disc = ((down - 60) ** 2 + (right - 64) ** 2 < 30**2).astype(np.uint8)
     made = build_transforms([transform])[0]
@@ -55,7 +55,7 @@ def test_impossible_transforms_raise(transforms, message):
 
 
 @pytest.mark.slow
-def test_the_library_is_imported_when_it_is_needed_and_without_the_network():
+def test_the_library_is_imported_on_demand_and_without_the_network():
     code = (
         "import os, sys, attnzoo.zoo.data as data; assert 'albumentations' not in sys.modules; "
         "data.AlbumentationsSegmentation([]); assert 'albumentations' in sys.modules; "

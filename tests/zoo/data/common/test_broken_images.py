@@ -33,7 +33,7 @@ def test_an_epochs_broken_images_are_logged_and_written(runner, caplog, tmp_path
     ]
 
 
-def test_an_epoch_that_is_run_again_takes_the_old_ones_place(runner, tmp_path):
+def test_a_repeated_epoch_replaces_its_entry(runner, tmp_path):
     for epoch, paths in [(0, ["a.jpg"]), (1, ["b.jpg"]), (0, ["c.jpg"])]:
         runner.epoch = epoch
         run_epoch(BrokenImagesHook(), runner, [paths])
@@ -41,13 +41,13 @@ def test_an_epoch_that_is_run_again_takes_the_old_ones_place(runner, tmp_path):
     assert entries == [{"epoch": 1, "count": 1, "paths": {"c.jpg": 1}}]
 
 
-def test_nothing_is_written_where_nothing_is_broken(runner, caplog, tmp_path):
+def test_no_file_is_written_without_broken_images(runner, caplog, tmp_path):
     run_epoch(BrokenImagesHook(), runner, [[], []])
     assert not caplog.text
     assert not list(tmp_path.iterdir())
 
 
-def test_processes_are_summed_and_the_main_one_writes(runner, tmp_path, monkeypatch):
+def test_counts_of_all_processes_are_summed_and_the_main_process_writes(runner, tmp_path, monkeypatch):
     monkeypatch.setattr(broken_images, "all_gather_object", lambda own: [own, ["a.jpg", "z.jpg"]])
     run_epoch(BrokenImagesHook("lost.json"), runner, [["a.jpg"]])
     (entry,) = json.loads((tmp_path / "lost.json").read_text())

@@ -37,7 +37,7 @@ def test_a_models_number_of_classes_is_checked(folder):
         check_num_classes(1000, dataset)
 
 
-def test_two_sets_must_number_their_classes_alike(make_folder):
+def test_two_data_sets_must_have_the_same_classes(make_folder):
     def dataset(name, classes, **options):
         root = make_folder(name, classes, count=1)
         return ImageClassificationDataset(str(root), transform=EVALUATION, **options)

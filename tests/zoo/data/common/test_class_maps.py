@@ -34,7 +34,7 @@ def test_class_maps_are_not_pickles(tmp_path):
         load_class_map(str(path), ".")
 
 
-def test_class_maps_of_every_form(tmp_path):
+def test_forms_of_class_maps(tmp_path):
     (tmp_path / "map.txt").write_text("cat\ncow\n\ndog\n")
     (tmp_path / "list.json").write_text('["cat", "cow", "dog"]')
     (tmp_path / "dict.json").write_text('{"cat": 0, "dog": 2}')

@@ -31,7 +31,7 @@ def folder(make_folder):
     return make_folder(count=5)
 
 
-def test_a_batch_has_the_tasks_form(folder):
+def test_classification_batches_have_the_form_that_tasks_expect(folder):
     dataset = ImageClassificationDataset(str(folder), transform=TRAIN)
     batch = classification_collate([dataset[SampleKey(2, 1, 1)], dataset[SampleKey(2, 8, 0)]])
     assert batch["image"].shape == (2, 3, 16, 16)
@@ -42,7 +42,7 @@ def test_a_batch_has_the_tasks_form(folder):
     assert batch["broken"] == []
 
 
-def test_images_of_different_sizes_make_no_batch(folder):
+def test_images_of_different_sizes_raise(folder):
     samples = [ImageClassificationDataset(str(folder), transform={**EVALUATION, "size": size})[0] for size in (8, 9)]
     with pytest.raises(ValueError, match=r"\(3, 8, 8\) and \(3, 9, 9\)"):
         classification_collate(samples)
@@ -77,6 +77,6 @@ def test_dense_batches_are_lists(tmp_path):
     assert batches[0]["broken"] == []
 
 
-def test_a_batch_of_different_keys_is_no_batch():
+def test_samples_with_different_keys_raise():
     with pytest.raises(ValueError, match="differ in their keys"):
         dense_collate([{"image": 1, "broken": []}, {"views": 1, "broken": []}])

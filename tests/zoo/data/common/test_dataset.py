@@ -24,9 +24,9 @@ EXAMPLE = README.read_text(encoding="utf-8").split("```python\n")[1].split("```"
 
 
 @pytest.fixture
-def root(tmp_path, make_picture):
+def root(tmp_path, make_image):
     for number in range(4):
-        make_picture(number).save(tmp_path / f"{number}.png")
+        make_image(number).save(tmp_path / f"{number}.png")
     return tmp_path
 
 
@@ -98,7 +98,7 @@ def test_impossible_arguments_raise(root, outside):
         outside(str(root), transform={"type": "Evaluation", "size": 8})[4]
 
 
-def test_by_default_a_class_knows_nothing_before_it_is_built():
+def test_defaults_of_the_class_methods():
     assert ImageDataset.class_names(root="somewhere") is None
     assert ImageDataset.class_palette(root="somewhere") is None
     assert list(ImageDataset.check_paths(root="somewhere")) == []

@@ -11,7 +11,7 @@ def test_a_missing_path_names_the_argument_and_what_is_similar(tmp_path, monkeyp
     assert missing_path("root", tmp_path / "xyzzy") == f"root: there is no {tmp_path / 'xyzzy'} (from {tmp_path})."
 
 
-def test_the_name_is_corrected_where_the_path_breaks_off(tmp_path):
+def test_the_first_missing_part_of_the_path_is_corrected(tmp_path):
     (tmp_path / "images").mkdir()
     assert did_you_mean(tmp_path / "imags" / "train" / "a") == f" Did you mean {tmp_path / 'images'}?"
     assert did_you_mean(tmp_path / "images" / "train") == ""

@@ -8,7 +8,7 @@ from attnzoo.zoo.seeding import isolated_randomness
 
 
 def _reference(image, draw):
-    """The distortion with plain arithmetic on floats, step by step; `draw` gives what was drawn."""
+    """The distortion in float arithmetic, step by step; `draw` is the random generator."""
 
     def change(values, factor=1.0, shift=0.0):
         return np.clip(values.astype(np.float32) * np.float32(factor) + np.float32(shift), 0, 255).astype(np.uint8)
@@ -31,7 +31,7 @@ def _reference(image, draw):
     return image
 
 
-def test_photometric_distortion_is_the_plain_arithmetic():
+def test_distortion_matches_a_float_reference():
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     results = set()
     for seed in range(64):
@@ -40,7 +40,7 @@ def test_photometric_distortion_is_the_plain_arithmetic():
         np.testing.assert_array_equal(got, _reference(image, random.Random(seed)))
         results.add(got.tobytes())
     assert len(results) > 50
-    assert image.tobytes() in results  # sometimes nothing happens
+    assert image.tobytes() in results  # sometimes nothing is changed
 
 
 def test_hue_and_saturation_leave_gray_alone():

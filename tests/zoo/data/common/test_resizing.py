@@ -13,13 +13,13 @@ def test_labels_are_never_mixed():
 
 
 @pytest.mark.parametrize("size", [(13, 17), (33, 44), (61, 97), (60, 80)])
-def test_a_resized_label_is_that_of_the_pixel_in_which_its_centre_lies(size: tuple[int, int]):
-    labels = np.arange(31 * 41, dtype=np.uint32).astype(np.uint8).reshape(31, 41)  # odd: no centre lies on a border
+def test_a_resized_label_is_the_one_at_the_pixels_center(size: tuple[int, int]):
+    labels = np.arange(31 * 41, dtype=np.uint32).astype(np.uint8).reshape(31, 41)  # odd sizes: no center is on a border
     rows, columns = (((2 * np.arange(new) + 1) * old) // (2 * new) for new, old in zip(size, labels.shape, strict=True))
     np.testing.assert_array_equal(resize_labels(labels, size), labels[np.ix_(rows, columns)])
 
 
-def test_sizes_fit_the_scale_in_the_images_own_proportions():
+def test_sizes_fit_the_scale_and_keep_the_aspect_ratio():
     assert fitted_size(480, 640, (1333, 800)) == (800, 1067)
     assert fitted_size(480, 640, (800, 1333)) == (800, 1067)
     assert fitted_size(640, 480, (1333, 800)) == (1067, 800)
@@ -34,7 +34,6 @@ def test_the_next_multiple():
 
 def test_images_are_resized_without_antialiasing():
     stripes = np.repeat(np.tile(np.array([0, 255], np.uint8), 32)[None, :, None], 4, axis=0).repeat(3, axis=2)
-    # Every fourth pixel is read between its two neighbors; antialiasing would give 127 or 128 only by averaging all.
     expected = cv2.resize(stripes, (16, 4), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(resize_image(stripes, (4, 16)), expected)
     assert resize_image(stripes, (4, 64)) is stripes

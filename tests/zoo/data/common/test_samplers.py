@@ -18,7 +18,7 @@ def as_rank(monkeypatch):
     return build
 
 
-def test_an_epoch_holds_each_image_once_in_an_order_of_its_own():
+def test_an_epoch_has_each_image_once_in_its_own_order():
     sampler = EpochSampler(range(50), seed=3)
     first = list(sampler)
     assert sorted(key.index for key in first) == list(range(50))
@@ -31,7 +31,7 @@ def test_an_epoch_holds_each_image_once_in_an_order_of_its_own():
     assert list(EpochSampler(range(50), seed=4)) != first
 
 
-def test_a_resumed_epoch_goes_on_where_it_stopped():
+def test_a_resumed_epoch_continues_where_it_stopped():
     sampler = EpochSampler(range(20), seed=1)
     sampler.set_epoch(2)
     whole = list(sampler)
@@ -49,11 +49,11 @@ def test_ranks_share_an_epoch(as_rank, world_size):
     counts = collections.Counter(key.index for part in parts for key in part)
     assert set(counts) == set(range(10))
     assert sum(counts.values()) == -(-10 // world_size) * world_size
-    # The few that come again are other appearances, which are augmented in another way.
+    # The few repeated samples have another `repeat`, and so another augmentation.
     assert len({key for part in parts for key in part}) == sum(counts.values())
 
 
-def test_without_rounding_up_the_last_ones_are_left_out(as_rank):
+def test_without_rounding_up_the_last_samples_are_dropped(as_rank):
     parts = [list(as_rank(EpochSampler, rank, 4, range(10), round_up=False)) for rank in range(4)]
     assert [len(part) for part in parts] == [2] * 4
     assert len({key.index for part in parts for key in part}) == 8
@@ -68,7 +68,7 @@ def test_repeated_augmentation_gives_ranks_the_same_image_in_different_appearanc
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_repeated_augmentation_takes_the_images_that_timm_takes(as_rank, world_size):
+def test_repeated_augmentation_uses_the_same_images_as_timm(as_rank, world_size):
     for rank in range(world_size):
         ours = as_rank(EpochSampler, rank, world_size, range(31), shuffle=False, num_repeats=3)
         theirs = RepeatAugSampler(range(31), world_size, rank, shuffle=False, num_repeats=3, selected_round=0)
@@ -106,6 +106,6 @@ def test_too_few_samples_for_the_ranks_raise(as_rank):
 
 
 @pytest.mark.parametrize("place", [(-1, 0), (0, 11), (0, -1)])
-def test_impossible_places_raise(place):
+def test_epochs_and_starts_out_of_range_raise(place):
     with pytest.raises(ValueError, match="Cannot start epoch"):
         EpochSampler(range(10)).set_epoch(*place)

@@ -29,7 +29,7 @@ def dataset(root, transform, **options):
     return CocoDetection(str(root), "train2017", transform=transform, **options)
 
 
-def test_albumentations_draw_anew_for_every_sample(root):
+def test_albumentations_draws_new_numbers_for_every_sample(root):
     data = dataset(root, ROTATION)
     first = data[SampleKey(0, 0)]["image"]
     assert torch.equal(first, data[SampleKey(0, 0)]["image"])
@@ -37,7 +37,7 @@ def test_albumentations_draw_anew_for_every_sample(root):
     assert not torch.equal(first, data[SampleKey(0, 0, 1)]["image"])
 
 
-def test_albumentations_of_pixels_alone_make_no_bitmaps(root, monkeypatch):
+def test_pixel_level_transforms_do_not_create_bitmaps(root, monkeypatch):
     transform = {"type": "AlbumentationsDetection", "transforms": [{"type": "HueSaturationValue", "p": 1.0}]}
     transform["transforms"].append({"type": "OneOf", "transforms": [{"type": "GaussianBlur"}]})
     data = dataset(root, transform)
@@ -48,7 +48,7 @@ def test_albumentations_of_pixels_alone_make_no_bitmaps(root, monkeypatch):
     assert not np.array_equal(sample.image, before)
 
 
-def test_albumentations_without_masks_or_instances(root):
+def test_samples_without_masks_or_instances(root):
     flip = [{"type": "HorizontalFlip", "p": 1.0}]
     sample = dataset(root, AlbumentationsDetection(flip), with_masks=False)[0]
     plain = dataset(root, DetectionTest(), filter_empty=True).load(0)
@@ -58,11 +58,11 @@ def test_albumentations_without_masks_or_instances(root):
     assert sample["target"].masks is None
     empty = dataset(root, AlbumentationsDetection(flip), filter_empty=False)[3]["target"]
     assert empty.masks.shape == (0, 64, 64)
-    picture_alone = AlbumentationsDetection(flip)(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))
-    assert picture_alone["target"] is None
+    image_alone = AlbumentationsDetection(flip)(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))
+    assert image_alone["target"] is None
 
 
-def test_albumentations_tell_the_scale(root):
+def test_albumentations_updates_the_scale_factor(root):
     resize = [{"type": "Resize", "height": 240, "width": 80}]
     steps = DetectionSteps([DetectionTrain(scales=[(80, 60)], flip=0.0), AlbumentationsDetection(resize)])
     info = dataset(root, steps)[0]["info"]
@@ -70,7 +70,7 @@ def test_albumentations_tell_the_scale(root):
     assert info.scale_factor == (0.5, 2.0)
 
 
-def test_what_the_model_does_itself_is_refused():
+def test_normalizing_transforms_raise():
     transform = AlbumentationsDetection([{"type": "Normalize"}])
     with pytest.raises(ValueError, match="leave out Normalize"):
         transform(AnnotatedImage(np.zeros((20, 30, 3), np.uint8), (20, 30)))

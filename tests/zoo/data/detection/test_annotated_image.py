@@ -20,17 +20,17 @@ def dataset(root, transform, **options):
     return CocoDetection(str(root), "train2017", transform=transform, **options)
 
 
-def test_mirroring_and_cropping_is_exact(root):
+def test_flipping_and_cropping_is_exact(root):
     made = painted_coco.content()
     data = dataset(root, DetectionTest(), filter_empty=True)
     generator = np.random.default_rng(1)
     for index in (0, 1, 2) * 10:
         sample = data.load(index)
         crowd = np.array([one["iscrowd"] for one in painted_coco.instances(made, int(data.image_ids[index]))])
-        colours = np.array(painted_coco.COLOURS)[: len(crowd)][crowd == 0]
-        colour_of = dict(enumerate(colours))
+        colors = np.array(painted_coco.COLORS)[: len(crowd)][crowd == 0]
+        color_of = dict(enumerate(colors))
         assert sample.labels is not None
-        sample.labels = np.arange(len(colours))
+        sample.labels = np.arange(len(colors))
         for _ in range(3):
             height, width = sample.size
             crop_height, crop_width = generator.integers(height // 2, height + 1), generator.integers(20, width + 1)
@@ -42,13 +42,13 @@ def test_mirroring_and_cropping_is_exact(root):
         pixels = packed["image"].permute(1, 2, 0).numpy()
         target = packed["target"]
         for label, mask in zip(target.labels.tolist(), target.masks.numpy(), strict=True):
-            painted = (pixels == colour_of[label]).all(-1)
+            painted = (pixels == color_of[label]).all(-1)
             if sample.affine.scale_x > 0 or data.image_ids[index] != 11:
                 np.testing.assert_array_equal(mask, painted)
-            else:  # COCO's rasteriser is not the same from right to left
+            else:  # COCO's rasterizer is not symmetric
                 assert (mask != painted).sum() <= 2 * (mask.shape[0] + mask.shape[1])
-        shown = {tuple(colour) for colour in pixels.reshape(-1, 3)} & {tuple(colour) for colour in colours}
-        assert shown <= {tuple(colour_of[label]) for label in target.labels.tolist()}
+        shown = {tuple(color) for color in pixels.reshape(-1, 3)} & {tuple(color) for color in colors}
+        assert shown <= {tuple(color_of[label]) for label in target.labels.tolist()}
 
 
 @given(
@@ -56,7 +56,7 @@ def test_mirroring_and_cropping_is_exact(root):
     st.integers(0, 25),
     st.integers(0, 15),
 )
-def test_a_cut_polygon_is_the_cut_bitmap(points, left, top):
+def test_a_cropped_polygon_equals_the_cropped_bitmap(points, left, top):
     polygon = np.round(np.array(points), 2)
     segmentation = [polygon.ravel().tolist()]
     whole = painted_coco.bitmap(segmentation, 30, 40)
@@ -67,7 +67,7 @@ def test_a_cut_polygon_is_the_cut_bitmap(points, left, top):
     np.testing.assert_array_equal(sample.masks()[0], whole[top:, left:])
 
 
-def test_placements_join():
+def test_affine_maps_compose():
     affine = AxisAlignedAffine().then(2.0, 3.0, 1.0, -1.0).then(-1.0, 1.0, 10.0, 0.0)
     assert (affine.scale_x * 4 + affine.shift_x, affine.scale_y * 5 + affine.shift_y) == (1.0, 14.0)
 
@@ -82,7 +82,7 @@ def test_a_bitmap_is_resampled_by_the_nearest_pixel():
 
 
 @pytest.mark.parametrize("with_masks", [True, False])
-def test_slivers_go_with_their_labels_and_masks(with_masks):
+def test_thin_boxes_are_dropped_with_labels_and_masks(with_masks):
     mask = np.zeros((40, 40), np.uint8)
     mask[:, :20] = 1
     masks = [mask, 1 - mask, mask]
@@ -96,7 +96,7 @@ def test_slivers_go_with_their_labels_and_masks(with_masks):
     )
     sample.resize(20, 20)
     sample.crop(0, 9, 20, 11)
-    sample.resize(10, 5)  # under half a pixel of the first and the third is left
+    sample.resize(10, 5)  # less than half a pixel of the first and the third remains
     target = sample.pack()["target"]
     assert target.labels.tolist() == [5]
     assert len(target.boxes) == 1
@@ -105,7 +105,7 @@ def test_slivers_go_with_their_labels_and_masks(with_masks):
     assert len(target.ignored_boxes) == 1
 
 
-def test_an_instance_whose_mask_is_gone_goes():
+def test_an_instance_with_an_empty_mask_is_dropped():
     ring = painted_coco.disc(60, 60, 30, 30, 25, 20)
     sample = AnnotatedImage(
         np.zeros((60, 60, 3), np.uint8),

@@ -26,7 +26,7 @@ def build(tmp_path):
     return make
 
 
-def test_a_right_set_has_no_errors(build, tmp_path):
+def test_a_correct_data_set_has_no_errors(build, tmp_path):
     (finding,) = build().check()
     file = tmp_path / "annotations" / "instances_train2017.json"
     assert finding.startswith(f"The data set {file}: 1 of 4 images is left out")
@@ -88,7 +88,7 @@ def test_errors_name_the_ids_and_the_remedy(build, tmp_path, change, message):
     assert f"The data set {tmp_path / 'annotations' / 'instances_train2017.json'} has errors:\n- " in str(caught.value)
 
 
-def test_all_errors_are_told_at_once(build, tmp_path):
+def test_all_errors_are_reported_at_once(build, tmp_path):
     def change(made):
         made["annotations"][0].update(category_id=4)
         made["annotations"][3].update(id=105)
@@ -120,11 +120,11 @@ def test_all_errors_are_told_at_once(build, tmp_path):
         (lambda made: made["categories"].append({"id": 9, "name": "star"}), "1 of 4 classes have no instance: star."),
     ],
 )
-def test_what_is_odd_is_a_finding(build, change, finding):
+def test_findings_in_the_annotation_file(build, change, finding):
     assert any(finding in found for found in build(change).check())
 
 
-def test_masks_do_not_count_where_they_are_not_wanted(build):
+def test_masks_are_not_checked_if_they_are_not_wanted(build):
     def change(made):
         made["annotations"][1]["segmentation"].update(size=[160, 120])
         made["annotations"][0].pop("segmentation")
@@ -132,7 +132,7 @@ def test_masks_do_not_count_where_they_are_not_wanted(build):
     assert len(build(change, with_masks=False).check()) == 1
 
 
-def test_a_set_without_annotations_can_be_predicted_on(build):
+def test_a_data_set_without_annotations_can_be_used_for_prediction(build):
     dataset = build(lambda made: made.pop("annotations"), training=False)
     assert len(dataset) == 4
     assert any("3 of 3 classes have no instance" in finding for finding in dataset.check())

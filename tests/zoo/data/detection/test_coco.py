@@ -15,7 +15,7 @@ from support import painted_coco
 
 
 class Plain(DetectionTest):
-    """Gives images as they are, with annotations."""
+    """Returns images as they are, with annotations."""
 
     training = True
 
@@ -41,7 +41,7 @@ def changed(tmp_path, change):
     return root
 
 
-def test_samples_hold_what_pycocotools_decodes(root):
+def test_samples_match_pycocotools(root):
     made = painted_coco.content()
     sizes = {image["id"]: (image["height"], image["width"]) for image in made["images"]}
     labels = {3: 0, 7: 1, 42: 2}
@@ -66,12 +66,12 @@ def test_samples_hold_what_pycocotools_decodes(root):
         crowd = np.array([one["iscrowd"] for one in every], dtype=bool)
         np.testing.assert_allclose(target.boxes.numpy(), boxes[~crowd])
         np.testing.assert_allclose(target.ignored_boxes.numpy().reshape(-1, 4), boxes[crowd])
-        picture = np.asarray(Image.open(sample["path"]))
-        np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), picture)
+        pixels = np.asarray(Image.open(sample["path"]))
+        np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), pixels)
         assert sample["info"].image_size == sample["info"].original_size == (height, width)
 
 
-def test_evaluation_takes_every_image_and_no_annotations(root):
+def test_evaluation_uses_every_image_without_annotations(root):
     dataset = CocoDetection(str(root), "train2017", transform={"type": "DetectionTest", "scale": (160, 120)})
     assert [dataset[index]["image_id"] for index in range(len(dataset))] == [11, 5, 30, 2]
     assert dataset[0]["target"] is None
@@ -82,7 +82,7 @@ def test_evaluation_takes_every_image_and_no_annotations(root):
     assert len(CocoDetection(str(root), "train2017", transform=DetectionTest(), filter_empty=True)) == 3
 
 
-def test_which_images_training_leaves_out(root):
+def test_images_that_training_drops(root):
     assert len(train(root)) == 3
     assert len(train(root, filter_empty=False)) == 4
     assert train(root, min_size=100).image_ids.tolist() == [11, 5]
@@ -92,7 +92,7 @@ def test_which_images_training_leaves_out(root):
     assert empty.labels.shape == (0,)
 
 
-def test_a_choice_of_classes(root):
+def test_classes_select_categories(root):
     dataset = train(root, classes=["ring", "disc"])
     assert dataset.classes == ("disc", "ring")
     assert dataset.categories == (7, 42)
@@ -106,13 +106,13 @@ def test_a_choice_of_classes(root):
         train(root, classes=["ring", "disc"], num_classes=3)
 
 
-def test_boxes_alone(root):
+def test_boxes_without_masks(root):
     target = train(root, with_masks=False)[0]["target"]
     assert target.masks is None
     assert len(target) == 3
 
 
-def test_what_mmdet_leaves_out(tmp_path):
+def test_instances_that_mmdet_drops(tmp_path):
     def change(made):
         first = made["annotations"][0]
         extra = [
@@ -121,7 +121,7 @@ def test_what_mmdet_leaves_out(tmp_path):
             {"area": 0},
             {"ignore": True},
             {"bbox": [150, 100, 40, 50]},  # clipped
-            {"segmentation": [[1, 2, 3, 4]]},  # no polygon: neither object nor background
+            {"segmentation": [[1, 2, 3, 4]]},  # not a polygon: neither object nor background
         ]
         made["annotations"] += [{**first, **one, "id": 200 + number} for number, one in enumerate(extra)]
 
@@ -133,8 +133,8 @@ def test_what_mmdet_leaves_out(tmp_path):
     assert len(train(changed(tmp_path, change), with_masks=False)[0]["target"]) == 3 + 2
 
 
-def test_one_annotation_of_many_is_that_images(tmp_path):
-    # Annotations stand in any order in the file.
+def test_the_order_of_annotations_does_not_matter(tmp_path):
+    # Annotations may be in any order in the file.
     expected = [train(painted_coco.save(tmp_path / "a"))[index]["target"].boxes for index in range(3)]
     root = changed(tmp_path, lambda made: made["annotations"].sort(key=lambda one: one["bbox"]))
     for index, boxes in enumerate(expected):
@@ -142,7 +142,7 @@ def test_one_annotation_of_many_is_that_images(tmp_path):
         assert sorted(found.tolist()) == sorted(boxes.tolist())
 
 
-def test_where_files_lie(root, tmp_path):
+def test_paths_of_the_annotation_file(root, tmp_path):
     own = root / "my.json"
     own.write_text((root / "annotations" / "instances_train2017.json").read_text())
     assert len(train(root, annotations="my.json")) == 3
@@ -157,12 +157,12 @@ def test_where_files_lie(root, tmp_path):
         CocoDetection(str(root), "train2017")
 
 
-def test_a_set_without_annotations_is_empty_in_training(tmp_path):
+def test_a_data_set_without_annotations_is_empty_in_training(tmp_path):
     with pytest.raises(ValueError, match=r"is empty: of the file's 4 images.*filter_empty=False"):
         train(changed(tmp_path, lambda made: made.update(annotations=[])))
 
 
-def test_broken_images_are_replaced_in_training_alone(root):
+def test_broken_images_are_replaced_only_in_training(root):
     path = root / "train2017" / "000005.png"
     path.write_bytes(path.read_bytes()[:200])
     dataset = train(root)
@@ -209,7 +209,7 @@ def test_samples_depend_on_their_key_alone(root):
 
 
 class Threads(Plain):
-    """Tells how many threads OpenCV has."""
+    """Returns the number of OpenCV's threads."""
 
     def __call__(self, sample):
         return {"threads": cv2.getNumThreads()}

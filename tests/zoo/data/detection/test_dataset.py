@@ -28,12 +28,12 @@ class Boxes(DetectionDataset):
 
 
 @pytest.fixture
-def file(tmp_path, make_picture):
-    make_picture(0).save(tmp_path / "0.png")
+def file(tmp_path, make_image):
+    make_image(0).save(tmp_path / "0.png")
     return str(tmp_path / "0.png")
 
 
-def test_the_least_that_a_data_set_needs(file):
+def test_a_minimal_data_set(file):
     train = Boxes(file, transform={"type": "DetectionTrain", "scales": [(80, 60)], "flip": 0.0})
     sample = train[0]
     assert sample["image"].shape == (3, 60, 80)

@@ -80,20 +80,20 @@ def pack():
     return load_pack("heads", "preprocess")
 
 
-def picture(seed, shape, block):
-    """The image of a pack, (height, width, 3) uint8."""
+def pack_image(seed, shape, block):
+    """Rebuilds an image of the parity pack, (height, width, 3) uint8."""
     state = np.random.RandomState
     coarse = state(seed).randint(0, 256, (-(-shape[0] // block), -(-shape[1] // block), 3))
     image = np.kron(coarse, np.ones((block, block, 1), np.int64))[: shape[0], : shape[1]]
     return np.clip(image + state(seed + 1).randint(-20, 21, shape), 0, 255).astype(np.uint8)
 
 
-def unlike(pixels, colour):
-    return np.abs(pixels.astype(int) - colour).max(axis=-1)
+def unlike(pixels, color):
+    return np.abs(pixels.astype(int) - color).max(axis=-1)
 
 
 def check_against_pixels(sample, made, rim=3, tight=False):
-    """Holds masks, boxes and labels against the colours that the image shows."""
+    """Compares masks, boxes and labels with the colors in the image."""
     pixels = sample["image"].permute(1, 2, 0).numpy()
     target = sample["target"]
     every = painted_coco.instances(made, sample["image_id"])
@@ -103,7 +103,7 @@ def check_against_pixels(sample, made, rim=3, tight=False):
     assert target.masks.shape == (len(target), *pixels.shape[:2])
     assert (pixels.shape[0], pixels.shape[1]) == sample["info"].image_size
     for number, one in enumerate(every):
-        seen = (unlike(pixels, painted_coco.COLOURS[number]) < 40).astype(np.uint8)
+        seen = (unlike(pixels, painted_coco.COLORS[number]) < 40).astype(np.uint8)
         inner = cv2.erode(seen, np.ones((3, 3), np.uint8))
         if one["iscrowd"]:
             if inner.any():
@@ -117,7 +117,7 @@ def check_against_pixels(sample, made, rim=3, tight=False):
         left.remove(place)
         assert target.labels[place] == labels[one["category_id"]]
         mask = target.masks[place].numpy()
-        # Inside of the mask, but for its rim, all is of that colour; and all of that colour is in the mask or its rim.
+        # The eroded mask has only that color, and that color is only in the dilated mask.
         inside = np.asarray(cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0))
         assert not (inside > seen).any()
         assert not (seen > np.asarray(cv2.dilate(mask, kernel))).any()
@@ -132,7 +132,7 @@ def check_against_pixels(sample, made, rim=3, tight=False):
         else:  # a box cut by a crop may be larger than what is left of the instance
             assert (box[:2] <= around[:2] + 2).all()
             assert (box[2:] >= around[2:] - 2).all()
-    for place in left:  # the few pixels of an instance that a crop has left
+    for place in left:  # only a few pixels of these instances are visible
         assert target.masks[place].sum() < 60
 
 
@@ -151,7 +151,7 @@ def test_image_masks_boxes_and_labels_move_together(root, name):
             check_against_pixels(data[SampleKey(epoch, index)], made, tight=tight)
 
 
-def test_sizes_are_openmmlabs(pack):
+def test_sizes_match_openmmlab(pack):
     facts, _ = pack
     (case,) = [case for case in facts["cases"] if case["call"] == "det_sizes"]
     transform = DetectionTest(case["inputs"]["scale"])
@@ -166,11 +166,11 @@ def test_sizes_are_openmmlabs(pack):
 
 
 @pytest.mark.parametrize("name", ["resize_up", "resize_down"])
-def test_pixels_are_openmmlabs(pack, name):
+def test_resized_pixels_match_openmmlab(pack, name):
     facts, golden = pack
     (case,) = [case for case in facts["cases"] if case["name"] == name]
     for number, image in enumerate(case["inputs"]["images"]):
-        pixels = picture(image["seed"], image["shape"], image["block"])
+        pixels = pack_image(image["seed"], image["shape"], image["block"])
         sample = DetectionTest(case["inputs"]["scale"])(AnnotatedImage(pixels, (pixels.shape[0], pixels.shape[1])))
         resized = sample["image"].permute(1, 2, 0)
         assert list(resized.shape) == case["outputs"][f"resized_{number}"]
@@ -193,7 +193,7 @@ def sizes_of(transform, height, width, count=400):
     return found
 
 
-def test_the_scales_that_are_drawn():
+def test_distribution_of_scales():
     drawn = sizes_of(DetectionTrain(mode="multi-scale"), 48, 64, 200)
     assert {size for size, _, _ in drawn} == {fitted_size(48, 64, scale) for scale in MULTI_SCALE}
     assert 60 < sum(flip for _, flip, _ in drawn) < 140
@@ -205,13 +205,13 @@ def test_the_scales_that_are_drawn():
     assert not any(flip for _, flip, _ in sizes_of(DetectionTrain(flip=0.0), 48, 64, 20))
 
 
-def test_the_crops_of_detr():
+def test_sizes_of_detrs_crops():
     drawn = sizes_of(DetectionTrain(mode="detr", flip=0.0), 48, 64, 200)
     shorts = {short for _, short in MULTI_SCALE}
     assert {min(size) for size, _, _ in drawn} <= shorts | set(range(300, 800))
     cropped = [place for size, _, place in drawn if size != tuple(round(side * place.scale_y) for side in (48, 64))]
     assert 60 < len(cropped) < 140
-    # Over the resizing, a crop has sides of 384 to 600.
+    # Before it is resized again, a crop has sides of 384 to 600.
     for size, _, place in drawn:
         shown_height, shown_width = size[0] / place.scale_y, size[1] / place.scale_x
         assert shown_height <= 48.01
@@ -219,7 +219,7 @@ def test_the_crops_of_detr():
         assert shown_width / 64 * 600 / 48 * 64 >= 384 - 1
 
 
-def test_the_sizes_of_large_scale_jitter():
+def test_sizes_of_large_scale_jitter():
     drawn = sizes_of(LargeScaleJitter(64, flip=0.0), 48, 64, 300)
     factors = np.array([place.scale_x for _, _, place in drawn])
     assert factors.min() < 0.2
@@ -229,13 +229,13 @@ def test_the_sizes_of_large_scale_jitter():
         assert max(size) <= 64
         if place.scale_x > 1.4:
             assert size == (64, 64)
-        # What is cut is whole pixels: half a pixel of proportions.
+        # Crops are rounded to pixels, which changes the aspect ratio by up to half a pixel.
         assert abs(place.scale_x / place.scale_y - 1) < 0.5 / (64 / place.scale_x - 0.5) + 0.5 / 5
         assert -place.shift_x / place.scale_x + size[1] / place.scale_x <= 64 + 1e-6
 
 
-def test_what_is_left_of_an_instance_decides_its_box(root):
-    # A ring cut so that its box, cut alone, would hold ground only at the right.
+def test_boxes_from_masks_enclose_the_visible_part(root):
+    # A ring is cropped so that the clipped box has only background at its right.
     data = dataset(root, LargeScaleJitter(100, (2.0, 2.0), flip=0.0))
     boxes = dataset(root, LargeScaleJitter(100, (2.0, 2.0), flip=0.0, boxes_from_masks=False))
     differing = 0
@@ -261,7 +261,7 @@ def test_crops_without_instances_are_empty(root):
     assert 1 in counts
 
 
-def test_photometric_distortion_leaves_the_annotations(root):
+def test_photometric_distortion_keeps_the_annotations(root):
     plain = dataset(root, DetectionTrain(flip=0.0, scales=[(160, 120)]))
     steps = {"type": "DetectionSteps", "steps": [{"type": "DetectionTrain", "flip": 0.0, "scales": [(160, 120)]}]}
     steps["steps"].append({"type": "PhotometricDistortion"})
@@ -294,7 +294,7 @@ def test_photometric_distortion_leaves_the_annotations(root):
         (lambda: AlbumentationsDetection([{"type": "OneOf", "transforms": [{"type": "Blur", "pp": 1}]}]), "'pp'"),
     ],
 )
-def test_wrong_arguments_are_told(build, message):
+def test_impossible_arguments_raise(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -305,7 +305,7 @@ def check(transform):
     check_config(Config({"model": {"type": "nat_mini", "num_classes": 3}, "train_dataloader": loader}), paths=False)
 
 
-def test_configs_are_checked_down_to_albumentations():
+def test_config_checks_include_albumentations():
     for name, transform in TRANSFORMS_OF_TRAINING.items():
         check(transform)
         assert TRANSFORMS.build(transform).training, name

@@ -34,7 +34,7 @@ def test_arrays_hold_the_file(read):
     assert annotations.file_names[1] == b"000005.png"
     assert annotations.has_annotation.tolist() == [True, True, True, False]
     assert [annotations.instances(image) for image in range(4)] == [slice(0, 3), slice(3, 7), slice(7, 8), slice(8, 8)]
-    # Instances are in the order of their images, and of an image in that of the file.
+    # Instances are sorted by image, and for each image in the order of the file.
     expected = [one for image in (11, 5, 30) for one in painted_coco.instances(content, image)]
     boxes = np.array([one["bbox"] for one in expected])
     boxes[:, 2:] += boxes[:, :2]
@@ -43,7 +43,7 @@ def test_arrays_hold_the_file(read):
     assert annotations.is_crowd.tolist() == [bool(one["iscrowd"]) for one in expected]
 
 
-def test_masks_are_those_of_the_file(read):
+def test_masks_match_the_file(read):
     content = painted_coco.content()
     annotations = read()
     expected = [one for image in (11, 5, 30) for one in painted_coco.instances(content, image)]
@@ -86,7 +86,7 @@ def test_chosen_classes_are_labeled_by_ascending_id(read):
         (lambda made: made["categories"].append({"id": 4, "name": "kite"}), "several categories with the same id"),
     ],
 )
-def test_files_of_another_kind_raise(read, change, message):
+def test_files_in_another_format_raise(read, change, message):
     with pytest.raises(ValueError, match=message):
         read(change)
 
@@ -100,7 +100,7 @@ def test_files_that_are_not_json_raise(tmp_path):
         CocoAnnotations(tmp_path / "b.json")
 
 
-def test_memory_is_arrays(read):
+def test_annotations_are_stored_in_arrays(read):
     def change(content):
         first = content["annotations"][0]
         content["annotations"] += [{**first, "id": 1000 + number} for number in range(20000)]

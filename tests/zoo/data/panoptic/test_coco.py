@@ -16,7 +16,7 @@ CATEGORIES = [
     {"id": 17, "name": "dog", "isthing": 1},
 ]
 SEGMENTS = {70_000: 17, 5: 900, 300: 3, 16_777_215: 17}
-"""The category of each segment of the one image."""
+"""The category of each segment of the image."""
 IDS = np.array([[70_000, 70_000, 5], [0, 300, 16_777_215]])
 
 
@@ -32,8 +32,8 @@ def content():
 def write(root, annotations, ids=IDS):
     for folder in ("images", "panoptic_train"):
         (root / folder).mkdir(exist_ok=True)
-    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
-    Image.fromarray(colours).save(root / "panoptic_train/8.png")
+    colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+    Image.fromarray(colors).save(root / "panoptic_train/8.png")
     Image.new("RGB", (3, 2)).save(root / "images/8.jpg")
     (root / "panoptic_train.json").write_text(json.dumps(annotations))
     return {"ann_file": str(root / "panoptic_train.json"), "images": str(root / "images"), "transform": TEST}
@@ -74,7 +74,7 @@ def test_annotations_are_in_the_order_of_their_images(tmp_path):
     assert len(np.unique(dataset[0]["label_map"])) == 4
 
 
-def test_images_without_annotation_are_found(tmp_path):
+def test_images_without_annotation_are_reported(tmp_path):
     annotations = content()
     annotations["images"].append({"id": 9, "file_name": "9.jpg"})
     dataset = CocoPanopticSemantic(**write(tmp_path, annotations))
@@ -133,7 +133,7 @@ def test_segments_that_are_not_listed_raise(tmp_path, strange):
         dataset[0]
 
 
-def test_a_segment_beyond_all_that_are_listed_raises(tmp_path):
+def test_a_segment_above_all_listed_ids_raises(tmp_path):
     annotations = content()
     segments = annotations["annotations"][0]["segments_info"]
     segments[:] = [one for one in segments if one["id"] < 16_777_215]
@@ -142,14 +142,14 @@ def test_a_segment_beyond_all_that_are_listed_raises(tmp_path):
         dataset[0]
 
 
-def test_a_png_of_class_numbers_is_no_panoptic_one(tmp_path):
+def test_a_png_of_labels_is_not_a_panoptic_png(tmp_path):
     arguments = write(tmp_path, content())
     Image.new("L", (3, 2)).save(tmp_path / "panoptic_train/8.png")
     with pytest.raises(ValueError, match=r"8\.png has the mode L.*SegmentationFolders"):
         CocoPanopticSemantic(**arguments)[0]
 
 
-def test_colours_of_categories_are_the_palette(tmp_path):
+def test_colors_of_categories_are_the_palette(tmp_path):
     annotations = content()
     for number, category in enumerate(annotations["categories"]):
         category["color"] = [number, 2, 3]

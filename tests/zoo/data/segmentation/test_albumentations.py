@@ -56,18 +56,18 @@ def test_samples_depend_on_their_seed_alone(tmp_path):
     assert not torch.equal(sets[0][0]["image"], sets[0][1]["image"])
 
 
-def test_what_lies_beyond_the_border_does_not_count():
+def test_pixels_beyond_the_border_are_ignored():
     whole = np.ones((30, 40), np.uint8)
     turned = {"type": "Rotate", "limit": (30, 30), "border_mode": 0, "p": 1.0}
     for steps in ([turned], [{"type": "OneOf", "transforms": [turned], "p": 1.0}]):
         assert set(run(steps, labels=whole)["label_map"].unique().tolist()) == {1, 255}
     assert set(run([{**turned, "fill_mask": 3}], labels=whole)["label_map"].unique().tolist()) == {1, 3}
-    # A transform that leaves labels alone still does.
+    # A transform that does not change labels still does not.
     hidden = {"type": "CoarseDropout", "p": 1.0}
     assert run([hidden], labels=whole)["label_map"].unique().tolist() == [1]
 
 
-def test_in_evaluation_the_labels_stay():
+def test_evaluation_keeps_the_labels():
     sample = run([{"type": "Resize", "height": 15, "width": 20}], training=False)
     assert sample["image"].shape == (3, 15, 20)
     np.testing.assert_array_equal(sample["label_map"], painted.labels(0))

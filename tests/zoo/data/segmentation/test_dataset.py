@@ -37,7 +37,7 @@ def same(first, second):
     )
 
 
-def test_values_of_the_files_get_labels(root):
+def test_label_values_map_the_values_of_the_files(root):
     dataset = folders(root, classes=("warm", "cold"), label_values={0: 0, 1: 1, 2: 1, 3: 0, 255: 255})
     original = painted.labels(0)
     expected = np.select([np.isin(original, (0, 3)), original == 255], [0, 255], 1)
@@ -102,7 +102,7 @@ def test_broken_files_are_replaced_in_training_and_raise_in_evaluation(root, fol
         folders(root, transform=TRAIN, max_retries=2)[0]
 
 
-def test_checks_find_what_is_odd(root):
+def test_checks_report_unusual_files(root):
     Image.fromarray(painted.paint(painted.labels(8))).save(root / "labels" / "alone.png")
     Image.fromarray(np.full((30, 40), 255, np.uint8)).save(root / "labels/00.png")
     (root / "labels/03.png").write_bytes(b"nothing")
@@ -113,7 +113,7 @@ def test_checks_find_what_is_odd(root):
     assert "1 of 5 classes do not occur in the labels of all 4 samples: never." in findings
 
 
-def test_checks_name_the_first_errors_and_count_the_others(tmp_path):
+def test_checks_list_the_first_errors_and_count_the_others(tmp_path):
     root = painted.save(tmp_path, 8)
     for path in (root / "labels").iterdir():
         Image.fromarray(np.full((30, 40), 9, np.uint8)).save(path)
@@ -151,7 +151,7 @@ class Halves(SegmentationDataset):
         return np.repeat([[0, 1]], width // 2, axis=1).repeat(height, axis=0).astype(np.uint8)
 
 
-def test_the_least_that_a_data_set_needs(root):
+def test_a_minimal_data_set(root):
     dataset = Halves([str(root / "images/00.jpg")], transform={"type": "SegmentationTest", "scale": (40, 30)})
     sample = dataset[0]
     assert dataset.kind == "segmentation"

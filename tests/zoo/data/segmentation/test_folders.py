@@ -33,7 +33,7 @@ def root(tmp_path):
     return painted.save(tmp_path)
 
 
-def test_a_pair_of_folders_from_a_config(root):
+def test_two_folders_from_a_config(root):
     dataset = DATASETS.build(
         {"type": "SegmentationFolders", "root": str(root), "classes": list(CLASSES), "transform": TEST}
     )
@@ -51,7 +51,7 @@ def test_a_pair_of_folders_from_a_config(root):
         dataset[4]
 
 
-def test_images_of_any_suffix_find_their_labels(tmp_path):
+def test_images_of_any_suffix_are_matched_with_their_labels(tmp_path):
     for number, suffix in enumerate((".png", ".JPG", ".webp", ".tif", ".bmp")):
         Image.fromarray(painted.paint(painted.labels(number))).save(
             _folder(tmp_path / "images/x") / f"{number}{suffix}"
@@ -69,11 +69,11 @@ def _folder(path):
     return path
 
 
-def test_endings_of_names(tmp_path):
+def test_endings_of_file_names(tmp_path):
     for number in range(2):
         Image.fromarray(painted.paint(painted.labels(number))).save(_folder(tmp_path / "i/a") / f"{number}_photo.png")
         Image.fromarray(painted.labels(number)).save(_folder(tmp_path / "l/a") / f"{number}_ids.png")
-        Image.fromarray(painted.labels(number)).convert("RGB").save(tmp_path / "l/a" / f"{number}_colour.png")
+        Image.fromarray(painted.labels(number)).convert("RGB").save(tmp_path / "l/a" / f"{number}_color.png")
     dataset = folders(tmp_path, images="i", labels="l", image_ending="_photo", label_ending="_ids")
     assert [pair.labels for pair in dataset.pairs] == [str(tmp_path / f"l/a/{number}_ids.png") for number in range(2)]
 
@@ -101,7 +101,7 @@ def test_impossible_splits_raise(root, content, message):
         folders(root, split="train.txt")
 
 
-def test_images_without_labels_raise_or_are_left_out(root):
+def test_images_without_labels_raise_or_are_skipped(root):
     (root / "labels/01.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 4 images .* such as .*01\.jpg \(expected: .*01\.png\)"):
         folders(root)
@@ -130,12 +130,12 @@ def test_a_test_set_has_no_labels(root):
         ({"transform": None}, "needs a transform"),
     ],
 )
-def test_impossible_sets_raise(root, arguments, message):
+def test_impossible_arguments_raise(root, arguments, message):
     with pytest.raises(ValueError, match=message):
         folders(root, **arguments)
 
 
-def test_two_images_of_one_name_raise(root):
+def test_two_images_with_the_same_name_raise(root):
     Image.new("RGB", (4, 4)).save(root / "images/00.png")
     with pytest.raises(ValueError, match=r"00\.jpg and .*00\.png have the same name"):
         folders(root)
@@ -162,15 +162,15 @@ def test_ade20k(tmp_path):
     names = dataset.classes
     assert (len(names), len(set(names))) == (150, 150)
     assert (names[0], names[12], names[136], names[149]) == ("wall", "person", "traffic light", "flag")
-    colours = dataset.metainfo["palette"]
-    assert len(colours) == 150
-    assert (colours[0], colours[12], colours[149]) == ([120, 120, 120], [150, 5, 61], [92, 0, 255])
+    colors = dataset.metainfo["palette"]
+    assert len(colors) == 150
+    assert (colors[0], colors[12], colors[149]) == ([120, 120, 120], [150, 5, 61], [92, 0, 255])
 
 
 def test_pascal_voc(tmp_path):
     for number in range(3):
         image = Image.fromarray(np.array([[0, 20], [255, 15]], np.uint8))
-        image.putpalette([part for colour in np.random.default_rng(0).integers(0, 256, (256, 3)) for part in colour])
+        image.putpalette([part for color in np.random.default_rng(0).integers(0, 256, (256, 3)) for part in color])
         image.save(_folder(tmp_path / "SegmentationClass") / f"2007_{number}.png")
     for number in range(5):
         Image.new("RGB", (2, 2)).save(_folder(tmp_path / "JPEGImages") / f"2007_{number}.jpg")

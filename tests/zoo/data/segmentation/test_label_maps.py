@@ -17,7 +17,7 @@ def values(most, dtype: type = np.uint8):
 def test_palette_images_are_read_as_indices(tmp_path, bits):
     wanted = values(2**bits - 1)
     image = Image.fromarray(wanted)
-    image.putpalette([part for colour in voc_palette() for part in colour])
+    image.putpalette([part for color in voc_palette() for part in color])
     image.save(tmp_path / "a.png", bits=bits)
     got = read_label_image(str(tmp_path / "a.png"))
     np.testing.assert_array_equal(got, wanted)
@@ -25,7 +25,7 @@ def test_palette_images_are_read_as_indices(tmp_path, bits):
 
 
 def _gray_png(path, array, bits):
-    """Writes gray of few bits a pixel, which PIL cannot: rows are packed, each after a filter byte."""
+    """Writes gray with few bits per pixel, which PIL cannot: packed rows, each after a filter byte."""
     rows = b"".join(
         b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for row in array
     )
@@ -40,33 +40,33 @@ def _gray_png(path, array, bits):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_gray_of_few_bits_is_not_stretched(tmp_path, bits):
+def test_gray_of_few_bits_is_not_rescaled(tmp_path, bits):
     wanted = values(2**bits - 1)
     _gray_png(tmp_path / "a.png", wanted, bits)
     np.testing.assert_array_equal(read_label_image(str(tmp_path / "a.png")), wanted)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bits_are_read_whole(tmp_path, suffix):
+def test_16_bit_values_are_read_in_full(tmp_path, suffix):
     wanted = values(60000, np.uint16)
     Image.fromarray(wanted).save(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(read_label_image(str(tmp_path / f"a{suffix}")), wanted)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_colours_are_no_labels(tmp_path, mode):
+def test_color_images_raise(tmp_path, mode):
     Image.new(mode, (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=rf"a\.png has colors \(mode {mode}\).*PNG with one channel"):
         read_label_image(str(tmp_path / "a.png"))
 
 
-def test_jpegs_are_no_labels(tmp_path):
+def test_jpeg_label_images_raise(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "a.png", format="JPEG")
     with pytest.raises(ValueError, match=r"a\.png is a JPEG"):
         read_label_image(str(tmp_path / "a.png"))
 
 
-def test_broken_label_images_say_so(tmp_path):
+def test_broken_label_images_raise(tmp_path):
     Image.fromarray(values(255)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
@@ -76,11 +76,11 @@ def test_broken_label_images_say_so(tmp_path):
         read_label_image(str(tmp_path / "b.png"))
 
 
-def test_labels_of_plain_values():
+def test_values_are_labels_by_default():
     np.testing.assert_array_equal(LabelTable(3)(np.array([[0, 1], [2, 255]], np.uint8), "a"), [[0, 1], [2, 255]])
 
 
-def test_the_zero_label_is_reduced():
+def test_the_zero_label_is_ignored():
     got = LabelTable(150, reduce_zero_label=True)(np.array([[0, 1], [150, 255]], np.uint8), "a")
     np.testing.assert_array_equal(got, [[255, 0], [149, 255]])
 
@@ -111,7 +111,7 @@ def test_values_are_looked_up(dtype):
         (LabelTable(2, values={0: 0, 255: 1}), np.array([[1]], np.uint8), r"label_values contains 0, 255"),
     ],
 )
-def test_values_that_mean_nothing_are_named(table, given, message):
+def test_values_without_a_label_raise(table, given, message):
     with pytest.raises(ValueError, match=message):
         table(given, "a.png")
 
@@ -128,4 +128,4 @@ def test_impossible_tables_raise(arguments):
 def test_vocs_palette():
     assert voc_palette(4) == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert voc_palette(21)[20] == [0, 64, 128]
-    assert len({tuple(colour) for colour in voc_palette()}) == 256
+    assert len({tuple(color) for color in voc_palette()}) == 256

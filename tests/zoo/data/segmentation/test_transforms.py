@@ -17,7 +17,7 @@ def hwc(image):
     return image.permute(1, 2, 0).numpy()
 
 
-def test_sizes_of_evaluation_are_the_packs():
+def test_evaluation_sizes_match_openmmlab():
     case = head_packs.case_of(PACK, "seg_2048x512")
     plain = SegmentationTest(tuple(case["inputs"]["scale"]))
     rounded = SegmentationTest(tuple(case["inputs"]["scale"]), resize_to_multiple=32)
@@ -35,7 +35,7 @@ def test_sizes_of_evaluation_are_the_packs():
 
 
 @pytest.mark.parametrize("name", ["resize_up", "resize_down"])
-def test_resized_images_are_the_packs(name):
+def test_resized_images_match_openmmlab(name):
     case = head_packs.case_of(PACK, name)
     for number, image in enumerate(head_packs.images(case)):
         sample = SegmentationTest(tuple(case["inputs"]["scale"]))(image[..., ::-1], None)
@@ -54,7 +54,7 @@ def test_evaluation_keeps_the_labels_as_they_are():
     assert SegmentationTest()(painted.paint(labels), None)["label_map"] is None
 
 
-def test_the_second_resizing_starts_from_the_first():
+def test_the_second_resize_starts_from_the_first():
     image = np.random.default_rng(0).integers(0, 256, (33, 50, 3)).astype(np.uint8)
     first = resize_image(image, fitted_size(33, 50, (70, 70)))
     expected = cv2.resize(first, (96, 64), interpolation=cv2.INTER_LINEAR)
@@ -62,7 +62,7 @@ def test_the_second_resizing_starts_from_the_first():
     np.testing.assert_array_equal(hwc(got), expected)
 
 
-def test_views_are_every_size_and_its_mirror_image():
+def test_views_are_every_scale_and_its_flip():
     labels = painted.labels(1)
     image = painted.paint(labels)
     sample = SegmentationViews(ratios=(0.5, 1.0, 1.5), scale=(80, 41))(image, labels)
@@ -96,7 +96,7 @@ def test_images_and_labels_move_together():
         sample = train(seed)
         image, labels, info = hwc(sample["image"]), sample["label_map"].numpy(), sample["info"]
         assert image.shape[:2] == labels.shape == info.image_size
-        # Colours mix along the blocks' borders where an image is resized.
+        # Resizing mixes colors along the borders of the blocks.
         assert painted.agreement(image, labels) > 0.85
         assert painted.agreement(image[:, ::-1], labels) < 0.85 or (labels == labels[:, ::-1]).mean() > 0.8
         sizes.add(labels.shape)
@@ -106,18 +106,18 @@ def test_images_and_labels_move_together():
     assert flips == {False, True}
     assert all(height <= 32 and width <= 40 for height, width in sizes)
     assert (32, 40) in sizes
-    # The factor 1 fits 80 x 60 into 120 x 60, so that scale factors are the factors drawn.
+    # The factor 1 fits 80 x 60 into 120 x 60, so that scale factors equal the drawn factors.
     assert 0.5 <= min(scales) < 0.65
     assert 1.85 < max(scales) <= 2.0
 
 
-def test_images_smaller_than_the_crop_stay_so():
+def test_images_smaller_than_the_crop_are_not_padded():
     sample = train(0, ratio_range=(0.5, 0.5), crop_size=(64, 64))
     assert sample["image"].shape == (3, 30, 40)
     assert sample["label_map"].shape == (30, 40)
 
 
-def test_crops_lie_anywhere():
+def test_crops_can_be_anywhere():
     labels = np.arange(200, dtype=np.uint8).reshape(10, 20)
     image = np.repeat(labels[..., None], 3, 2)
     transform = SegmentationTrain((20, 10), (1.0, 1.0), (4, 6), photometric=False, flip=0.0)
@@ -133,10 +133,10 @@ def test_crops_lie_anywhere():
     assert corners == {20 * top + left for top in range(7) for left in range(15)}
 
 
-def test_crops_of_mostly_one_class_are_drawn_anew():
+def test_crops_of_mostly_one_class_are_drawn_again():
     labels = np.zeros((40, 200), np.uint8)
     labels[:, 170:] = 1
-    labels[:20, :100] = 255  # ignored pixels are no class, however many there are
+    labels[:20, :100] = 255  # ignored pixels are not a class, however many there are
 
     def parts(**arguments):
         found = []
@@ -164,7 +164,7 @@ def test_a_crop_is_drawn_at_most_eleven_times(monkeypatch):
     assert len(draws) == 1 + segmentation_transforms.CROP_TRIES == 11
 
 
-def test_photometric_distortion_changes_colours_alone():
+def test_photometric_distortion_changes_only_colors():
     plain, changed = train(3), train(3, photometric=True)
     assert torch.equal(plain["label_map"], changed["label_map"])
     assert not torch.equal(plain["image"], changed["image"])
@@ -190,7 +190,7 @@ def test_impossible_arguments_raise(kind, arguments, message):
         kind(**arguments)
 
 
-def test_transforms_say_what_they_are_for():
+def test_transforms_declare_whether_they_are_for_training():
     assert SegmentationTrain().training
     assert not SegmentationTest().training
     assert not SegmentationViews().training
