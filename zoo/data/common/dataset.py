@@ -81,7 +81,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     @classmethod
     def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
-        """Finds the class names without building the data set: images and annotation files are not read.
+        """Finds the class names without building the data set or reading images.
 
         Args:
             **arguments: Arguments of the constructor, as in a config.

@@ -12,7 +12,7 @@ import numpy as np
 from ...registry import DATASETS
 from ..common.decoding import BrokenImageError
 from ..common.paths import missing_path
-from ..formats.coco import CocoAnnotations
+from ..formats.coco import CocoAnnotations, read_categories
 from . import coco_classes
 from .annotated_image import AnnotatedImage
 from .checks import check_coco
@@ -92,13 +92,21 @@ class CocoDetection(DetectionDataset):
 
     @classmethod
     def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
-        """Returns the names of COCO's own classes if the file is called as COCO's; else the chosen ones, as given."""
+        """Reads the names in the annotation file; without the file, COCO's are known by the name of the file."""
+        root, split, annotations = (arguments.get(name) for name in ("root", "split", "annotations"))
         chosen = arguments.get("classes")
-        file = Path(arguments.get("annotations") or f"instances_{arguments.get('split')}").name
-        if _COCO_FILE.fullmatch(file):
-            # Labels follow the category ids, in whatever order the classes are chosen.
-            return tuple(name for name in coco_classes.CLASSES if chosen is None or name in chosen)
-        return None if chosen is None else tuple(chosen)
+        if not (split or annotations):
+            return None
+        file = _annotation_file(root or "", split, annotations)
+        categories = read_categories(file)
+        if categories is not None:
+            names = tuple(categories[category_id] for category_id in sorted(categories))
+        elif _COCO_FILE.fullmatch(file.name):
+            names = coco_classes.CLASSES
+        else:
+            return None if chosen is None else tuple(chosen)
+        # Labels follow the category ids, in whatever order the classes are chosen.
+        return tuple(name for name in names if chosen is None or name in chosen)
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:

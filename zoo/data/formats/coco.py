@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import mmap
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,10 @@ POLYGON_UNITS = 1000
 Segmentation = list[np.ndarray] | tuple[bytes, tuple[int, int]] | None
 """An instance's mask as in the file: polygons, each (k, 2) float64, x and y in pixels; or COCO's compressed run lengths
 and the mask's (height, width); or None."""
+
+
+_CATEGORIES_KEY = b'"categories"'
+_MAX_CATEGORIES_BYTES = 2**22
 
 
 class PackedBytes:
@@ -256,6 +261,27 @@ class CocoAnnotations:
                 f"{self.file}: the segmentation of annotation {name} is neither a list of polygons [[x, y, x, y, ...]] "
                 f"nor run lengths (dict(size=[height, width], counts=...)): {str(segmentation)[:80]}."
             ) from error
+
+
+def read_categories(file: Path) -> dict[int, str] | None:
+    """Reads the categories of an annotation file without parsing the rest of it, which can take many seconds.
+
+    Returns:
+        Names by category id; None if the file cannot be read, or has no categories at its beginning or end.
+    """
+    try:
+        with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            places = {content.rfind(_CATEGORIES_KEY), content.find(_CATEGORIES_KEY)} - {-1}
+            texts = [content[place : place + _MAX_CATEGORIES_BYTES].decode(errors="ignore") for place in places]
+    except (OSError, ValueError):  # mmap refuses empty files
+        return None
+    for text in texts:
+        try:
+            categories, _ = json.JSONDecoder().raw_decode(text.partition(":")[2].lstrip())
+            return {category["id"]: str(category["name"]) for category in categories}
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
 
 
 @contextlib.contextmanager

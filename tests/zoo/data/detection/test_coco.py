@@ -226,7 +226,7 @@ def test_workers_resize_with_one_thread(root):
     assert batch["threads"] == [1] * 3
 
 
-def test_class_names_are_known_before_the_file_is_read():
+def test_class_names_are_known_before_the_file_is_read(root):
     names = CocoDetection.class_names
     assert names(root="data/coco", split="val2017") == coco_classes.CLASSES
     assert names(root="data/coco", annotations="annotations/instances_train2014.json") == coco_classes.CLASSES
@@ -234,6 +234,10 @@ def test_class_names_are_known_before_the_file_is_read():
     # Labels follow the ids, not the order in which the classes are chosen.
     assert names(root="data/coco", split="val2017", classes=["dog", "cat", "person"]) == ("person", "cat", "dog")
     assert names(root="fish", split="val", classes=["eel", "cod"]) == ("eel", "cod")
+    # A file with the name of COCO's may hold other categories.
+    assert names(root=str(root), split="train2017") == ("kite", "disc", "ring")
+    assert names(root=str(root), split="train2017", classes=["ring", "disc"]) == ("disc", "ring")
+    assert names(root=str(root)) is None
     assert names(root="fish", split="val") is None
     assert CocoDetection.kind == "detection"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from attnzoo.zoo.config import ConfigError, check_config
+from attnzoo.zoo.config import ConfigError, check_config, load_config
 from attnzoo.zoo.data import (
     AlbumentationsDetection,
     CocoDetection,
@@ -300,9 +300,10 @@ def test_impossible_arguments_raise(build, message):
 
 
 def check(transform):
-    dataset = {"type": "CocoDetection", "root": "coco", "split": "train2017", "transform": transform}
+    dataset = {"type": "CocoDetection", "root": "coco", "split": "train", "transform": transform}
     loader = {"batch_size": 2, "sampler": {"type": "EpochSampler"}, "dataset": dataset}
-    check_config(Config({"model": {"type": "nat_mini", "num_classes": 3}, "train_dataloader": loader}), paths=False)
+    model = load_config("nat_mask-rcnn_scenes").model
+    check_config(Config({"model": model, "train_dataloader": loader}), paths=False)
 
 
 def test_config_checks_include_albumentations():

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from attnzoo.zoo.data.formats.coco import CocoAnnotations, PackedBytes
+from attnzoo.zoo.data.formats.coco import CocoAnnotations, PackedBytes, read_categories
 from support import painted_coco
 
 
@@ -111,6 +111,21 @@ def test_annotations_are_stored_in_arrays(read):
     # Nothing else grows with the annotations: Python objects would be pickled, too.
     annotations.problems.duplicate_annotations.clear()
     assert len(pickle.dumps(annotations)) < 85 * 20008 + 10000
+
+
+@pytest.mark.parametrize("keys", [("categories", "images", "annotations"), ("images", "annotations", "categories")])
+def test_categories_are_read_without_the_rest(tmp_path, keys):
+    content = painted_coco.content()
+    content["categories"] = [*painted_coco.CATEGORIES, {"id": 9, "name": 'a "tall" [ü]'}]
+    (tmp_path / "a.json").write_text(json.dumps({key: content[key] for key in keys}, ensure_ascii=False))
+    assert read_categories(tmp_path / "a.json") == {42: "ring", 3: "kite", 7: "disc", 9: 'a "tall" [ü]'}
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"images": []}', '{"categories": ["cat"]}', '{"categories": [{"id": 1}]}'])
+def test_files_without_categories_have_none(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    assert read_categories(tmp_path / "a.json") is None
+    assert read_categories(tmp_path / "b.json") is None
 
 
 def test_byte_strings_are_packed():
