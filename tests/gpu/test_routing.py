@@ -1,4 +1,4 @@
-"""Routing and routed attention on a GPU: every way, half precision, memory, the same results each time."""
+"""Routing and routed attention on a GPU: both kinds of tiles, half precision, memory, determinism."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnzoo.kernels import route_regions, routed_attention_2d
-from attnzoo.kernels.routing import fused
-from attnzoo.kernels.routing.cpu import attention as portable
+from attnzoo.kernels.routing import cpu, fused
 from attnzoo.kernels.routing.fused import plan
 from attnzoo.tools.benchmarking.attention_baselines import GatherAttention
 from attnzoo.zoo.analysis.timing import peak_memory
@@ -20,7 +19,7 @@ from support.routing_cases import RoutingCase, check_case, routing_cases
 pytestmark = pytest.mark.gpu
 
 _TOLERANCES = [(torch.float32, 1e-5), (torch.float16, 3e-3), (torch.bfloat16, 2e-2)]
-_WAYS = ["routed", "masked"]
+_MODES = ["routed", "masked"]
 _CASES = {
     "stage_1": RoutingCase((7, 7), (8, 8), 1, 2, 2, 32, 32),
     "stage_2": RoutingCase((7, 7), (4, 4), 4, 2, 4, 32, 32),
@@ -30,16 +29,16 @@ _CASES = {
 }
 
 
-def _forced(way: str):
-    """Has every case take one way of the two."""
-    return mock.patch.object(plan, "prefers_mask", return_value=way == "masked")
+def _using(mode: str):
+    """Makes every case use one of the two kinds of tiles."""
+    return mock.patch.object(plan, "prefers_mask", return_value=mode == "masked")
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), _TOLERANCES, ids=str)
-@pytest.mark.parametrize("way", _WAYS)
+@pytest.mark.parametrize("mode", _MODES)
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES.keys())
-def test_cases(case, way, dtype, tolerance):
-    with _forced(way):
+def test_cases(case, mode, dtype, tolerance):
+    with _using(mode):
         check_case(case, fused, dtype, tolerance, device="cuda")
 
 
@@ -52,22 +51,22 @@ def test_dims(dim, dtype, tolerance):
 
 
 @settings(max_examples=50, deadline=None)
-@given(case=routing_cases(5, 9), way=st.sampled_from(_WAYS))
-def test_random_cases(case, way):
-    with _forced(way):
+@given(case=routing_cases(5, 9), mode=st.sampled_from(_MODES))
+def test_random_cases(case, mode):
+    with _using(mode):
         check_case(case, fused, torch.float32, 2e-5, device="cuda")
 
 
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES.keys())
 def test_plain_pytorch(case):
-    check_case(case, portable, torch.float64, 1e-9, device="cuda")
+    check_case(case, cpu, torch.float64, 1e-9, device="cuda")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("way", _WAYS)
-def test_the_same_each_time(way, dtype):
+@pytest.mark.parametrize("mode", _MODES)
+def test_results_are_the_same_each_time(mode, dtype):
     case = RoutingCase((7, 7), (4, 4), 16, 4, 4, 32, 32, popular=True)
-    with _forced(way):
+    with _using(mode):
         first = case.results(fused, dtype, "cuda")
         for _ in range(3):
             for name, tensor in case.results(fused, dtype, "cuda").items():
@@ -75,13 +74,13 @@ def test_the_same_each_time(way, dtype):
 
 
 @pytest.mark.parametrize("regions", [4, 49, 256, 2500])
-def test_of_equal_products_the_lower_region_goes_first(regions):
+def test_ties_go_to_the_region_with_the_lower_index(regions):
     side = int(regions**0.5)
     query = torch.ones(1, side, side, 1, 1, device="cuda")
     assert route_regions(query, query, side, regions).tolist() == [[list(range(regions))] * regions]
 
 
-def test_routes_out_of_range_are_the_nearest_in_range():
+def test_routes_out_of_range_are_clamped():
     query = torch.randn(1, 8, 8, 1, 32, device="cuda")
     routes = torch.tensor([[[-5], [9], [1], [2**40]]], device="cuda")
     for backend in ("triton", "torch", "reference"):
@@ -112,7 +111,7 @@ def test_no_images():
 
 
 def _peak(attention, shape: tuple[int, ...], regions: int, topk: int) -> int:
-    """Peak bytes beyond operands of a forward and a backward pass in bfloat16."""
+    """Returns the peak memory of a forward and a backward pass in bfloat16, in bytes besides the operands."""
     query, key, value = (torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
     routes = route_regions(query, key, regions, topk)
     upstream = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
@@ -125,24 +124,24 @@ def _peak(attention, shape: tuple[int, ...], regions: int, topk: int) -> int:
     return peak_memory(run, torch.device("cuda"))
 
 
-# BiFormer-S's stages, and a map of 600x500 pixels (padded to whole regions) at its first one.
+# The stages of BiFormer-S, and an image of 600x500 pixels (padded to complete regions) at the first stage.
 @pytest.mark.parametrize(
     ("shape", "topk"),
     [((8, 56, 56, 2, 32), 1), ((8, 28, 28, 4, 32), 4), ((8, 14, 14, 8, 32), 16), ((1, 154, 126, 2, 32), 4)],
     ids=str,
 )
-def test_peak_memory_is_at_most_a_quarter_of_the_official_ways(shape, topk):
+def test_peak_memory_is_at_most_a_quarter_of_the_reference_implementations(shape, topk):
     ours = _peak(lambda *arguments: routed_attention_2d(*arguments, backend="triton"), shape, 7, topk)
-    official = GatherAttention(7)
-    assert 4 * ours <= _peak(lambda *arguments: official(*arguments[:4]), shape, 7, topk)
+    reference = GatherAttention(7)
+    assert 4 * ours <= _peak(lambda *arguments: reference(*arguments[:4]), shape, 7, topk)
 
 
-def test_memory_grows_with_the_map_and_no_more():
+def test_memory_is_linear_in_the_map():
     def peak(height: int, width: int) -> int:
         return _peak(routed_attention_2d, (1, height, width, 2, 32), 7, 8)
 
     small, large = peak(154, 126), peak(602, 504)
     grown = 602 * 504 / (154 * 126)
     assert large < 1.1 * grown * small
-    # Output and three gradients, and two float32 numbers a query and head.
+    # The output and three gradients, and two float32 numbers per query and head.
     assert large < 5 * 602 * 504 * 2 * 32 * 2

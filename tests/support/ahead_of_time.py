@@ -1,4 +1,4 @@
-"""Compiles the fused kernels for GPUs that are not there, and reads what the result needs.
+"""Compiles the fused kernels for GPUs that this machine does not have, and reads which resources they need.
 
 `PYTHONPATH=tests python -m support.ahead_of_time` prints the table of kernels/neighborhood/fused/README.md.
 """
@@ -30,7 +30,7 @@ _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled kernel needs: registers of a thread, bytes spilled by it, bytes of shared memory of a program."""
+    """Resources of a compiled kernel: registers and spilled bytes per thread, bytes of shared memory per program."""
 
     registers: int
     spilled: int
@@ -38,7 +38,7 @@ class Resources:
 
 
 class _Driver:
-    """Stands for a GPU: all that compilation asks of one is what it is."""
+    """Driver of a GPU that is absent. Compilation only asks it for the architecture."""
 
     def __init__(self, arch: int):
         self._arch = arch
@@ -47,7 +47,7 @@ class _Driver:
         return GPUTarget("cuda", self._arch, 32)
 
     def get_current_device(self) -> int:
-        # Kernels are kept by device; no real one has this number.
+        # Compiled kernels are cached by device; no real one has this number.
         return 1000 + self._arch
 
     def get_current_stream(self, device: int) -> int:
@@ -56,7 +56,7 @@ class _Driver:
 
 @contextlib.contextmanager
 def recorded(arch: int) -> Iterator[dict[str, Resources]]:
-    """Compiles what would be started in the `with` block instead of starting it."""
+    """Compiles kernels instead of launching them inside the `with` block, and yields their resources by name."""
     found: dict[str, Resources] = {}
 
     def compile_only(kernel, grid, device, arguments, **options):
@@ -84,18 +84,18 @@ def compile_kernels(
     rule: AxisRule | None = None,
     backward: bool = True,
 ) -> dict[str, Resources]:
-    """Compiles the kernels that a call and its backward pass start, as they would be started, by their names.
+    """Compiles the kernels of a call and of its backward pass, and returns their resources by name.
 
     Args:
-        arch: compute capability times ten.
-        dtype: of the operands.
-        dim: of queries, keys and values.
-        kernel_size: along both axes.
-        has_rpb: whether there is a bias table.
-        tokens: number of additional keys.
-        has_terms: whether there are row and column terms.
-        rule: of both axes; a neighborhood of `kernel_size` by default.
-        backward: whether to compile the backward pass as well.
+        arch: Compute capability times ten.
+        dtype: Dtype of the operands.
+        dim: Dim of queries, keys and values.
+        kernel_size: Kernel size along both axes.
+        has_rpb: Whether the call has a bias table.
+        tokens: Number of additional keys.
+        has_terms: Whether the call has row and column terms.
+        rule: Rule of both axes; a neighborhood of `kernel_size` by default.
+        backward: Whether to compile the backward pass as well.
     """
     rule = rule or Neighborhood(kernel_size)
     query = torch.empty(2, 28, 28, 2, dim, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Compiles routed attention's fused kernels for GPUs that are not there, and reads what the result needs.
+"""Compiles routed attention's kernels for GPUs that this machine does not have, and reads which resources they need.
 
 `PYTHONPATH=tests python -m support.routing_ahead_of_time` prints the table of kernels/routing/README.md.
 """
@@ -15,21 +15,21 @@ from support.ahead_of_time import Resources, recorded
 
 KERNELS = ("forward_kernel", "dq_kernel", "dkv_kernel")
 STAGES = {"routed": (56, 1), "masked": (14, 16)}
-"""Side of the map and topk, with 7x7 regions, by the way that kernels take."""
+"""Side of the map and topk, with 7x7 regions, for each of the two kinds of tiles."""
 
 
 def compile_kernels(
     arch: int, dtype: torch.dtype, dim: int, *, side: int = 56, topk: int = 1, backward: bool = True
 ) -> dict[str, Resources]:
-    """Compiles the kernels that a call and its backward pass start, as they would be started, by their names.
+    """Compiles the kernels of a call and of its backward pass, and returns their resources by name.
 
     Args:
-        arch: compute capability times ten.
-        dtype: of the operands.
-        dim: of queries, keys and values.
-        side: of the map, which has 7x7 regions.
-        topk: regions that each sees.
-        backward: whether to compile the backward pass as well.
+        arch: Compute capability times ten.
+        dtype: Dtype of the operands.
+        dim: Dim of queries, keys and values.
+        side: Height and width of the map, which has 7x7 regions.
+        topk: Number of regions that each region sees.
+        backward: Whether to compile the backward pass as well.
     """
     query = torch.empty(2, side, side, 2, dim, dtype=dtype)
     operands = Operands(query, query, query, torch.zeros(2, 49, topk, dtype=torch.int64))

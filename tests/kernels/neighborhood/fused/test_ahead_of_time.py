@@ -1,4 +1,4 @@
-"""The fused kernels compiled for GPUs: they compile, nothing spills where it must not, shared memory suffices."""
+"""The kernels compiled for GPUs: registers, spills and shared memory stay within each architecture's limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(launch.is_interpreted(), reason="compilation nee
 _FORWARD = {"forward_kernel"}
 _BACKWARD = {"dq_kernel", "dkv_kernel"}
 _BIAS = {"pad_kernel", "bias_kernel", "fold_kernel"}
-# Bytes of shared memory that a program may have.
+# Bytes of shared memory that a program can have.
 _SHARED = {80: 163 * 1024, 90: 227 * 1024}
 
 
@@ -39,8 +39,7 @@ def test_training_with_terms(arch):
     _check(arch, torch.bfloat16, 16, _FORWARD | _BACKWARD, has_rpb=False, has_terms=True, rule=Blocks(8, 3))
 
 
-def test_calls_without_terms_do_not_pay_for_them():
-    """The registers that they needed before there were terms."""
+def test_calls_without_terms_need_no_more_registers_than_before_terms_existed():
     found = compile_kernels(90, torch.bfloat16, 32, has_rpb=False)
     assert found["forward_kernel"].registers <= 83
     assert found["dq_kernel"].registers <= 111
@@ -70,7 +69,7 @@ def test_inference_in_float32():
     list(itertools.product((80, 90), (torch.bfloat16, torch.float16, torch.float32), (32, 64, 128))),
 )
 def test_every_dtype_and_dim(arch, dtype, dim):
-    # Long float32 vectors leave no register: a few bytes are the least of all sizes that were tried.
+    # Long float32 vectors take all registers: of all sizes that were tried, these spill the fewest bytes.
     allowed = 24 if dtype == torch.float32 and dim > 32 else 0
     for has_rpb, tokens in itertools.product((False, True), (0, 8)):
         kernels = _FORWARD | _BACKWARD | (_BIAS if has_rpb else set()) | ({"additional_kernel"} if tokens else set())
@@ -82,7 +81,7 @@ def test_every_dtype_and_dim(arch, dtype, dim):
 @pytest.mark.parametrize("kernel_size", [2, 3, 5, 13, 28])
 @pytest.mark.parametrize("dim", [16, 24, 32])
 def test_every_kernel_size(dtype, kernel_size, dim):
-    # The compiler spills one or two registers to make room for more programs at a time.
+    # The compiler spills one or two registers so that more programs run at a time.
     allowed = 8 if dtype == torch.float32 or dim == 24 else 0
     _check(90, dtype, dim, _FORWARD | _BACKWARD | _BIAS, allowed, kernel_size=kernel_size)
 

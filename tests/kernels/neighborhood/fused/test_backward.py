@@ -1,4 +1,4 @@
-"""The fused kernels against the definition: every rule and option, and dims that are no powers of two."""
+"""Outputs and gradients against the definition, in Triton's interpreter: every rule and option, any dim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _axis(rule: AxisRule, keys: int) -> Axis:
 
 _SMALL = _axis(Neighborhood(2), 3)
 _CASES = {
-    # The last tile of 8 holds 7 queries; windows are moved inwards beyond its halo.
+    # The last tile of 8 has 7 queries, and windows at the border are shifted inwards past its halo.
     "partial_tiles": AttentionCase(_axis(Neighborhood(7), 15), _axis(Neighborhood(7), 7), has_rpb=True),
     "halo": AttentionCase(_axis(Blocks(4, 2), 8), _axis(Blocks(4, 3), 4), has_rpb=True),
     "halo_wider_than_blocks": AttentionCase(_axis(Blocks(2, 5), 6), _SMALL, has_rpb=True),
@@ -67,7 +67,7 @@ def test_half_precision(name, dtype, tolerance):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", range(7, 24))
-def test_every_size_of_map(size):
+def test_map_sizes(size):
     axis = _axis(Neighborhood(7), size)
     check_case(AttentionCase(axis, _SMALL, has_rpb=True), "triton", torch.float32, 1e-5)
     check_case(AttentionCase(_SMALL, axis, has_rpb=True), "triton", torch.float32, 1e-5)

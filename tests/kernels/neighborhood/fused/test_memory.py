@@ -1,4 +1,4 @@
-"""What the fused kernels read and write: any strides, no uninitialised memory, the same results each time."""
+"""What the kernels read and write: any strides, no uninitialized memory, the same results each time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _expected() -> list[torch.Tensor]:
 
 
 def _run(operands: list[Any], case: AttentionCase = _CASE, upstream: torch.Tensor | None = None) -> list[torch.Tensor]:
-    """Outputs and gradients, without the public function and its checks in between."""
+    """Computes outputs and gradients without the public function and its checks."""
     geometry = Geometry(case.rows.rule, case.cols.rule)
     out, lse = fused.forward(Operands(*operands), geometry, 0.4)
     if upstream is None:
@@ -51,7 +51,7 @@ def _assert_equal(results: list[torch.Tensor], expected: list[torch.Tensor]) -> 
 
 
 def _scattered(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """The same values in memory with other strides, among NaN."""
+    """Copies a tensor into memory with other strides, surrounded by NaN."""
     if tensor is None:
         return None
     order = list(reversed(range(tensor.ndim)))
@@ -61,14 +61,14 @@ def _scattered(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return inner.permute(order)
 
 
-def test_any_strides_and_nothing_beside_the_operands():
+def test_any_strides_and_nothing_besides_the_operands():
     operands = _operands(_CASE)
     scattered = [_scattered(one) for one in operands]
     assert not any(one.is_contiguous() for one in scattered if one is not None)
     _assert_equal(_run(scattered), _expected())
 
 
-def test_gradients_of_a_sum_come_expanded():
+def test_expanded_gradients_of_a_sum():
     operands = _operands(_CASE)
     expanded = torch.ones(()).expand(1, 5, 2, 2, 6)
     _assert_equal(_run(operands, upstream=expanded), _run(operands, upstream=expanded.contiguous()))
@@ -92,7 +92,7 @@ def test_every_output_is_written():
         _assert_equal(_run(_operands(_CASE)), expected)
 
 
-def test_the_same_each_time_and_operands_unchanged():
+def test_results_are_the_same_each_time_and_operands_unchanged():
     operands = _operands(_CASE)
     before = [one.clone() for one in operands]
     _assert_equal(_run(operands), _expected())
@@ -113,7 +113,7 @@ def test_invisible_keys_do_not_matter():
 
 
 def test_offsets_beyond_32_bits():
-    """Rows 2^30 elements apart: of the 4 GiB only what is used ever becomes memory."""
+    """Rows 2^30 elements apart. The system provides only those of the 4 GiB that are written."""
     axis = Axis(Neighborhood(2), 3, 3)
     case = AttentionCase(axis, axis, dim=16, dim_v=16, has_rpb=True, tokens=2)
     operands: list[Any] = [None if one is None else one.half() for one in _operands(case)]

@@ -1,4 +1,4 @@
-"""The fused kernels against the published implementation's outputs and gradients."""
+"""Outputs and gradients against those of the published implementation, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from support.kernel_cases import PACK_CASES, check_pack_case
 
-# One for each thing that a case can have, the smallest that has it; all cases are in the slow suite.
+# The smallest case with each option. The slow suite has all cases.
 _QUICK = {
     "whole_map_stage4_rpb",
     "even_2x2",

@@ -78,7 +78,7 @@ def test_every_output_is_written(mode):
 
 
 @pytest.mark.parametrize("mode", _MODES)
-def test_the_same_each_time_and_operands_unchanged(mode):
+def test_results_are_the_same_each_time_and_operands_unchanged(mode):
     operands = {name: one.detach() for name, one in _CASE.operands(torch.float32).items()}
     before = {name: one.clone() for name, one in operands.items()}
     with _using(mode):
