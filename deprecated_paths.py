@@ -61,6 +61,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "kernels.routing.regions": ("kernels.routing.geometry",),
     "tools.attention_baselines": ("tools.benchmarking.attention_baselines",),
     "tools.attention_problems": ("tools.benchmarking.operations",),
+    "tools.made_folder": ("zoo.data.examples.folder",),
     "tools.measuring": ("zoo.analysis.timing",),
     "tools.model_baselines": ("tools.benchmarking.model_baselines",),
     "zoo.config.data_consistency": ("zoo.config.consistency", "zoo.config.parts"),

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from attnzoo.tools.make_scenes import make_scenes
 from attnzoo.zoo.config import check_config, load_config
+from attnzoo.zoo.data.examples.scenes import make_scenes
 from attnzoo.zoo.training import build_runner, read_scalars, read_training_checkpoint
 from support.training_toy import run_ranks, same
 

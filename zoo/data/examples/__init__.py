@@ -1,0 +1,1 @@
+"""Small data sets for quick starts, generated from images that scikit-learn ships."""
