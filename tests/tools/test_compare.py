@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from attnzoo.tools import compare
-from attnzoo.zoo.config import list_configs, load_config
+from attnzoo.zoo.analysis import mixer_comparison
+from attnzoo.zoo.config import load_config
 from attnzoo.zoo.config.loading import CONFIG_ROOT
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner
 
@@ -67,23 +68,23 @@ def run(config: Path, work_dir: Path, mixers: list[str], *more: str) -> int:
     return compare.main([str(config), "--work-dir", str(work_dir), "--mixers", *mixers, *MEASURING, *more])
 
 
-def contenders(work_dir: Path) -> dict[str, dict[str, Any]]:
+def candidates(work_dir: Path) -> dict[str, dict[str, Any]]:
     report = json.loads((work_dir / "comparison.json").read_text())
-    return {one["name"]: one for one in report["contenders"]}
+    return {one["name"]: one for one in report["candidates"]}
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """The trainings that are begun: their mixer and whether they go on from a checkpoint."""
-    begun = []
+    """Records the trainings that start: their mixer, and whether they resume from a checkpoint."""
+    started = []
 
     def build(cfg: Any) -> Any:
-        begun.append((cfg.model.backbone.mixer, cfg.resume))
+        started.append((cfg.model.backbone.mixer, cfg.resume))
         return build_runner(cfg)
 
-    build_runner = compare.build_runner
-    monkeypatch.setattr(compare, "build_runner", build)
-    return begun
+    build_runner = mixer_comparison.build_runner
+    monkeypatch.setattr(mixer_comparison, "build_runner", build)
+    return started
 
 
 def test_comparison(
@@ -92,7 +93,7 @@ def test_comparison(
     assert run(config, tmp_path, ["pool", "window,full"], "--seed", "5") == 0
     assert trainings == [("pool", False), (["window", "full"], False)]
     assert "| pool |" in capsys.readouterr().out
-    first = contenders(tmp_path)
+    first = candidates(tmp_path)
     assert list(first) == ["pool", "window,full"]
     for row in first.values():
         assert row["error"] is None
@@ -115,26 +116,26 @@ def test_comparison(
     assert "2 epochs, seed 5, 16x16 pixels" in page
     assert load_config(tmp_path / "window+full" / "config.py").randomness.seed == 5
 
-    # What is finished is not trained again, what is new is.
+    # Finished mixers are not trained again, new ones are.
     trainings.clear()
     assert run(config, tmp_path, ["pool", "identity"], "--seed", "5") == 0
     assert trainings == [("identity", False)]
-    second = contenders(tmp_path)
+    second = candidates(tmp_path)
     assert list(second) == ["pool", "identity"]
     assert second["pool"]["top1"] == first["pool"]["top1"]
-    # Unless it is asked for, or the recipe is another.
+    # With --retrain or another recipe they are.
     trainings.clear()
     assert run(config, tmp_path, ["pool"], "--seed", "5", "--retrain") == 0
     assert run(config, tmp_path, ["pool"], "--seed", "6") == 0
     assert trainings == [("pool", False), ("pool", False)]
 
 
-def test_a_mixer_that_fails_is_reported_and_the_others_go_on(
+def test_a_mixer_that_fails_is_reported_and_the_others_continue(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     options = ["--cfg-options", "model.backbone.mixer_kwargs={'pool_size': 5}", "train_cfg.max_epochs=1"]
     assert run(config, tmp_path, ["lka", "pool"], *options) == 1
-    rows = contenders(tmp_path)
+    rows = candidates(tmp_path)
     assert "no argument of the mixer 'lka' 'pool_size'" in rows["lka"]["error"]
     assert rows["lka"]["top1"] is None
     assert rows["pool"]["error"] is None
@@ -143,7 +144,7 @@ def test_a_mixer_that_fails_is_reported_and_the_others_go_on(
     assert "- lka failed: " in (tmp_path / "comparison.md").read_text()
 
 
-def test_a_training_that_was_stopped_goes_on(
+def test_a_stopped_training_is_resumed(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[tuple[str, bool]]
 ):
     train = Runner.train
@@ -162,16 +163,16 @@ def test_a_training_that_was_stopped_goes_on(
 def test_a_body_that_fails_while_it_is_measured_keeps_its_accuracy(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    count_macs = compare.count_macs
+    count_macs = mixer_comparison.count_macs
 
     def fails(model: Any, *args: Any) -> int:
         if model.mixers[0] == "pool":
             raise RuntimeError("out of memory")
         return count_macs(model, *args)
 
-    monkeypatch.setattr(compare, "count_macs", fails)
+    monkeypatch.setattr(mixer_comparison, "count_macs", fails)
     assert run(config, tmp_path, ["pool", "identity"]) == 1
-    rows = contenders(tmp_path)
+    rows = candidates(tmp_path)
     assert rows["pool"]["error"] == "RuntimeError: out of memory"
     assert rows["pool"]["top1"] is not None
     assert rows["pool"]["throughput"] is None
@@ -179,26 +180,26 @@ def test_a_body_that_fails_while_it_is_measured_keeps_its_accuracy(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--mixers", "bifomer"], "There is no mixer 'bifomer'. Did you mean 'biformer'"),
         (["--mixers", "pool,lkaa"], "There is no mixer 'lkaa'. Did you mean 'lka'"),
         (["--mixers", "pool,pool,pool"], "mixer must have one entry per stage, got 3 for 2 stages"),
-        (["--repeats", "0"], "--repeats must be at least 1, but is 0"),
+        (["--repeats", "0"], "--repeats must be >= 1, got 0."),
         (["--launcher", "pytorch"], "--launcher must be none"),
         (["--cfg-options", "model.backbone.type=nat_mini"], "model.backbone"),
-        (["--cfg-options", "val_evaluator=none"], "nothing to compare by"),
+        (["--cfg-options", "val_evaluator=none"], "so the mixers cannot be compared"),
         (["--cfg-options", "model.backbone.num_classes=3"], "is 3, but train_dataloader.dataset has 2 classes"),
     ],
 )
 def test_mistakes_are_one_line(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ):
     code = compare.main([str(config), "--work-dir", str(tmp_path / "work"), *arguments])
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
-    if "stages" in said:  # a mistake in one of several mixers; the others could have gone on
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    if "stages" in message:  # a mistake in one of several mixers; the others could continue
         assert code == 1
     else:
         assert code == 2
@@ -210,19 +211,14 @@ def test_a_config_without_a_body_for_mixers_is_refused(capsys: pytest.CaptureFix
     assert "must be a body that takes a mixer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [name for name in list_configs() if name.startswith("compare/")])
-def test_shipped_comparisons_differ_in_nothing_but_the_mixer(name: str):
-    cfg = load_config(name)
-    assert cfg.model.backbone.type == "metaformer_micro"
-    assert "mixer_kwargs" not in cfg.model.backbone
-    assert cfg.train_cfg.max_epochs % cfg.train_cfg.val_interval == 0
-    one, other = compare.with_mixer(cfg_with_folder(name), "lka"), compare.with_mixer(cfg_with_folder(name), "halo")
-    assert one.pop("work_dir") != other.pop("work_dir")
-    other.model.backbone.mixer = "lka"
-    assert one.to_dict() == other.to_dict()
-
-
-def cfg_with_folder(name: str) -> Any:
-    cfg = load_config(name)
-    cfg.work_dir = "work_dirs/compare"
-    return cfg
+def test_mixers_of_custom_imports_are_accepted(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own_mixer.py").write_text(
+        "from attnzoo.backbones.metaformer import MIXERS\nMIXERS.setdefault('own_pool', MIXERS['pool'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(mixer_comparison, "MIXERS", dict(mixer_comparison.MIXERS))
+    monkeypatch.setattr("attnzoo.backbones.metaformer.MIXERS", mixer_comparison.MIXERS)
+    path = tmp_path / "own.py"
+    path.write_text(f"_base_ = ['{config}']\ncustom_imports = dict(imports=['own_mixer'])\n")
+    args = compare.parse_args([str(path), "--mixers", "own_pool", "--work-dir", str(tmp_path / "work")])
+    assert compare.load_recipe(args).work_dir == str(tmp_path / "work")

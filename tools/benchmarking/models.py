@@ -49,7 +49,7 @@ def measure_model(
     size: Sequence[int],
     settings: ModelSettings,
     baselines: Sequence[str] = (),
-    on_turn: Callable[[], Any] = lambda: None,
+    on_turn: Callable[[], object] = lambda: None,
     on_update: Callable[[Rows], None] = lambda rows: None,
 ) -> Rows:
     """Measures a model and its baselines in alternation, after checking that their logits agree.

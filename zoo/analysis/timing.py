@@ -44,7 +44,7 @@ def time_in_turns(
     functions: dict[str, Callable[[], Any]],
     device: torch.device,
     repeats: int,
-    on_turn: Callable[[], None] = lambda: None,
+    on_turn: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Elapsed]]:
     """Times functions in alternation, so that other load on the machine affects all of them alike.
 
