@@ -17,6 +17,7 @@ import attnzoo
 from attnzoo.backbones import metaformer, registry
 from attnzoo.names import nearest_names
 from attnzoo.tools import compare, train
+from attnzoo.zoo.analysis import mixer_comparison
 from attnzoo.zoo.config import ConfigError, check_config, load_config
 from attnzoo.zoo.registry import DATASETS, METRICS, MODELS
 from support import painted, tiny_classifier
@@ -120,8 +121,8 @@ def test_a_mixer(follow, tmp_path: Path):
 
 def test_the_comparison_takes_mixers_from_outside(follow, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = [str(follow("A mixer")), "--work-dir", str(tmp_path / "compared")]
-    recipe = compare.recipe_from(compare.parse_args([*argv, "--mixers", "shift", "pool"]))
-    body = compare.build_body(compare.with_mixer(recipe, "shift"))
+    recipe = compare.load_recipe(compare.parse_args([*argv, "--mixers", "shift", "pool"]))
+    body = mixer_comparison.build_body(mixer_comparison.with_mixer(recipe, "shift"))
     assert sum(isinstance(module, sys.modules["my_mixer"].ShiftMixer) for module in body.modules()) == 2
     assert compare.main([*argv, "--mixers", "shft"]) == 2
     assert "Did you mean 'shift'" in capsys.readouterr().err

@@ -216,7 +216,8 @@ def _image_size(cfg: Config) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _build_body(cfg: Config) -> nn.Module:
+def build_body(cfg: Config) -> nn.Module:
+    """Builds the backbone of a config with new weights."""
     return MODELS.build({**cfg.model.backbone.to_dict(), "pretrained": False, "checkpoint_path": None})
 
 
@@ -226,9 +227,9 @@ def _count_and_prepare(
     """Counts operations, parameters and memory of a body; returns its inference and training step."""
     size, channels = _image_size(cfg), cfg.model.backbone.get("in_chans", 3)
     with torch.device("meta"):
-        candidate.macs = count_macs(_build_body(cfg), size, channels)
+        candidate.macs = count_macs(build_body(cfg), size, channels)
     torch.manual_seed(0)
-    model = _build_body(cfg).to(device)
+    model = build_body(cfg).to(device)
     candidate.parameters = count_parameters(model)[0]
     images = torch.randn(batch_size, channels, *size, device=device)
     steps: dict[str, Callable[[], Any]] = {
