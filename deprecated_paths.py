@@ -118,6 +118,9 @@ MOVED: dict[str, tuple[str, ...]] = {
     "zoo.reports.predictions": ("zoo.plots.predictions", "zoo.analysis.predictions"),
     "zoo.reports.summary": ("zoo.analysis.summary",),
     "zoo.reports": (),
+    "zoo.training.guards": ("zoo.training.nonfinite",),
+    "zoo.training.optim": ("zoo.training.optim_wrappers", "zoo.training.optim_constructor"),
+    "zoo.training.placement": ("zoo.training.model_setup",),
 }
 """For each old module the modules that hold its names now, all relative to the package; none for an empty package."""
 

@@ -21,7 +21,7 @@ from attnzoo.zoo.data.common.decoding import BrokenImageError
 from attnzoo.zoo.evaluation import find_metric_info, result_configs
 from attnzoo.zoo.files import write_json
 from attnzoo.zoo.training import build_runner
-from attnzoo.zoo.training.placement import bare
+from attnzoo.zoo.training.model_setup import unwrap_model
 from attnzoo.zoo.weights import LoadReport, load_weights, weights_target
 from attnzoo.zoo.work_dir import RESULTS, find_best
 
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
         check_config(cfg)
         add_writers(cfg, args.confusion, args.save_labels)
         runner = build_runner(cfg)
-        model: Any = bare(runner.model)
+        model: Any = unwrap_model(runner.model)
         report = load(model, checkpoint, args.raw)
         runner.logger.info(str(report))
         loop: Any = runner.test_loop

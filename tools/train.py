@@ -22,7 +22,7 @@ from attnzoo.zoo.plots.curves import draw_learning_curve
 from attnzoo.zoo.plots.tables import align_pairs
 from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, build_runner
-from attnzoo.zoo.training.placement import bare
+from attnzoo.zoo.training.model_setup import unwrap_model
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -103,7 +103,7 @@ class DryRun(Hook):
 def summary(runner: Any, batch: dict[str, Any], losses: dict[str, Any]) -> str:
     """Says what would be trained, on what, how, and what the first step gave."""
     loop, data = runner.train_loop, runner.train_loop.dataloader
-    total, trained = count_parameters(bare(runner.model))
+    total, trained = count_parameters(unwrap_model(runner.model))
     each, processes = len(batch["image"]), runner.world_size
     accumulated = (runner.cfg.optim_wrapper or {}).get("accumulative_counts", 1)
     rows = [("device", describe_device())]

@@ -1,7 +1,7 @@
-"""What makes a zoo of backbones and heads, and a pipeline of the zoo: weights, tasks, data, evaluation, training.
+"""The zoo and its pipeline: weights, tasks, data, evaluation, training, inference, export.
 
-The functions that most users need are here by name; each is imported when it is first used, because the parts of this
-package need different libraries.
+The most common functions are available here. They are imported on first use, because the parts of this package need
+different libraries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Writes a file so that readers see the old content or the new one, never a part, also after a power cut.
+    """Writes a file atomically: readers see the complete old or the complete new content, even after a power failure.
 
     Args:
-        path: where to; missing folders are made.
-        content: the file's bytes.
+        path: Path of the file. Missing folders are created.
+        content: Content of the file.
 
     Returns:
-        The path written.
+        The path of the file.
 
     Raises:
-        OSError: the disk is full, say; what had that name before is untouched.
+        OSError: The file cannot be written, for example because the disk is full. An existing file is left unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,35 +39,35 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> Path:
-    """Writes a text file in UTF-8, as `write_bytes` does."""
+    """Writes a text file in UTF-8 atomically, see `write_bytes`."""
     return write_bytes(path, content.encode())
 
 
 def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 2) -> Path:
-    """Writes `content` as JSON, as `write_bytes` does; numbers that are not finite raise a ValueError."""
+    """Writes JSON atomically, see `write_bytes`; numbers that are not finite raise a ValueError."""
     return write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def temporary_name(path: Path) -> Path:
-    """Names a file beside another, hidden and of this process alone, to be written before it takes the other's name."""
+    """Returns the hidden path, unique to this process, under which a file is written before it is renamed."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Removes what killed writers left in a folder."""
+    """Removes temporary files that killed processes left in a folder."""
     for path in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder's entries, so that a file's new name survives a power cut, where the system can open folders."""
+    """Flushes the entries of a folder to disk, so that a renaming survives a power failure, if the system allows it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return
     try:
-        # Some file systems of networks cannot flush a folder; the file itself is safe already.
+        # Some network file systems cannot flush a folder; the file itself is already on disk.
         with contextlib.suppress(OSError):
             os.fsync(descriptor)
     finally:

@@ -14,7 +14,7 @@ from ...names import unknown_name
 from ..data.common.checks import check_num_classes, check_same_classes
 from ..data.common.paths import did_you_mean
 from ..registry import MODELS
-from ..training.placement import bare
+from ..training.model_setup import unwrap_model
 from .parts import ConfigParts, config_parts, leaves
 
 _DENSE_SIZE = (96, 128)
@@ -65,7 +65,7 @@ def check_built(runner: Any) -> None:
         ValueError: The model and a data set differ in their classes, two data sets do, or a data set's own check finds
             an error.
     """
-    model: Any = bare(runner.model)
+    model: Any = unwrap_model(runner.model)
     loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
     data = [loop.dataloader.dataset for loop in loops]
     has_classes = hasattr(model, "num_classes") and hasattr(model, "classes_key")

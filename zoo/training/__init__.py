@@ -7,10 +7,11 @@ from .checkpoint import CheckpointWriteError, write_checkpoint
 from .checkpoint_hook import CheckpointHook
 from .ema import EMAHook, WeightAverage
 from .evaluation_loops import TestLoop, ValLoop
-from .guards import NonFiniteGuardHook, TrainingDiverged
 from .logs import LoggerHook, ProgressBarHook, RuntimeInfoHook
 from .loops import EpochTrainLoop, IterTrainLoop
-from .optim import AmpOptimWrapper, OptimWrapper, OptimWrapperConstructor
+from .nonfinite import NonFiniteGuardHook, TrainingDiverged
+from .optim_constructor import OptimWrapperConstructor
+from .optim_wrappers import AmpOptimWrapper, OptimWrapper
 from .param_groups import parameter_groups
 from .runner import Runner, build_runner
 from .schedules import WarmupConstant, WarmupCosine, WarmupLinear, WarmupMultiStep, WarmupPoly, WarmupStep

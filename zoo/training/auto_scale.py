@@ -1,4 +1,4 @@
-"""Learning rates that follow the batch size: the optimizer's and the schedules' absolute ones alike."""
+"""Scaling of learning rates to the batch size, including absolute rates in schedules."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _KEYS = ("enable", "base_batch_size", "rule")
 _RULES = ("linear", "sqrt")
 
 ABSOLUTE_RATES = ("warmup_lr", "min_lr", "eta_min")
-"""Arguments of schedules that are learning rates."""
+"""Arguments of schedules that are absolute learning rates."""
 
 
 def lr_factor(options: Mapping[str, Any] | None, batch_size: int) -> float:
-    """By what learning rates are multiplied.
+    """Returns the factor by which learning rates are multiplied.
 
     Args:
-        options: dict(enable=True, base_batch_size=..., rule="linear"): the batch size that the recipe's rates are for,
-            and how rates follow it: "linear" (Goyal et al., Accurate, Large Minibatch SGD, 2017) or "sqrt".
-        batch_size: images that a step sees, over all processes and accumulated batches.
+        options: dict(enable=True, base_batch_size=..., rule="linear"): the batch size of the recipe, and the scaling
+            rule, "linear" (Goyal et al., Accurate, Large Minibatch SGD, 2017) or "sqrt".
+        batch_size: Number of images per step, over all processes and accumulated batches.
 
     Raises:
-        ValueError: a key is unknown, missing or wrong.
+        ValueError: A key is unknown, missing or wrong.
     """
     for key in options or ():
         if key not in _KEYS:
@@ -32,7 +32,7 @@ def lr_factor(options: Mapping[str, Any] | None, batch_size: int) -> float:
         return 1.0
     base, rule = options.get("base_batch_size"), options.get("rule", "linear")
     if not isinstance(base, int) or base < 1:
-        raise ValueError(f"auto_scale_lr.base_batch_size is the recipe's batch size, from 1 on, not {base!r}.")
+        raise ValueError(f"auto_scale_lr.base_batch_size must be an integer >= 1, got {base!r}.")
     if rule not in _RULES:
         raise ValueError(unknown_name("rule of auto_scale_lr", rule, _RULES))
     ratio = batch_size / base
@@ -40,15 +40,15 @@ def lr_factor(options: Mapping[str, Any] | None, batch_size: int) -> float:
 
 
 def scale_schedule(schedule: Mapping[str, Any], factor: float) -> tuple[dict[str, Any], str]:
-    """Scales the absolute rates in a schedule's config.
+    """Scales the absolute rates in the config of a schedule.
 
     Returns:
-        A copy, and what was done, for the log ("" for nothing).
+        A scaled copy of the config, and a log message ("" if nothing changed).
     """
     scaled = dict(schedule)
-    said = []
+    changes = []
     for name in ABSOLUTE_RATES:
         if scaled.get(name) and factor != 1.0:
             scaled[name] = schedule[name] * factor
-            said.append(f"{name} {schedule[name]:g} becomes {scaled[name]:g}")
-    return scaled, f"{schedule['type']}: {', '.join(said)}." if said else ""
+            changes.append(f"{name} {schedule[name]:g} becomes {scaled[name]:g}")
+    return scaled, f"{schedule['type']}: {', '.join(changes)}." if changes else ""

@@ -1,14 +1,13 @@
-"""Checkpoint files that survive: written atomically, verified, holding plain types only.
+"""Writing training checkpoints: atomic, verified, with plain types only.
 
-A file is a dict of plain Python types and tensors, so that `torch.load(..., weights_only=True)` takes it without any
-allow-list. No config and no code is in it: the config stands beside it as text (`config.py`) and is never run from a
-checkpoint.
+A checkpoint is a dict of plain Python types and tensors, so `torch.load(..., weights_only=True)` reads it without an
+allow-list. It contains neither config nor code: the config is a text file in the same folder (`config.py`).
 
     format             CHECKPOINT_FORMAT
     meta               epoch, iter, step_in_epoch, seed, world_size, metrics, ...
-    state_dict         the model's, plain keys
-    ema_state_dict     the averaged weights under the same keys, where averaging is on
-    optimizer, param_schedulers, random_states (one entry a process), hooks, message_hub
+    state_dict         state dict of the model
+    ema_state_dict     averaged weights under the same keys, if training averages weights
+    optimizer, param_schedulers, random_states (one entry per process), hooks, message_hub
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ class CheckpointWriteError(CheckpointError, OSError):
 
 
 def to_plain(value: Any, where: str = "state") -> Any:
-    """Turns a state into plain types: dict, list, tuple, str, bytes, int, float, bool, None and CPU tensors.
+    """Converts a state to plain types: dict, list, tuple, str, bytes, int, float, bool, None and CPU tensors.
 
     Args:
-        value: nested containers; NumPy scalars become Python's, NumPy arrays become tensors.
-        where: what it is, for the message.
+        value: Nested containers. NumPy scalars become Python scalars, NumPy arrays become tensors.
+        where: Name of the value in error messages.
 
     Raises:
-        TypeError: something in it is of another type; the message says where.
+        TypeError: A value has another type.
     """
     if value is None or type(value) in (str, bytes, bool, int, float):
         return value
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
-        # A view would take the whole storage behind it into the file.
+        # Saving a view would save its complete storage.
         return value.clone() if value.untyped_storage().nbytes() != value.nbytes else value
     if isinstance(value, np.generic):
         return value.item()
@@ -55,23 +54,23 @@ def to_plain(value: Any, where: str = "state") -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if type(key) not in (str, int):
-                raise TypeError(f"A checkpoint's keys are str or int, not {key!r} in {where}.")
+                raise TypeError(f"Keys in a checkpoint must be str or int, got {key!r} in {where}.")
         return {key: to_plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list):
         return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, tuple):
         return tuple(to_plain(item, f"{where}[{i}]") for i, item in enumerate(value))
-    raise TypeError(f"A checkpoint holds plain types only, not a {type(value).__name__} at {where}.")
+    raise TypeError(f"Values in a checkpoint must have plain types, got a {type(value).__name__} at {where}.")
 
 
 def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Writes a checkpoint so that the file of that name is at any moment the old one or the new one, whole.
+    """Writes a checkpoint atomically: at any moment the file is either the complete old one or the complete new one.
 
-    The new file is written under another name, flushed to the disk and read back; only then it takes its name.
+    The new file is written under a temporary name, flushed to disk and read back before it is renamed.
 
     Args:
-        state: what `to_plain` takes.
-        path: the file.
+        state: The state, converted with `to_plain`.
+        path: Path of the file.
 
     Raises:
         CheckpointWriteError: The disk is full, or what was read back is not what was written. An existing file of that
@@ -86,7 +85,7 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
                 torch.save(plain, file)
                 file.flush()
                 os.fsync(file.fileno())
-            # Before the file takes its name, so that a bad write never replaces a good file.
+            # Verified before renaming, so that a bad write never replaces a good file.
             read_training_checkpoint(temporary, mmap=True)
             os.replace(temporary, path)
         except (CheckpointError, OSError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""When a checkpoint is written, which are kept, and which is the best."""
+"""Hook that writes checkpoints, removes old ones, and keeps the best."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ _RULES = ("greater", "less")
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
-    """Saves the whole state of training, every so many epochs or iterations, and that of the best evaluation.
+    """Saves the complete training state at regular intervals, and after the best evaluation.
 
     Files: `epoch_N.pth` after N epochs, `iter_N.pth` in the middle of an epoch, `best_METRIC.pth`, and the text file
-    `last_checkpoint` with the name of the newest one. Older ones are removed only after a newer one was written and
-    read back. A checkpoint in the middle of gradient accumulation waits for the next step.
+    `last_checkpoint` with the name of the newest one. Older checkpoints are removed only after a newer one has been
+    verified. A checkpoint that is due during gradient accumulation is saved after the next step.
 
     Args:
-        interval: every how many epochs, or iterations; -1 is never (but `save_last`).
-        by_epoch: whether `interval` counts epochs.
-        max_keep_ckpts: how many of the newest `epoch_*` and `iter_*` are kept; -1 keeps all.
-        save_last: save at the end of training in any case.
-        save_best: metric whose best evaluation is kept, or several, or None.
-        rule: "greater" or "less" (is better), one for all or one each; None goes by the metrics' names.
+        interval: Interval in epochs or iterations; -1 saves at the end of training only, see `save_last`.
+        by_epoch: Whether `interval` counts epochs.
+        max_keep_ckpts: Number of newest `epoch_*` and `iter_*` checkpoints to keep; -1 keeps all.
+        save_last: Save at the end of training in any case.
+        save_best: Metric, or metrics, whose best checkpoint is kept.
+        rule: "greater" or "less", whichever is better, for all metrics or one per metric. By default the metrics
+            define it.
 
     Raises:
-        ValueError: an argument is out of range, or no rule follows from a metric's name.
+        ValueError: An argument is out of range, or it is unknown whether greater values of a metric are better.
     """
 
     priority = "VERY_LOW"
@@ -54,13 +55,15 @@ class CheckpointHook(Hook):
         rule: str | Sequence[str] | None = None,
     ) -> None:
         if interval == 0 or interval < -1:
-            raise ValueError(f"CheckpointHook: interval is from 1 on, or -1 for never, not {interval}.")
+            raise ValueError(f"CheckpointHook: interval must be >= 1, or -1 for never, got {interval}.")
         if max_keep_ckpts == 0 or max_keep_ckpts < -1:
-            raise ValueError(f"CheckpointHook: max_keep_ckpts is from 1 on, or -1 for all, not {max_keep_ckpts}.")
+            raise ValueError(f"CheckpointHook: max_keep_ckpts must be >= 1, or -1 for all, got {max_keep_ckpts}.")
         metrics = [save_best] if isinstance(save_best, str) else list(save_best or ())
         rules = [rule] * len(metrics) if rule is None or isinstance(rule, str) else list(rule)
         if len(rules) != len(metrics):
-            raise ValueError(f"CheckpointHook: {len(metrics)} metrics in save_best, but {len(rules)} rules.")
+            raise ValueError(
+                f"CheckpointHook: save_best and rule must have the same length, got {len(metrics)} and {len(rules)}."
+            )
         self.interval = interval
         self.by_epoch = by_epoch
         self.max_keep = max_keep_ckpts
@@ -75,37 +78,37 @@ class CheckpointHook(Hook):
         self.saved_at = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Best values so far and the last saved iteration, as plain types."""
+        """Returns the best values so far and the last saved iteration, as plain types."""
         return {"best": self.best, "saved_at": self.saved_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the best values so far."""
+        """Restores the best values and the last saved iteration."""
         self.best = dict(state["best"])
         self.saved_at = state["saved_at"]
 
     def at_step_boundary(self, runner: Any) -> None:
-        """Saves in the middle of an epoch where the interval in iterations is over."""
-        if self._iterations_over(runner):
+        """Saves in the middle of an epoch if an interval in iterations has ended."""
+        if self._iterations_due(runner):
             self.save(runner)
 
     def at_epoch_boundary(self, runner: Any) -> None:
-        """Saves after an epoch where the interval is over, or training is."""
+        """Saves after an epoch if an interval or the training has ended."""
         due = self.by_epoch and self.interval > 0 and runner.epoch % self.interval == 0
-        if due or self._iterations_over(runner) or (self.save_last and runner.train_loop.finished):
+        if due or self._iterations_due(runner) or (self.save_last and runner.train_loop.finished):
             self.save(runner)
 
-    def _iterations_over(self, runner: Any) -> bool:
+    def _iterations_due(self, runner: Any) -> bool:
         if self.by_epoch or self.interval < 0:
             return False
         return runner.iter // self.interval > self.saved_at // self.interval
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
-        """Saves where a metric is the best so far.
+        """Saves if a metric is the best so far.
 
         Raises:
-            ValueError: the evaluation has no metric of that name.
+            ValueError: The evaluation does not report a metric of `save_best`.
         """
-        # Evaluation outside training has nothing to save.
+        # There is nothing to save in an evaluation outside of training.
         if not runner.is_training:
             return
         better = []
@@ -125,13 +128,13 @@ class CheckpointHook(Hook):
             runner.logger.info(f"Best {metric} so far: {self.best[metric]['value']:.4f}, saved as {name}.")
 
     def save(self, runner: Any) -> Path:
-        """Saves now; all processes must call it.
+        """Saves a checkpoint now; all processes must call this.
 
         Returns:
-            The file.
+            The path of the file.
 
         Raises:
-            CheckpointWriteError: it could not be written.
+            CheckpointWriteError: The file cannot be written.
         """
         loop = runner.train_loop
         name = f"iter_{runner.iter}.pth" if loop.step_in_epoch else f"epoch_{runner.epoch}.pth"
@@ -151,12 +154,12 @@ class CheckpointHook(Hook):
                 write_checkpoint(state, path)
             except CheckpointWriteError as caught:
                 error = caught
-        # The other processes would wait for process 0 for ever.
+        # Otherwise the other processes would wait for process 0 forever.
         if any_process(error is not None):
-            good = next((str(found) for found, _ in list_checkpoints(path.parent)[0]), "none")
+            last = next((str(found) for found, _ in list_checkpoints(path.parent)[0]), "none")
             raise CheckpointWriteError(
-                f"{error or f'Process 0 could not write {path}'}. The last good checkpoint is {good}; training stops "
-                f"here and goes on from there with --resume."
+                f"{error or f'Process 0 could not write {path}'}. The last good checkpoint is {last}. Training stops; "
+                f"continue from there with --resume."
             ) from error
         return path
 
@@ -174,10 +177,10 @@ def _is_better(value: float, best: float, rule: str) -> bool:
 
 
 def infer_rule(metric: str) -> str:
-    """Tells whether greater or less is better, from a metric's name.
+    """Returns whether greater or less values of a metric are better.
 
     Raises:
-        ValueError: the name does not tell.
+        ValueError: No registered metric reports this name, and the name does not imply a rule.
     """
     info = find_metric_info(metric)
     if info is not None:
@@ -188,4 +191,4 @@ def infer_rule(metric: str) -> str:
         return "less"
     if any(word in words for word in _GREATER):
         return "greater"
-    raise ValueError(f"CheckpointHook: say with rule='greater' or 'less' what is better for save_best={metric!r}.")
+    raise ValueError(f"CheckpointHook: save_best={metric!r} is an unknown metric and needs rule='greater' or 'less'.")

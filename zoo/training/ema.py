@@ -12,32 +12,32 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..registry import HOOKS
-from .placement import bare
+from .model_setup import unwrap_model
 
 
 class WeightAverage:
-    """Averaged copies of everything in a model's state dict, under the same keys.
+    """Averaged copies of all tensors in a model's state dict, under the same keys.
 
-    Floating-point buffers are averaged like weights, others are copied (timm's and the papers' habit).
+    Floating-point buffers are averaged like weights, as in timm; others are copied.
 
     Args:
-        model: the model that trains.
-        decay: weight of the old average in the new one.
-        warmup: start with a smaller decay, min(decay, (1 + n) / (10 + n)) after n updates, so that the first, random
-            weights are forgotten sooner (the rule of TensorFlow's ExponentialMovingAverage).
+        model: The model that is trained.
+        decay: Weight of the previous average in an update.
+        warmup: Start with the smaller decay min(decay, (1 + n) / (10 + n)) after n updates, so that the random initial
+            weights have less influence (as in TensorFlow's ExponentialMovingAverage).
 
     Raises:
-        ValueError: `decay` does not lie between 0 and 1.
+        ValueError: `decay` is not in [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, warmup: bool = False) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay lies from 0 to under 1, not {decay}.")
+            raise ValueError(f"decay must be in [0, 1), got {decay}.")
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
         self._model = model
-        # A tensor can have several names (tied weights); it is averaged once, under the first.
+        # A tensor with several names (tied weights) is averaged once, under the first of them.
         first: dict[int, str] = {}
         self._first_names: dict[str, str] = {}
         for name, tensor in model.state_dict(keep_vars=True).items():
@@ -46,13 +46,13 @@ class WeightAverage:
         self._averages = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """The model's tensors, looked up anew because a module may replace its buffers."""
+        """Returns the current tensors of the model; a module may have replaced its buffers."""
         tensors = self._model.state_dict()
         return {name: tensors[name] for name in dict.fromkeys(self._first_names.values())}
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the model's present weights into the average."""
+        """Updates the average with the current weights of the model."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         averages, values = [], []
         for name, tensor in self._tensors().items():
@@ -66,24 +66,24 @@ class WeightAverage:
         self.updates += 1
 
     @torch.no_grad()
-    def exchange(self) -> None:
-        """Exchanges the model's weights and the averages, in place; twice is nothing."""
+    def swap(self) -> None:
+        """Swaps the model's weights and the averages, in place."""
         for name, tensor in self._tensors().items():
-            kept = tensor.clone()
+            weights = tensor.clone()
             tensor.copy_(self._averages[name])
-            self._averages[name].copy_(kept)
+            self._averages[name].copy_(weights)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averaged weights inside the block, and its own again after it."""
-        self.exchange()
+        """Context manager in which the model has the averaged weights."""
+        self.swap()
         try:
             yield
         finally:
-            self.exchange()
+            self.swap()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The averages under the model's keys."""
+        """Returns the averages under the keys of the model."""
         return {name: self._averages[first] for name, first in self._first_names.items()}
 
     @torch.no_grad()
@@ -91,15 +91,15 @@ class WeightAverage:
         """Restores the averages.
 
         Args:
-            state: what `state_dict` gave.
-            updates: how many updates they have seen.
+            state: The averages that `state_dict` returned.
+            updates: Number of updates that they include.
 
         Raises:
-            ValueError: keys are missing or unknown.
+            ValueError: Keys are missing or unknown.
         """
         if state.keys() != self._first_names.keys():
             differ = sorted(state.keys() ^ self._first_names.keys())
-            raise ValueError(f"The averaged weights are of another model; {len(differ)} names differ: {differ[:5]}.")
+            raise ValueError(f"The averaged weights belong to another model; {len(differ)} names differ: {differ[:5]}.")
         for name, first in self._first_names.items():
             self._averages[first].copy_(state[name])
         self.updates = updates
@@ -107,40 +107,40 @@ class WeightAverage:
 
 @HOOKS.register_module()
 class EMAHook(Hook):
-    """Keeps an exponential moving average of the weights; evaluation and `ema_state_dict` of checkpoints use it.
+    """Maintains an exponential moving average of the weights, for evaluation and `ema_state_dict` of checkpoints.
 
-    The average moves where the optimizer made a step, not where one was given up or gradients only accumulated.
+    The average is updated after steps of the optimizer, not if a step was skipped or gradients were only accumulated.
 
     Args:
-        decay: see `WeightAverage`.
-        warmup: see `WeightAverage`.
-        evaluate_raw: evaluate the model's own weights too; their metrics are called "raw_...".
+        decay: Weight of the previous average in an update.
+        warmup: Start with a smaller decay, see `WeightAverage`.
+        evaluate_raw: Also evaluate the model's own weights; the names of their metrics start with "raw_".
     """
 
     priority = "NORMAL"
 
     def __init__(self, decay: float = 0.9999, warmup: bool = False, evaluate_raw: bool = False) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"EMAHook: decay lies from 0 to under 1, not {decay}.")
+            raise ValueError(f"EMAHook: decay must be in [0, 1), got {decay}.")
         self.decay = decay
         self.warmup = warmup
         self.evaluate_raw = evaluate_raw
         self.average: WeightAverage | None = None
 
     def before_train(self, runner: Any) -> None:
-        """Starts from the model's weights, where no resumed checkpoint has averages."""
+        """Starts from the model's weights, unless a resumed checkpoint has averages."""
         if self.average is None:
             self.start(runner.model)
 
     def start(self, model: nn.Module) -> WeightAverage:
-        """Starts a new average from a model's present weights."""
-        self.average = WeightAverage(bare(model), self.decay, self.warmup)
+        """Starts a new average from the current weights of a model."""
+        self.average = WeightAverage(unwrap_model(model), self.decay, self.warmup)
         return self.average
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Moves the average where the optimizer made a step."""
+        """Updates the average after a step of the optimizer."""
         if runner.optim_wrapper.stepped:
             assert self.average is not None
             self.average.update()

@@ -1,4 +1,4 @@
-"""Evaluation, during training and alone; with averaged weights where training has them."""
+"""Evaluation loops, in training and afterwards, with averaged weights if there are any."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch.utils.data import DataLoader
 from ...names import unknown_name
 from ..registry import LOOPS
 from .distributed import any_process, broadcast_buffers, gather_objects
-from .loops import batches
+from .loops import batch_iterator
 
 _DTYPES = ("bfloat16", "float16")
 
 
 class EvaluationLoop(BaseLoop):
-    """One pass over a data set and its metrics.
+    """Evaluates a data set with metrics.
 
     Args:
-        runner: the Runner.
-        dataloader: the data, or their config.
-        evaluator: the metrics, or their config.
-        amp_dtype: "bfloat16" or "float16" for mixed precision; None is none.
+        runner: The Runner.
+        dataloader: The data loader, or its config.
+        evaluator: The metrics, or their configs.
+        amp_dtype: "bfloat16" or "float16" for mixed precision, or None.
 
     Raises:
-        ValueError: the dtype is unknown.
+        ValueError: The dtype is unknown.
     """
 
     mode: str
@@ -46,11 +46,7 @@ class EvaluationLoop(BaseLoop):
             self.evaluator.dataset_meta = self.dataset.metainfo
 
     def run(self) -> dict[str, Any]:
-        """Evaluates and reports to the hooks.
-
-        Returns:
-            The metrics.
-        """
+        """Evaluates, passes the metrics to the hooks, and returns them."""
         metrics = self.evaluate()
         if metrics is None:
             self.runner.stop()
@@ -59,11 +55,11 @@ class EvaluationLoop(BaseLoop):
         return metrics
 
     def evaluate(self) -> dict[str, Any] | None:
-        """Evaluates, with the averaged weights where there are some.
+        """Evaluates, with the averaged weights if there are any.
 
         Returns:
-            The metrics ("raw_..." are the model's own weights', where they are wanted too); None where training was
-            asked to stop meanwhile.
+            The metrics; those of the model's own weights, if they are evaluated as well, start with "raw_". None if
+            training was asked to stop in the meantime.
         """
         runner = self.runner
         runner.call_hook(f"before_{self.mode}")
@@ -72,40 +68,40 @@ class EvaluationLoop(BaseLoop):
         ema = runner.ema
         average = ema.average if ema is not None else None
         with average.applied() if average is not None else contextlib.nullcontext():
-            metrics = self._pass()
+            metrics = self._evaluate_once()
         if metrics is not None and ema is not None and average is not None and ema.evaluate_raw:
-            raw = self._pass()
+            raw = self._evaluate_once()
             metrics = None if raw is None else {**metrics, **{f"raw_{name}": value for name, value in raw.items()}}
         return metrics
 
     def report(self, metrics: dict[str, Any]) -> None:
-        """Tells the hooks what came out."""
+        """Passes the metrics to the hooks."""
         self.runner.last_metrics = metrics
         self.runner.call_hook(f"after_{self.mode}_epoch", metrics=metrics)
         self.runner.call_hook(f"after_{self.mode}")
 
     @torch.no_grad()
-    def _pass(self) -> dict[str, Any] | None:
+    def _evaluate_once(self) -> dict[str, Any] | None:
         runner = self.runner
         broadcast_buffers(runner.model)
-        # Processes may differ by a batch, and must ask each other equally often.
+        # Processes may differ by one batch, but must communicate equally often.
         common = min(gather_objects(len(self.dataloader)))
-        with batches(self.dataloader) as following:
+        with batch_iterator(self.dataloader) as next_batch:
             for batch_idx in range(len(self.dataloader)):
-                asked = runner.stop_request.received is not None
-                if batch_idx < common and runner.is_training and any_process(asked):
+                stop = runner.stop_request.received is not None
+                if batch_idx < common and runner.is_training and any_process(stop):
                     for metric in self.evaluator.metrics:
                         metric.results.clear()
                     return None
-                batch = following()
+                batch = next_batch()
                 runner.call_hook(f"before_{self.mode}_iter", batch_idx=batch_idx, data_batch=batch)
-                with self._precision():
+                with self._autocast():
                     outputs = getattr(runner.model, f"{self.mode}_step")(batch)
                 self.evaluator.process(data_samples=outputs, data_batch=batch)
                 runner.call_hook(f"after_{self.mode}_iter", batch_idx=batch_idx, data_batch=batch, outputs=outputs)
         return self.evaluator.evaluate(len(self.dataset))
 
-    def _precision(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager:
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         device = next(self.runner.model.parameters()).device.type
@@ -114,13 +110,13 @@ class EvaluationLoop(BaseLoop):
 
 @LOOPS.register_module()
 class ValLoop(EvaluationLoop):
-    """Evaluation during training; arguments of `EvaluationLoop`."""
+    """Evaluation in training, with the arguments of `EvaluationLoop`."""
 
     mode = "val"
 
 
 @LOOPS.register_module()
 class TestLoop(EvaluationLoop):
-    """Evaluation of a finished model; arguments of `EvaluationLoop`."""
+    """Evaluation after training, with the arguments of `EvaluationLoop`."""
 
     mode = "test"

@@ -25,19 +25,18 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
 
     Args:
         dataloader: dict(dataset, sampler, batch_sampler, collate_fn, ...) and arguments of torch's DataLoader. Without
-            workers, options that only concern workers do not count. A batch sampler is given `batch_size`, and
-            `drop_last` where it is there.
-        seed: of the sampler and the data set, where they take one and the config gives none.
+            workers, options of workers are ignored. A batch sampler receives `batch_size` and `drop_last`.
+        seed: Seed of the sampler and the data set, unless the config sets one.
 
     Raises:
-        ValueError: there is no dataset or sampler.
+        ValueError: There is no data set or no sampler.
     """
     if isinstance(dataloader, DataLoader):
         return dataloader
     options = copy.deepcopy(dict(dataloader))
     for key in ("dataset", "sampler"):
         if key not in options:
-            raise ValueError(f"A data loader needs the key {key!r}; given: {sorted(options)}.")
+            raise ValueError(f"A data loader needs the key {key!r}, got {sorted(options)}.")
     dataset = options.pop("dataset")
     if isinstance(dataset, Mapping):
         dataset = DATASETS.build(with_seed(DATASETS, dataset, seed))
@@ -55,10 +54,10 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
         arguments = dict(collate)
         collate = functools.partial(FUNCTIONS.get(arguments.pop("type")), **arguments)
     if not torch.cuda.is_available():
-        options.pop("pin_memory", None)  # torch would warn that there is nothing to pin for
+        options.pop("pin_memory", None)  # torch would warn that it has no effect
     if options.get("num_workers") and "cv2" in sys.modules:
-        # Else every worker had as many threads as there are cores. Set before workers are forked: OpenCV's pool of
-        # threads does not outlive a fork, and a worker that touches it waits forever.
+        # Otherwise every worker would use as many threads as there are cores. Set before workers are forked, because
+        # OpenCV's thread pool does not survive a fork, and a worker that used it would wait forever.
         sys.modules["cv2"].setNumThreads(1)
     if not options.get("num_workers"):
         for key in _WORKERS_ONLY:
@@ -74,7 +73,7 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
 
 
 def with_seed(registry: Registry, cfg: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """A copy of a config, with the run's seed where its type takes one and it gives none."""
+    """Returns a copy of a config with a seed, if its type has an argument `seed` that the config does not set."""
     cfg = dict(cfg)
     kind = cfg.get("type")
     if seed is not None and "seed" not in cfg and kind is not None:
@@ -99,8 +98,8 @@ def _takes(builder: Callable[..., Any], name: str) -> bool:
 
 
 def _init_worker(worker: int) -> None:
-    """Prepares a worker: its own generators, other ones every epoch, and deaf to the first signals."""
-    del worker  # torch has put it into its seed
+    """Seeds the generators of a worker, differently in every epoch, and makes it ignore signals to its group."""
+    del worker  # included in torch.initial_seed()
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""What a run tells: log lines, a progress bar on a terminal, scalars.jsonl, TensorBoard."""
+"""Hooks that log a run: log lines, progress bar, scalars.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ..registry import HOOKS
 from ..work_dir import SCALARS, TENSORBOARD, read_scalars
 
 HISTORY_LENGTH = 10_000
-"""How many values of a scalar stay in memory, for means in log lines; the whole history is in scalars.jsonl."""
+"""Number of values of a scalar kept in memory for means in log lines. The complete history is in scalars.jsonl."""
 
 
 @HOOKS.register_module()
 class RuntimeInfoHook(_RuntimeInfoHook):
-    """mmengine's hook, for runs of any length: histories are bounded, and values that are not finite stay out."""
+    """mmengine's hook with histories of bounded length and without values that are not finite."""
 
     def before_run(self, runner: Any) -> None:
-        """Notes the seed; the config's text, which mmengine notes too, takes time to format and nobody reads it."""
+        """Stores the seed. mmengine also stores the text of the config, which is slow to format and not used."""
         runner.message_hub.update_info("seed", runner.seed)
         self.last_loop_stage = None
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Takes what the model reports into the histories."""
+        """Adds the outputs of the model to the histories."""
         for key, value in (outputs or {}).items():
             if math.isfinite(value):
                 runner.message_hub.update_scalar(f"train/{key}", value)
@@ -43,27 +43,27 @@ class RuntimeInfoHook(_RuntimeInfoHook):
 
 @HOOKS.register_module()
 class LoggerHook(Hook):
-    """Log lines every `interval` iterations and after evaluations; the same values go to scalars.jsonl and TensorBoard.
+    """Logs every `interval` iterations and after evaluations, as log lines, to scalars.jsonl and to TensorBoard.
 
-    A resumed run goes on with the same scalars.jsonl; lines after the iteration that it resumes from are removed first.
+    A resumed run appends to scalars.jsonl, after removing the records that follow the iteration it resumes from.
 
     Args:
-        interval: every how many iterations of an epoch; the last of an epoch is always logged.
-        tensorboard: write event files to `tensorboard/` in the work dir.
+        interval: Interval in iterations of an epoch; the last iteration of an epoch is always logged.
+        tensorboard: Write event files to `tensorboard/` in the work dir.
     """
 
     priority = "BELOW_NORMAL"
 
     def __init__(self, interval: int = 50, tensorboard: bool = True) -> None:
         if interval < 1:
-            raise ValueError(f"LoggerHook: interval counts iterations, from 1 on, not {interval}.")
+            raise ValueError(f"LoggerHook: interval must be >= 1, got {interval}.")
         self.interval = interval
         self.tensorboard = tensorboard
         self._writer: Any = None
         self._path: Path | None = None
 
     def before_train(self, runner: Any) -> None:
-        """Opens the logs at the iteration that training starts from."""
+        """Opens the logs at the iteration from which training starts."""
         if runner.rank != 0:
             return
         self._path = Path(runner.work_dir) / SCALARS
@@ -82,7 +82,7 @@ class LoggerHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Logs where the interval is over, or the epoch."""
+        """Logs at the end of an interval or an epoch."""
         if (batch_idx + 1) % self.interval and batch_idx + 1 != runner.train_loop.epoch_length:
             return
         values, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
@@ -90,19 +90,19 @@ class LoggerHook(Hook):
         self._record("train", runner.epoch + 1, runner.iter + 1, values)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
-        """Logs an evaluation's metrics."""
+        """Logs the metrics of an evaluation."""
         _, line = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), "val")
         runner.logger.info(line)
         if runner.is_training:
             self._record("val", runner.epoch, runner.iter, metrics or {})
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
-        """Logs an evaluation's metrics."""
+        """Logs the metrics of an evaluation."""
         _, line = runner.log_processor.get_log_after_epoch(runner, len(runner.test_dataloader), "test")
         runner.logger.info(line)
 
     def leave(self, runner: Any) -> None:
-        """Closes the logs, however training ended."""
+        """Closes the logs, even after an exception."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -124,8 +124,8 @@ class LoggerHook(Hook):
             self._writer.flush()
 
 
-class _AboveBar:
-    """A stream that writes above a progress bar."""
+class _TqdmStream:
+    """Stream that writes above a progress bar."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -139,7 +139,7 @@ class _AboveBar:
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """A progress bar an epoch and an evaluation, where standard error is a terminal; log lines go above it."""
+    """Shows a progress bar per epoch and evaluation if standard error is a terminal, with log lines above it."""
 
     priority = "LOWEST"
 
@@ -147,12 +147,12 @@ class ProgressBarHook(Hook):
         self._bar: tqdm | None = None
 
     def before_run(self, runner: Any) -> None:
-        """Sends log lines above the bar."""
+        """Redirects log lines above the bar."""
         self._shown = runner.rank == 0 and sys.stderr.isatty()
         if self._shown:
             for handler in runner.logger.handlers:
-                if type(handler) is logging.StreamHandler and not isinstance(handler.stream, _AboveBar):
-                    handler.setStream(_AboveBar(handler.stream))
+                if type(handler) is logging.StreamHandler and not isinstance(handler.stream, _TqdmStream):
+                    handler.setStream(_TqdmStream(handler.stream))
 
     def _open(self, title: str, total: int, initial: int = 0) -> None:
         if self._shown:
@@ -164,14 +164,14 @@ class ProgressBarHook(Hook):
             self._bar = None
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Opens the bar of an epoch."""
+        """Opens the progress bar of an epoch."""
         loop = runner.train_loop
         self._open(f"Epoch {runner.epoch + 1}/{runner.max_epochs}", loop.epoch_length, loop.step_in_epoch)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Moves the bar."""
+        """Advances the bar."""
         if self._bar is not None:
             if outputs and "loss" in outputs:
                 self._bar.set_postfix(loss=f"{float(outputs['loss']):.4f}", refresh=False)
@@ -182,12 +182,12 @@ class ProgressBarHook(Hook):
         self._close()
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Opens the bar of an evaluation, in place of an epoch's."""
+        """Replaces the bar of an epoch with that of an evaluation."""
         self._close()
         self._open("Evaluation", len(runner.val_dataloader))
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Moves the bar."""
+        """Advances the bar."""
         if self._bar is not None:
             self._bar.update()
 
@@ -196,11 +196,11 @@ class ProgressBarHook(Hook):
         self._close()
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Opens the bar of an evaluation."""
+        """Opens the progress bar of an evaluation."""
         self._open("Evaluation", len(runner.test_dataloader))
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Moves the bar."""
+        """Advances the bar."""
         if self._bar is not None:
             self._bar.update()
 
@@ -209,5 +209,5 @@ class ProgressBarHook(Hook):
         self._close()
 
     def leave(self, runner: Any) -> None:
-        """Closes the bar, however training ended."""
+        """Closes the bar, even after an exception."""
         self._close()

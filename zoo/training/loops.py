@@ -1,4 +1,4 @@
-"""Training by epochs or by iterations, interruptible and resumable at every step."""
+"""Training loops by epochs and by iterations, which can be interrupted and resumed at every step."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ import torch
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from ...deprecated_paths import renamed_names
 from ..registry import LOOPS
 from ..seeding import derive_seed
 from .distributed import any_process
-from .guards import RunningStatistics
+from .nonfinite import RunningStatsSnapshot
 from .state import seed_step
 
 
 class TrainLoop(BaseLoop):
-    """What both loops share: epochs that start anywhere, steps with their own seeds, boundaries between steps.
+    """Base class of the training loops: resumable epochs, one seed per step, boundaries between steps.
 
-    Hooks have two moments more than mmengine's, at which the whole state is consistent and can be saved:
+    In addition to mmengine's hook points there are two at which the complete state is consistent and can be saved:
     `at_step_boundary` between two optimizer steps of an epoch, and `at_epoch_boundary` after an epoch and before its
     evaluation.
 
     Args:
-        runner: the Runner.
-        dataloader: the training data, or its config.
-        val_begin: the first epoch (or iteration), counted from 1, that is evaluated.
-        val_interval: every how many epochs (or iterations) are evaluated; the last one always is.
+        runner: The Runner.
+        dataloader: The training data loader, or its config.
+        val_begin: First epoch (or iteration), counted from 1, after which to evaluate.
+        val_interval: Interval between evaluations in epochs (or iterations); there is always one at the end.
 
     Attributes:
-        epoch_length: batches in an epoch.
-        step_in_epoch: batches of the present epoch that are done.
-        validation_pending: an evaluation is due and not done.
-        stop_training: set by hooks to end training after the present epoch.
+        epoch_length: Number of batches per epoch.
+        step_in_epoch: Number of completed batches in the current epoch.
+        validation_pending: Whether an evaluation is due and not completed.
+        stop_training: Hooks set it to end training after the current epoch.
 
     Raises:
-        ValueError: there is not one batch in an epoch.
+        ValueError: An epoch has no batch.
     """
 
     max_epochs: int
@@ -47,12 +48,12 @@ class TrainLoop(BaseLoop):
     def __init__(self, runner: Any, dataloader: DataLoader | dict, val_begin: int = 1, val_interval: int = 1) -> None:
         super().__init__(runner, dataloader)
         if val_interval < 1:
-            raise ValueError(f"train_cfg.val_interval is from 1 on, not {val_interval}.")
+            raise ValueError(f"train_cfg.val_interval must be >= 1, got {val_interval}.")
         self.epoch_length = len(self.dataloader)
         if self.epoch_length == 0:
             sampler: Any = self.dataloader.sampler
             raise ValueError(
-                f"The training set gives a process {len(sampler)} samples, less than one batch: take a smaller "
+                f"There are {len(sampler)} training samples per process, less than one batch: use a smaller "
                 f"train_dataloader.batch_size, or drop_last=False."
             )
         self.val_begin = val_begin
@@ -63,15 +64,15 @@ class TrainLoop(BaseLoop):
         self.validated_at = 0
         self.validation_pending = False
         self.stop_training = False
-        self._statistics = RunningStatistics(runner.model)
+        self._running_stats = RunningStatsSnapshot(runner.model)
 
     @property
     def finished(self) -> bool:
-        """Whether no training is left to do."""
+        """Whether training is complete."""
         return self.iter >= self.max_iters or (self.stop_training and self.step_in_epoch == 0)
 
     def run(self) -> torch.nn.Module:
-        """Trains to the end."""
+        """Trains until the end."""
         self.runner.call_hook("before_train")
         if self.validation_pending:
             self._validate()
@@ -81,16 +82,16 @@ class TrainLoop(BaseLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """Trains for an epoch, or what is left of it."""
+        """Trains for an epoch, or the rest of it."""
         runner, start = self.runner, self.step_in_epoch
         length = min(self.epoch_length, start + self.max_iters - self.iter)
         runner.call_hook("before_train_epoch")
         runner.optim_wrapper.start_epoch(length - start)
-        self._aim(start)
+        self._set_sampler_position(start)
         runner.model.train()
-        with batches(self.dataloader) as following:
+        with batch_iterator(self.dataloader) as next_batch:
             while self.step_in_epoch < length:
-                self.run_iter(self.step_in_epoch, following())
+                self.run_iter(self.step_in_epoch, next_batch())
                 if self.step_in_epoch < length and runner.optim_wrapper.at_boundary:
                     self._between_steps(epoch_over=False)
         runner.call_hook("after_train_epoch")
@@ -99,39 +100,39 @@ class TrainLoop(BaseLoop):
             self.step_in_epoch = 0
         self._between_steps(epoch_over=True)
 
-    def _aim(self, start: int) -> None:
-        """Points the sampler at the present epoch, after the batches that are done."""
+    def _set_sampler_position(self, start: int) -> None:
+        """Sets the sampler to the current epoch, after `start` completed batches."""
         loader = self.dataloader
         sampler, size = getattr(loader.batch_sampler, "sampler", None) or loader.sampler, batch_size(loader)
-        if hasattr(loader.batch_sampler, "set_epoch"):  # it forms batches in its own way, and counts them
+        if hasattr(loader.batch_sampler, "set_epoch"):  # a batch sampler with its own batches counts these
             sampler, size = loader.batch_sampler, 1
-        aim = getattr(sampler, "set_epoch", None)
-        if start == 0 and aim is not None:
-            aim(self.epoch)
+        set_epoch = getattr(sampler, "set_epoch", None)
+        if start == 0 and set_epoch is not None:
+            set_epoch(self.epoch)
         elif start:
-            if aim is None or "start" not in inspect.signature(aim).parameters:
+            if set_epoch is None or "start" not in inspect.signature(set_epoch).parameters:
                 raise ValueError(
                     f"Cannot resume in the middle of an epoch: the sampler {type(sampler).__name__} has no "
-                    f"set_epoch(epoch, start=...). EpochSampler has."
+                    f"set_epoch(epoch, start=...), which EpochSampler has."
                 )
-            aim(self.epoch, start=start * size)
-        # Workers' own seeds come from here: new ones every epoch, and none drawn from the global generator.
+            set_epoch(self.epoch, start=start * size)
+        # Seeds the workers: differently in every epoch, and without using the global generator.
         loader.generator = torch.Generator().manual_seed(derive_seed(self.runner.seed, self.epoch, stream="workers"))
 
     def run_iter(self, batch_idx: int, batch: Any) -> None:
-        """Trains on a batch.
+        """Trains on one batch.
 
         Args:
-            batch_idx: its number in the epoch, from 0.
-            batch: what the collate function made.
+            batch_idx: Index of the batch in the epoch.
+            batch: The collated batch.
         """
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=batch_idx, data_batch=batch)
         seed_step(runner.seed, self.iter, runner.rank)
-        self._statistics.keep()
+        self._running_stats.save()
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         if runner.optim_wrapper.nonfinite == "loss":
-            self._statistics.restore()
+            self._running_stats.restore()
         outputs = {name: value.detach() for name, value in outputs.items()}
         runner.call_hook("after_train_iter", batch_idx=batch_idx, data_batch=batch, outputs=outputs)
         self.iter += 1
@@ -161,7 +162,7 @@ class TrainLoop(BaseLoop):
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands, as plain types."""
+        """Returns the position of training, as plain types."""
         return {
             "epoch": self.epoch,
             "iter": self.iter,
@@ -174,18 +175,18 @@ class TrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to where training stood.
+        """Restores the position of training.
 
         Raises:
-            ValueError: batches or epochs are of another size now, so that there is no such place.
+            ValueError: Batches or epochs have another size now, so the position does not exist.
         """
-        now = {"epoch_length": self.epoch_length, "batch_size": batch_size(self.dataloader)}
-        before = {key: state[key] for key in now}
-        if now != before:
+        current = {"epoch_length": self.epoch_length, "batch_size": batch_size(self.dataloader)}
+        saved = {key: state[key] for key in current}
+        if current != saved:
             raise ValueError(
-                f"The checkpoint stands at a place that this training does not have: it counts {before}, this run "
-                f"{now}, for each process. Resume with the same data, batch size and number of processes, or start "
-                f"anew from its weights with load_from."
+                f"The position of the checkpoint does not exist in this training: it has {saved} per process, this "
+                f"run {current}. Resume with the same data, batch size and number of processes, or set load_from to "
+                f"start from its weights."
             )
         self.epoch, self.iter, self.step_in_epoch = state["epoch"], state["iter"], state["step_in_epoch"]
         self.validated_at, self.validation_pending = state["validated_at"], state["validation_pending"]
@@ -193,28 +194,28 @@ class TrainLoop(BaseLoop):
 
 
 @contextlib.contextmanager
-def batches(loader: DataLoader) -> Iterator[Callable[[], Any]]:
-    """Gives a function for the next batch, and ends the workers with the block, whatever ends it.
+def batch_iterator(loader: DataLoader) -> Iterator[Callable[[], Any]]:
+    """Context manager that yields a function for the next batch, and shuts the workers down at the end of the block.
 
-    A `for` loop would keep the iterator alive in the traceback of an exception, and its workers with it.
+    In a `for` loop, the traceback of an exception would keep the iterator and its workers alive.
     """
-    held = [iter(loader)]
+    iterators = [iter(loader)]
     try:
-        yield lambda: next(held[0])
+        yield lambda: next(iterators[0])
     finally:
-        held.clear()
+        iterators.clear()
 
 
-def end_workers(loader: DataLoader) -> None:
-    """Ends persistent workers now. Left to the garbage collector, each takes seconds of waiting."""
+def shutdown_workers(loader: DataLoader) -> None:
+    """Shuts persistent workers down immediately. The garbage collector would wait seconds for each of them."""
     loader._iterator = None
 
 
 def batch_size(loader: DataLoader) -> int:
-    """Samples in a full batch of one process."""
+    """Returns the number of samples in a full batch of one process."""
     size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
     if size is None:
-        raise ValueError("The training data loader makes no batches: give it a batch_size.")
+        raise ValueError("The training data loader needs a batch_size.")
     return size
 
 
@@ -223,16 +224,16 @@ class EpochTrainLoop(TrainLoop):
     """Trains for a number of epochs.
 
     Args:
-        runner: the Runner.
-        dataloader: the training data, or its config.
-        max_epochs: how many epochs, cool-down included.
-        **kwargs: arguments of `TrainLoop`, in epochs.
+        runner: The Runner.
+        dataloader: The training data loader, or its config.
+        max_epochs: Number of epochs, including the cool-down.
+        **kwargs: Arguments of `TrainLoop`, in epochs.
     """
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, **kwargs)
         if max_epochs < 1 or int(max_epochs) != max_epochs:
-            raise ValueError(f"train_cfg.max_epochs is a whole number from 1 on, not {max_epochs!r}.")
+            raise ValueError(f"train_cfg.max_epochs must be an integer >= 1, got {max_epochs!r}.")
         self.max_epochs = int(max_epochs)
         self.max_iters = self.max_epochs * self.epoch_length
 
@@ -244,24 +245,27 @@ class EpochTrainLoop(TrainLoop):
 
 @LOOPS.register_module()
 class IterTrainLoop(TrainLoop):
-    """Trains for a number of iterations, over as many epochs as they need.
+    """Trains for a number of iterations, over as many epochs as necessary.
 
     Args:
-        runner: the Runner.
-        dataloader: the training data, or its config.
-        max_iters: how many iterations.
-        **kwargs: arguments of `TrainLoop`, in iterations.
+        runner: The Runner.
+        dataloader: The training data loader, or its config.
+        max_iters: Number of iterations.
+        **kwargs: Arguments of `TrainLoop`, in iterations.
     """
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, max_iters: int, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, **{"val_interval": 1000, **kwargs})
         if max_iters < 1 or int(max_iters) != max_iters:
-            raise ValueError(f"train_cfg.max_iters is a whole number from 1 on, not {max_iters!r}.")
+            raise ValueError(f"train_cfg.max_iters must be an integer >= 1, got {max_iters!r}.")
         self.max_iters = int(max_iters)
         self.max_epochs = -(-self.max_iters // self.epoch_length)
 
     def _validation_due(self, epoch_over: bool) -> bool:
         if self.iter < self.val_begin:
             return False
-        # Gradient accumulation can carry a boundary past a multiple of the interval.
+        # With gradient accumulation, a boundary can be after a multiple of the interval.
         return self.iter // self.val_interval > self.validated_at // self.val_interval or self.finished
+
+
+__getattr__ = renamed_names(__name__, {"batches": "batch_iterator", "end_workers": "shutdown_workers"})

@@ -1,4 +1,4 @@
-"""Which parameter gets which learning rate and weight decay."""
+"""Parameter groups: learning rate and weight decay of each parameter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONS: dict[str, Any] = {
     "layer_decay_rate": None,
     "custom_keys": {},
 }
-"""Keys of `paramwise_cfg` and their defaults; see `parameter_groups`."""
+"""Keys of `paramwise_cfg` and their defaults, see `parameter_groups`."""
 
 _CUSTOM = ("lr_mult", "decay_mult")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -30,30 +30,30 @@ _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 def parameter_groups(
     model: nn.Module, lr: float, weight_decay: float, options: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Sorts the trainable parameters into groups of equal learning rate and weight decay.
+    """Groups the trainable parameters by learning rate and weight decay.
 
     Args:
-        model: a task or any module. Whatever in it has `no_weight_decay()` or `group_matcher()`, such as a backbone,
-            is asked.
-        lr: the base learning rate.
-        weight_decay: the base weight decay.
-        options: what deviates from `OPTIONS`:
-            norm_decay_mult: factor on the weight decay of normalisation layers' parameters.
-            bias_decay_mult: the same for other layers' biases.
-            flat_decay_mult: the same for all other parameters of one dimension or none, such as layer scales.
-            use_no_weight_decay: leave what modules list in `no_weight_decay()` (names or patterns) without decay.
-            layer_decay_rate: learning rate of a layer relative to the layer after it (BEiT, Bao et al. 2022; timm's
-                rule: layers are what `group_matcher()` says, the last one, and all outside, have the full rate). The
-                classifier of a backbone, the norms of its maps and the heads beside it are such last layers.
-            custom_keys: {part of a parameter's name: dict(lr_mult=..., decay_mult=...)}; of several that occur in a
-                name the longest counts, its decay_mult instead of the ones above, its lr_mult on top of the layer's.
+        model: A task or any module. The methods `no_weight_decay()` and `group_matcher()` of its submodules, such as
+            the backbone, are used.
+        lr: Base learning rate.
+        weight_decay: Base weight decay.
+        options: Options that differ from `OPTIONS`:
+            norm_decay_mult: Factor on the weight decay of the parameters of normalization layers.
+            bias_decay_mult: Factor for the biases of other layers.
+            flat_decay_mult: Factor for all other parameters with at most one dimension, such as layer scales.
+            use_no_weight_decay: Do not decay parameters that modules list in `no_weight_decay()` (names or patterns).
+            layer_decay_rate: Learning rate of a layer relative to the next layer (BEiT, Bao et al. 2022). As in timm,
+                `group_matcher()` defines the layers; the last one, and all parameters outside of the module, have the
+                full rate. The classifier of a backbone, the norms of its maps and other heads are last layers.
+            custom_keys: {part of a parameter's name: dict(lr_mult=..., decay_mult=...)}. If several parts match, the
+                longest one is used. Its decay_mult replaces the factors above, its lr_mult multiplies the layer's.
 
     Returns:
-        Groups for an optimizer: `params`, `lr`, `weight_decay`, `lr_scale` (lr over the base learning rate; schedules
-        multiply by it) and `param_names`. Frozen parameters are in none.
+        Groups for an optimizer: `params`, `lr`, `weight_decay`, `lr_scale` (lr divided by the base learning rate;
+        schedules multiply by it) and `param_names`. They do not contain frozen parameters.
 
     Raises:
-        ValueError: an option is unknown, a custom key occurs in no parameter's name, or nothing is trainable.
+        ValueError: An option is unknown, a custom key is in no parameter's name, or no parameter is trainable.
     """
     settings = dict(OPTIONS)
     for key, value in (options or {}).items():
@@ -108,12 +108,12 @@ def parameter_groups(
         names = [name for name, _ in model.named_parameters()]
         raise ValueError(unknown_name("parameter for paramwise_cfg.custom_keys", sorted(unused)[0], names))
     if not groups:
-        raise ValueError("No parameter of the model is trainable: all are frozen.")
+        raise ValueError("The model has no trainable parameters: all are frozen.")
     return list(groups.values())
 
 
 def _no_weight_decay_names(model: nn.Module) -> set[str]:
-    """Full names of the parameters that a module inside the model wants without weight decay."""
+    """Returns the full names of the parameters that submodules exclude from weight decay."""
     names = set()
     for prefix, module in model.named_modules():
         listed = getattr(module, "no_weight_decay", None)
@@ -127,11 +127,11 @@ def _no_weight_decay_names(model: nn.Module) -> set[str]:
 
 
 def _layer_scales(model: nn.Module, rate: float | None) -> dict[str, float]:
-    """Learning-rate factors of the parameters of every module with a `group_matcher()`."""
+    """Returns the learning-rate factors of the parameters of every submodule with a `group_matcher()`."""
     if rate is None:
         return {}
     if not 0.0 < rate <= 1.0:
-        raise ValueError(f"paramwise_cfg.layer_decay_rate lies over 0 and is at most 1, not {rate}.")
+        raise ValueError(f"paramwise_cfg.layer_decay_rate must be in (0, 1], got {rate}.")
     scales: dict[str, float] = {}
     inside: list[str] = []
     for prefix, module in model.named_modules():
@@ -139,10 +139,10 @@ def _layer_scales(model: nn.Module, rate: float | None) -> dict[str, float]:
         if not callable(matcher) or any(not outer or prefix.startswith(f"{outer}.") for outer in inside):
             continue
         inside.append(prefix)
-        layers: Any = group_parameters(module, matcher(coarse=False), reverse=True)  # reversed, it maps names to layers
+        layers: Any = group_parameters(module, matcher(coarse=False), reverse=True)  # reverse=True maps names to layers
         last = max(layers.values())
         if isinstance(module, FeatureMaps) and not module.norm_names:
-            last += 1  # it ends with a block, which is as far below the heads as below a classifier
+            last += 1  # it ends with a block, so the heads are one layer further, as a classifier is
         for name, layer in layers.items():
             scales[f"{prefix}.{name}" if prefix else name] = rate ** (last - layer)
     if not inside:

@@ -1,10 +1,11 @@
-"""Which checkpoint a training goes on from, and what becomes of those that it does not go on from."""
+"""Finding the checkpoint to resume from, and moving files of an earlier training out of the way."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+from ...deprecated_paths import renamed_names
 from ..weights.reading import CheckpointError
 from ..work_dir import (
     CHECKPOINT_PATTERNS,
@@ -19,29 +20,29 @@ from ..work_dir import (
 from .distributed import gather_objects, is_main_process
 
 
-def find_resume(wanted: bool | str, work_dir: str | Path, logger: logging.Logger) -> Path | None:
-    """Finds the checkpoint to go on from; process 0 decides which, and all must call it.
+def find_resume_checkpoint(resume: bool | str, work_dir: str | Path, logger: logging.Logger) -> Path | None:
+    """Finds the checkpoint to resume from; process 0 decides which one, and all processes must call this.
 
     Args:
-        wanted: False for none, True for the newest that is whole in the work dir, or the path of a checkpoint, or of a
-            folder in which to look.
-        work_dir: the run's work dir.
-        logger: is told what was skipped and why.
+        resume: False for none, True for the newest intact checkpoint in the work dir, or the path of a checkpoint or of
+            another work dir.
+        work_dir: Work dir of the run.
+        logger: Logs which checkpoints were skipped and why.
 
     Returns:
-        The checkpoint; None where none is wanted, and where there is none at all (so that a job that schedulers start
-        again and again can always ask to resume).
+        The path; None if `resume` is False or there are no checkpoints. A job that is restarted by a scheduler can
+        therefore always ask to resume.
 
     Raises:
-        CheckpointError: the path does not exist, or there are checkpoints, but none is whole.
+        CheckpointError: The path does not exist, or there are checkpoints but none is intact.
     """
-    if not wanted:
+    if not resume:
         return None
     folder = Path(work_dir)
-    if isinstance(wanted, str):
-        folder = Path(wanted)
+    if isinstance(resume, str):
+        folder = Path(resume)
         if not folder.exists():
-            raise CheckpointError(f"resume={wanted!r}: there is no such file or folder.")
+            raise CheckpointError(f"resume={resume!r}: there is no such file or folder.")
         if folder.is_file():
             return folder
     path: Path | None = None
@@ -50,23 +51,25 @@ def find_resume(wanted: bool | str, work_dir: str | Path, logger: logging.Logger
         path, _, skipped = find_latest(folder)
     path, skipped = gather_objects((path, skipped))[0]
     for reason in skipped.values():
-        logger.warning(f"Skipped while looking for a checkpoint to resume from: {reason}")
+        logger.warning(f"Skipped a checkpoint while looking for one to resume from: {reason}")
     if path is None:
         if skipped:
             raise CheckpointError(f"None of the {len(skipped)} checkpoint(s) in {folder} is intact.")
-        logger.info(f"No checkpoint in {folder} to resume from: training starts from the beginning.")
+        logger.info(f"There is no checkpoint in {folder} to resume from: training starts from scratch.")
     return path
 
 
-def set_aside(work_dir: str | Path, iteration: int | None, timestamp: str, logger: logging.Logger) -> None:
-    """Moves what an earlier training left in a work dir, and this one does not go on from, out of its way.
+def set_aside_earlier_files(
+    work_dir: str | Path, iteration: int | None, timestamp: str, logger: logging.Logger
+) -> None:
+    """Moves files of an earlier training, which this run does not continue, to a subfolder of the work dir.
 
     Args:
-        work_dir: the run's work dir.
-        iteration: where this training goes on from in that work dir: checkpoints after it are in the way. None where it
-            starts anew, or from elsewhere: everything is.
-        timestamp: names the folder in it that they are moved to.
-        logger: is told where they are.
+        work_dir: Work dir of the run.
+        iteration: Iteration from which this run resumes in the work dir: only checkpoints after it are moved. None if
+            it starts from scratch or from another folder: everything is moved.
+        timestamp: Part of the name of the subfolder.
+        logger: Logs where the files are.
     """
     folder = Path(work_dir)
     if iteration is None:
@@ -76,11 +79,14 @@ def set_aside(work_dir: str | Path, iteration: int | None, timestamp: str, logge
         old = [path for path, meta in list_checkpoints(folder)[0] if meta["iter"] > iteration]
     if not old:
         return
-    aside = folder / f"{EARLIER_PREFIX}{timestamp}"
-    aside.mkdir(exist_ok=True)
+    subfolder = folder / f"{EARLIER_PREFIX}{timestamp}"
+    subfolder.mkdir(exist_ok=True)
     for path in old:
-        path.rename(aside / path.name)
+        path.rename(subfolder / path.name)
     logger.warning(
-        f"{folder} holds another training, or a later part of this one, that this run does not go on from: "
-        f"{len(old)} file(s) and folder(s) of it move to {aside}."
+        f"{folder} contains another training, or a later part of this one, which this run does not continue: moved "
+        f"{len(old)} file(s) and folder(s) to {subfolder}."
     )
+
+
+__getattr__ = renamed_names(__name__, {"find_resume": "find_resume_checkpoint", "set_aside": "set_aside_earlier_files"})

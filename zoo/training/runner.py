@@ -1,4 +1,4 @@
-"""The Runner: mmengine's, made to survive."""
+"""The Runner: mmengine's, with complete resuming and its own loops, hooks and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mmengine.runner import Runner as _Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ...deprecated_paths import renamed_names
 from ...names import unknown_name
 from ..data.common.broken_images import BrokenImagesHook
 from ..files import remove_leftovers, write_json, write_text
@@ -27,12 +28,13 @@ from .checkpoint_hook import CheckpointHook
 from .default_hooks import merge_default_hooks
 from .distributed import LAUNCHERS, init_distributed
 from .ema import EMAHook
-from .guards import NonFiniteGuardHook
 from .loaders import build_dataloader, with_seed
-from .loops import batch_size, end_workers
-from .optim import OptimWrapper, OptimWrapperConstructor
-from .placement import bare, place_model
-from .resume import find_resume, set_aside
+from .loops import batch_size, shutdown_workers
+from .model_setup import prepare_model, unwrap_model
+from .nonfinite import NonFiniteGuardHook
+from .optim_constructor import OptimWrapperConstructor
+from .optim_wrappers import OptimWrapper
+from .resume import find_resume_checkpoint, set_aside_earlier_files
 from .schedules import WarmupDecay
 from .signals import Preempted, StopRequest
 from .state import collect_state, restore_state
@@ -44,9 +46,9 @@ def build_runner(cfg: Config | Mapping[str, Any]) -> Runner:
     """Builds a Runner from a config.
 
     Args:
-        cfg: a config with at least `model` and `work_dir`; mmengine's Runner tells what else. Besides, `resume` can be
-            a path, `channels_last=True` and `compile=True` (or arguments of torch.compile) are options, and
-            `auto_scale_lr` takes `rule="linear" | "sqrt"`. Not changed.
+        cfg: Config with at least `model` and `work_dir`, and the other keys of mmengine's Runner. In addition, `resume`
+            can be a path, `channels_last=True` and `compile=True` (or arguments of torch.compile) are options, and
+            `auto_scale_lr` accepts `rule="linear" | "sqrt"`. It is not modified.
 
     Raises:
         ValueError: `model` or `work_dir` is missing, or a name or value in the config is wrong.
@@ -54,11 +56,11 @@ def build_runner(cfg: Config | Mapping[str, Any]) -> Runner:
     cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg)))
     for key in ("model", "work_dir"):
         if key not in cfg:
-            raise ValueError(f"A config needs the key {key!r}.")
+            raise ValueError(f"The config needs the key {key!r}.")
     cfg.setdefault("default_scope", SCOPE)
     cfg.setdefault("env_cfg", {})
     cfg.setdefault("randomness", {"seed": 0})
-    # mmengine finds loggers and message hubs by name: two runs in one process must not share them.
+    # mmengine looks loggers and message hubs up by name, and two runs in one process must not share them.
     name = cfg.get("experiment_name") or (Path(cfg.filename).stem if cfg.filename else "run")
     cfg["experiment_name"] = f"{name}_{next(_run_numbers)}"
     return RUNNERS.build(cfg)
@@ -69,9 +71,9 @@ class Runner(_Runner):
     """mmengine's Runner with the zoo's own loops, hooks and checkpoints; build it with `build_runner`.
 
     Attributes:
-        stop_request: whether training was asked to stop.
-        is_training: whether `train` is running.
-        last_metrics: of the last evaluation.
+        stop_request: Whether training was asked to stop.
+        is_training: Whether `train` is running.
+        last_metrics: Metrics of the last evaluation.
     """
 
     optim_wrapper: OptimWrapper
@@ -84,10 +86,8 @@ class Runner(_Runner):
         self._lr_factor = 1.0
         super().__init__(*args, **kwargs)
 
-    # -- Building ------------------------------------------------------------------------------------------------------
-
     def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
-        """Starts the process group, on GPUs or CPUs, and sets what mmengine sets.
+        """Starts the process group, on GPUs or CPUs, and applies mmengine's settings.
 
         Args:
             env_cfg: cudnn_benchmark, mp_cfg, resource_limit, and dist_cfg with the arguments of `init_distributed`.
@@ -99,26 +99,26 @@ class Runner(_Runner):
         super().setup_env(dict(env_cfg))
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Builds the model; a task that takes a seed gets this run's."""
+        """Builds the model; a task with an argument `seed` receives the seed of the run."""
         if isinstance(model, dict):
             model = with_seed(MODELS, model, self.seed)
         return super().build_model(model)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
-        """Builds mmengine's visualizer; without backends where the config has none, because LoggerHook writes."""
+        """Builds mmengine's visualizer, by default without backends, because LoggerHook writes the logs."""
         if visualizer is None:
             visualizer = {"type": "Visualizer", "vis_backends": []}
         return super().build_visualizer(visualizer)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Brings the model to its device, see `place_model`."""
-        return place_model(model, self.cfg.to_dict(), self.distributed, model_wrapper_cfg)
+        """Moves the model to its device and wraps it, see `prepare_model`."""
+        return prepare_model(model, self.cfg.to_dict(), self.distributed, model_wrapper_cfg)
 
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | Mapping[str, Any], seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Builds a data loader, see `loaders.build_dataloader`; samplers share out among processes themselves."""
+        """Builds a data loader, see `loaders.build_dataloader`; samplers divide the data among processes themselves."""
         return build_dataloader(dataloader, seed)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
@@ -130,37 +130,38 @@ class Runner(_Runner):
         return constructor(self.model)
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
-        """Scales the learning rate to the batch size; the schedules' absolute rates follow when they are built.
+        """Scales the learning rate to the batch size; absolute rates of schedules are scaled when they are built.
 
         Args:
-            optim_wrapper: the optimizer wrapper.
-            auto_scale_lr: see `lr_factor`.
+            optim_wrapper: The optimizer wrapper.
+            auto_scale_lr: Options of `lr_factor`.
         """
-        each = batch_size(self.train_dataloader)
+        per_process = batch_size(self.train_dataloader)
         accumulated = optim_wrapper.accumulative_counts
-        batch = self.world_size * each * accumulated
-        self._lr_factor = lr_factor(auto_scale_lr, batch)
+        total = self.world_size * per_process * accumulated
+        self._lr_factor = lr_factor(auto_scale_lr, total)
         if auto_scale_lr and auto_scale_lr.get("enable", False):
             for group in optim_wrapper.param_groups:
                 group["lr"] *= self._lr_factor
             self.logger.info(
-                f"Learning rates are multiplied by {self._lr_factor:g}: a step sees {batch} images ({self.world_size} "
-                f"process(es) x {each} x {accumulated} accumulated), the recipe {auto_scale_lr['base_batch_size']}."
+                f"Learning rates are multiplied by {self._lr_factor:g}: the batch size is {total} ({self.world_size} "
+                f"process(es) x {per_process} x {accumulated} accumulated), that of the recipe "
+                f"{auto_scale_lr['base_batch_size']}."
             )
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: Any) -> list:
-        """Builds schedules, with their absolute rates scaled as the optimizer's."""
+        """Builds schedules, with their absolute rates scaled like those of the optimizer."""
         built = []
-        for given in scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]:
-            if not isinstance(given, dict):
-                built.append(given)
+        for cfg in scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]:
+            if not isinstance(cfg, dict):
+                built.append(cfg)
                 continue
-            options, said = scale_schedule(given, self._lr_factor)
-            if said:
-                self.logger.info(said)
+            options, message = scale_schedule(cfg, self._lr_factor)
+            if message:
+                self.logger.info(message)
             kind = PARAM_SCHEDULERS.get(options["type"])
             if isinstance(kind, type) and issubclass(kind, WarmupDecay):
-                # Not through mmengine's build function, which keeps the length of an epoch from its schedules.
+                # mmengine's build function would not pass the length of an epoch.
                 arguments = {name: value for name, value in options.items() if name != "type"}
                 arguments.setdefault("end", self.max_iters)
                 built.append(kind(optim_wrapper, epoch_length=self.train_loop.epoch_length, **arguments))
@@ -169,21 +170,21 @@ class Runner(_Runner):
         return built
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
-        """Registers the hooks that every run has, changed as the config's `default_hooks` say.
+        """Registers the hooks that every run has, with the changes of the config's `default_hooks`.
 
         Raises:
-            ValueError: the guard against losses that are not finite is taken away.
+            ValueError: The guard against losses that are not finite is removed.
         """
         for hook in merge_default_hooks(hooks).values():
             self.register_hook(hook)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        """Registers a hook; one of a kind that a run has once takes the place of the one that is there."""
+        """Registers a hook; a type that can only be used once replaces an earlier one."""
         super().register_hook(hook, priority)
         for single in (NonFiniteGuardHook, CheckpointHook, EMAHook, BrokenImagesHook):
-            same = [known for known in self._hooks if isinstance(known, single)]
+            same = [other for other in self._hooks if isinstance(other, single)]
             if len(same) > 1:
-                # mmengine sorts a later one of equal priority behind the earlier ones.
+                # mmengine inserts a hook after the earlier ones of the same priority.
                 self._hooks.remove(same[0])
 
     def _hook(self, kind: type[Hook]) -> Any:
@@ -191,22 +192,22 @@ class Runner(_Runner):
 
     @property
     def ema(self) -> EMAHook | None:
-        """The hook that averages weights, where there is one."""
+        """The hook that averages weights, if there is one."""
         return self._hook(EMAHook)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Calls a moment's function of all hooks that have it; mmengine's hides where a TypeError comes from."""
+        """Calls a method of all hooks that have it. mmengine's version hides the origin of a TypeError."""
         for hook in self._hooks:
             function = getattr(hook, fn_name, None)
             if function is not None:
                 function(self, **kwargs)
 
     def get_hooks_info(self) -> str:
-        """Names the hooks in their order."""
+        """Returns the names of the hooks, in order."""
         return ", ".join(type(hook).__name__ for hook in self._hooks)
 
     def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
-        """Logs what the run depends on; mmengine's report takes seconds."""
+        """Logs the environment of the run; mmengine's report takes seconds."""
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         )
@@ -216,25 +217,21 @@ class Runner(_Runner):
         )
 
     def dump_config(self) -> None:
-        """Does nothing: training writes its config where it begins, and evaluation leaves it alone."""
-
-    # -- Training ------------------------------------------------------------------------------------------------------
+        """Does nothing: training writes the config when it starts, and evaluation does not write it."""
 
     def train(self) -> nn.Module:
-        """Trains, from the beginning or from where a checkpoint stands.
-
-        Returns:
-            The model.
+        """Trains from scratch or from a checkpoint, and returns the model.
 
         Raises:
-            Preempted: a signal asked to stop; the state is saved. Uncaught, it ends the process with EXIT_PREEMPTED.
-            TrainingDiverged: too many losses or gradients were not finite.
-            CheckpointError: the checkpoint to resume from cannot be read.
-            CheckpointWriteError: a checkpoint cannot be written.
-            ValueError: the config has no training, or the checkpoint to resume from does not fit it.
+            Preempted: A signal asked to stop, and the state is saved. If not caught, the process exits with
+                EXIT_PREEMPTED.
+            TrainingDiverged: Too many losses or gradients were not finite.
+            CheckpointError: The checkpoint to resume from cannot be read.
+            CheckpointWriteError: A checkpoint cannot be written.
+            ValueError: The config defines no training, or the checkpoint to resume from does not fit it.
         """
         if self._train_loop is None:
-            raise ValueError("The config has no training: it needs train_dataloader, train_cfg and optim_wrapper.")
+            raise ValueError("The config defines no training: it needs train_dataloader, train_cfg and optim_wrapper.")
         with self.stop_request:
             self.is_training = True
             try:
@@ -244,34 +241,31 @@ class Runner(_Runner):
             finally:
                 self.is_training = False
                 self.call_hook("leave")
-                self._end_workers()
+                self._shutdown_workers()
         return self.model
 
     def test(self) -> dict[str, Any]:
-        """Evaluates on the test data.
-
-        Returns:
-            The metrics.
-        """
+        """Evaluates on the test data and returns the metrics."""
         try:
             return super().test()
         finally:
             self.call_hook("leave")
-            self._end_workers()
+            self._shutdown_workers()
 
-    def _end_workers(self) -> None:
+    def _shutdown_workers(self) -> None:
         for loop in (self._train_loop, self._val_loop, self._test_loop):
             if isinstance(loop, BaseLoop):
-                end_workers(loop.dataloader)
+                shutdown_workers(loop.dataloader)
 
     def _prepare(self) -> None:
-        path = find_resume(self._resume, self.work_dir, self.logger)
+        path = find_resume_checkpoint(self._resume, self.work_dir, self.logger)
         state = read_training_checkpoint(path) if path is not None else {}
         if state:
             self._adopt_seed(state["meta"]["seed"])
         if self.rank == 0:
             inside = path is not None and path.resolve().parent == Path(self.work_dir).resolve()
-            set_aside(self.work_dir, state["meta"]["iter"] if inside else None, self.timestamp, self.logger)
+            iteration = state["meta"]["iter"] if inside else None
+            set_aside_earlier_files(self.work_dir, iteration, self.timestamp, self.logger)
         if self.rank == 0:
             remove_leftovers(self.work_dir)
             write_text(Path(self.work_dir) / CONFIG, self.cfg.pretty_text)
@@ -294,7 +288,7 @@ class Runner(_Runner):
         self._has_loaded = True
 
     def _write_classes(self) -> None:
-        """Leaves the classes' names for those who predict without the data."""
+        """Writes the class names, which are used for predictions without the data."""
         path = Path(self.work_dir) / CLASS_NAMES
         classes = getattr(self.train_loop.dataloader.dataset, "classes", None)
         if self.rank != 0:
@@ -302,65 +296,63 @@ class Runner(_Runner):
         if classes:
             write_json(path, list(classes))
         else:
-            path.unlink(missing_ok=True)  # of an earlier training
+            path.unlink(missing_ok=True)  # from an earlier training
 
     def _adopt_seed(self, seed: int) -> None:
         if seed == self.seed:
             return
         if self._randomness_cfg.get("seed") is not None:
-            self.logger.warning(f"The checkpoint's seed is {seed}; it counts, and the config's {self.seed} does not.")
+            self.logger.warning(f"The seed {seed} of the checkpoint overrides the seed {self.seed} of the config.")
         self.set_randomness(**{**self._randomness_cfg, "seed": seed})
 
     def stop(self) -> None:
-        """Saves and leaves, because a signal asked for it; all processes must call it.
+        """Saves a checkpoint and stops, because a signal asked for it; all processes must call this.
 
         Raises:
-            Preempted: always.
+            Preempted: Always.
         """
         if not self.is_training:
             raise Preempted(f"Stopped by {self.stop_request.reason}.", self.stop_request.exit_code)
         hook = self._hook(CheckpointHook)
-        where = f"Stopped by {self.stop_request.reason} at epoch {self.epoch + 1}, iteration {self.iter}"
+        reason = f"Stopped by {self.stop_request.reason} at epoch {self.epoch + 1}, iteration {self.iter}"
         if hook is None:
-            message = f"{where}; nothing saved, because there is no CheckpointHook."
+            message = f"{reason}; nothing was saved, because there is no CheckpointHook."
         else:
             path = hook.save(self)
-            message = f"{where}; saved {path}. To go on, start the same command again with --resume."
+            message = f"{reason}; saved {path}. To continue, run the same command with --resume."
         self.logger.warning(message)
         raise Preempted(message, self.stop_request.exit_code)
 
-    # -- State ---------------------------------------------------------------------------------------------------------
-
     def training_state(self) -> dict[str, Any]:
-        """Everything that a run is, as plain types, see `collect_state`; all processes must call it."""
+        """Returns the complete state of the run, see `collect_state`; all processes must call this."""
         return collect_state(self)
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
-        """Not here: set `resume` in the config, and training resumes completely.
+        """Not supported: set `resume` in the config instead.
 
         Raises:
-            NotImplementedError: always.
+            NotImplementedError: Always.
         """
         raise NotImplementedError("Set resume=True, or resume='path', in the config.")
 
     def load_or_resume(self) -> None:
-        """Loads the weights of `load_from`, where the config has it and nothing was loaded before."""
+        """Loads the weights of `load_from`, if the config has it and nothing was loaded before."""
         if self._load_from is not None and not self._has_loaded:
             self.load_checkpoint(self._load_from)
             self._has_loaded = True
 
     def load_checkpoint(self, filename: str, use_ema: bool | None = None, **kwargs: Any) -> None:
-        """Loads weights to start from, or to evaluate; to go on with a training, resume.
+        """Loads weights to start from, or to evaluate. To continue a training, set `resume` instead.
 
         Args:
-            filename: a checkpoint of this very task, which is loaded whole, or anything that `attnzoo.load_weights`
-                takes: a detector's or segmentor's checkpoint with its heads, or a backbone's alone.
-            use_ema: take averaged weights, or not; None takes them where there are some.
-            **kwargs: not used; mmengine's Runner has them.
+            filename: A checkpoint of the same task, or anything that `attnzoo.load_weights` accepts: a checkpoint of a
+                detector or segmentor with its heads, or of a backbone.
+            use_ema: Whether to load averaged weights; by default if there are any.
+            **kwargs: Ignored; arguments of mmengine's Runner.
         """
         from ..weights import fetch, load_weights, read_checkpoint, weights_target
 
-        model = bare(self.model)
+        model = unwrap_model(self.model)
         checkpoint = read_checkpoint(fetch(filename))
         key = "ema_state_dict" if use_ema is not False and "ema_state_dict" in checkpoint else "state_dict"
         state = checkpoint.get(key, {})
@@ -370,10 +362,10 @@ class Runner(_Runner):
             model.load_state_dict(state)
         else:
             load_weights(weights_target(model, checkpoint), checkpoint, use_ema=use_ema)
-        self.logger.info(f"Loaded the weights of {filename}.")
+        self.logger.info(f"Loaded weights from {filename}.")
 
     def results(self) -> dict[str, Any]:
-        """What came out, in plain types: where training stands, the last metrics, the best ones and their files."""
+        """Returns the position of training, the last metrics, and the best ones with their files, as plain types."""
         hook, guard = self._hook(CheckpointHook), self._hook(NonFiniteGuardHook)
         return {
             "epoch": self.epoch,
@@ -382,3 +374,6 @@ class Runner(_Runner):
             "best": copy.deepcopy(hook.best) if hook is not None else {},
             "skipped_steps": len(guard.records) if guard is not None else 0,
         }
+
+
+__getattr__ = renamed_names(__name__, {"CLASSES": "zoo.work_dir.CLASS_NAMES"})

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that say everything in one place: warm-up, decay, cool-down, in absolute rates."""
+"""Learning-rate schedules with warm-up, decay and cool-down in one, in absolute rates."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ..registry import PARAM_SCHEDULERS
 
 
 class WarmupDecay(_ParamScheduler):
-    """Warm-up from an absolute rate, decay to an absolute rate, cool-down at that rate.
+    """Linear warm-up from an absolute rate, decay to an absolute rate, cool-down at that rate.
 
-    The rate is a function of the iteration alone, so that a resumed run has the same rates, and a run that is resumed
-    with other settings follows them. A parameter group's rate is the schedule's times the group's `lr_scale`.
+    The rate depends on the iteration only, so a resumed run has the same rates, or follows changed settings. The rate
+    of a parameter group is that of the schedule times the group's `lr_scale`.
 
     Args:
-        optimizer: the optimizer wrapper; the Runner gives it.
-        epoch_length: iterations in an epoch; the Runner gives it.
-        end: iterations of the whole training, cool-down included; the Runner gives it.
-        warmup_epochs: length of the linear warm-up.
-        warmup_iters: the same in iterations; added to `warmup_epochs`.
-        warmup_lr: rate that the warm-up starts from.
-        min_lr: rate that the decay ends at.
-        cooldown_epochs: length of the cool-down at `min_lr`, at the end of training.
-        cooldown_iters: the same in iterations; added to `cooldown_epochs`.
-        by_epoch: keep the rate for a whole epoch instead of an iteration.
-        warmup_prefix: start the decay where the warm-up ends. Otherwise the decay runs from the first step on and the
-            warm-up covers its beginning, as in timm's recipes.
-        warmup_scales: the warm-up multiplies the decayed rate by a factor that grows from `warmup_lr` / base to 1, as
-            in OpenMMLab's recipes before 2022, instead of leading straight to the base rate.
+        optimizer: The optimizer wrapper, set by the Runner.
+        epoch_length: Number of iterations per epoch, set by the Runner.
+        end: Number of iterations of the training, including the cool-down, set by the Runner.
+        warmup_epochs: Length of the warm-up in epochs.
+        warmup_iters: Length of the warm-up in iterations, added to `warmup_epochs`.
+        warmup_lr: Initial rate of the warm-up.
+        min_lr: Final rate of the decay.
+        cooldown_epochs: Length in epochs of the cool-down at `min_lr`, at the end of training.
+        cooldown_iters: Length of the cool-down in iterations, added to `cooldown_epochs`.
+        by_epoch: Update the rate once per epoch instead of once per iteration.
+        warmup_prefix: Start the decay at the end of the warm-up. Otherwise the decay starts with the first step, and
+            the warm-up replaces its beginning, as in timm's recipes.
+        warmup_scales: Multiply the decayed rate by a factor that grows from `warmup_lr` / base to 1, as in OpenMMLab's
+            recipes before 2022, instead of a linear warm-up to the base rate.
 
     Raises:
-        ValueError: warm-up and cool-down leave nothing for the decay, or a length or rate is negative.
+        ValueError: Warm-up and cool-down leave no iterations for the decay, or a length or rate is negative.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class WarmupDecay(_ParamScheduler):
         self.warmup = round(warmup_epochs * epoch_length) + warmup_iters
         self.cooldown = round(cooldown_epochs * epoch_length) + cooldown_iters
         if min(warmup_epochs, warmup_iters, cooldown_epochs, cooldown_iters, warmup_lr, min_lr) < 0:
-            raise ValueError("Lengths and rates of a schedule are not negative.")
+            raise ValueError("Lengths and rates of a schedule must not be negative.")
         if warmup_scales and warmup_prefix:
-            raise ValueError("With warmup_prefix there is no decay yet that warmup_scales could multiply.")
+            raise ValueError("warmup_scales needs warmup_prefix=False: otherwise there is no decay in the warm-up.")
         if self.warmup + self.cooldown >= end:
             raise ValueError(
-                f"Of {end} iterations of training, in epochs of {epoch_length}, warm-up ({self.warmup}) and "
-                f"cool-down ({self.cooldown}) leave nothing for the decay."
+                f"Warm-up ({self.warmup} iterations) and cool-down ({self.cooldown}) leave nothing for the decay in a "
+                f"training of {end} iterations, {epoch_length} per epoch."
             )
         self.epoch_length = epoch_length
         self.length = end
@@ -71,17 +71,17 @@ class WarmupDecay(_ParamScheduler):
         self.every_epoch = by_epoch
         self.warmup_prefix = warmup_prefix
         self.warmup_scales = warmup_scales
-        # mmengine steps it every iteration; `every_epoch` says what it makes of that.
+        # mmengine steps the schedule in every iteration; `every_epoch` decides when the rate changes.
         super().__init__(optimizer, param_name="lr", by_epoch=False)
-        # With gradient accumulation the first step of the schedule rightly comes first; mmengine would warn of it.
+        # With gradient accumulation the schedule is correctly stepped before the optimizer; mmengine would warn.
         optimizer._global_step = 0
 
     def rate(self, iteration: int, base: float) -> float:
-        """The schedule's rate.
+        """Returns the rate of the schedule.
 
         Args:
-            iteration: from 0.
-            base: the rate that the warm-up leads to and the decay starts from.
+            iteration: Iteration, from 0.
+            base: Rate at the end of the warm-up and the start of the decay.
         """
         step = iteration - iteration % self.epoch_length if self.every_epoch else iteration
         if step < self.warmup and not self.warmup_scales:
@@ -94,17 +94,17 @@ class WarmupDecay(_ParamScheduler):
         return self._decayed(step - before, length, base) if step - before < length else self.min_lr
 
     def _decayed(self, step: int, length: int, base: float) -> float:
-        """The decay's rate.
+        """Returns the rate of the decay.
 
         Args:
-            step: iterations since the decay began, less than `length`.
-            length: iterations of the whole decay.
-            base: the rate that it starts from.
+            step: Iterations since the start of the decay, less than `length`.
+            length: Number of iterations of the decay.
+            base: Rate at the start of the decay.
         """
         return self.min_lr + (base - self.min_lr) * self._remaining(step / length)
 
     def _remaining(self, progress: float) -> float:
-        """How much of the way down is left at a progress of 0 to 1."""
+        """Returns the remaining share of the decay, 1 to 0, at a progress of 0 to 1."""
         raise NotImplementedError
 
     def _get_value(self) -> list[float]:
@@ -115,13 +115,13 @@ class WarmupDecay(_ParamScheduler):
         return values
 
     def state_dict(self) -> dict:
-        """How far the schedule is; what it is like, the config says."""
+        """Returns the position in the schedule; the config defines its shape."""
         return {"last_step": self.last_step, "_global_step": self._global_step}
 
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosine(WarmupDecay):
-    """Warm-up, then half a cosine (Loshchilov and Hutter, SGDR, 2017), then cool-down; arguments of `WarmupDecay`."""
+    """Warm-up, then cosine decay (Loshchilov and Hutter, SGDR, 2017), then cool-down; see `WarmupDecay`."""
 
     def _remaining(self, progress: float) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * progress))
@@ -129,7 +129,7 @@ class WarmupCosine(WarmupDecay):
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupLinear(WarmupDecay):
-    """Warm-up, then a straight line, then cool-down; arguments of `WarmupDecay`."""
+    """Warm-up, then linear decay, then cool-down; see `WarmupDecay`."""
 
     def _remaining(self, progress: float) -> float:
         return 1.0 - progress
@@ -137,7 +137,7 @@ class WarmupLinear(WarmupDecay):
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupConstant(WarmupDecay):
-    """Warm-up, then the base rate, then cool-down at `min_lr`; arguments of `WarmupDecay`."""
+    """Warm-up, then the base rate, then cool-down at `min_lr`; see `WarmupDecay`."""
 
     def _remaining(self, progress: float) -> float:
         return 1.0
@@ -145,30 +145,30 @@ class WarmupConstant(WarmupDecay):
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupStep(WarmupDecay):
-    """Warm-up, then a rate that is multiplied by a factor at equal distances, then cool-down.
+    """Warm-up, then step decay at regular intervals, then cool-down.
 
-    With decay_epochs=1 it is an exponential decay by epochs. With by_epoch=True it is timm's schedule "step" counted in
-    epochs: the rate changes at the beginning of the first epoch that lies at or after a multiple of `decay_epochs`.
+    With decay_epochs=1 it is an exponential decay by epochs. With by_epoch=True it is timm's "step" schedule in epochs:
+    the rate changes at the start of the first epoch at or after a multiple of `decay_epochs`.
 
     Args:
-        optimizer: the optimizer wrapper; the Runner gives it.
-        epoch_length: iterations in an epoch; the Runner gives it.
-        end: iterations of the whole training, cool-down included; the Runner gives it.
-        decay_rate: factor, over 0 and at most 1.
-        decay_epochs: distance, over 0; no whole number is needed.
-        **kwargs: arguments of `WarmupDecay`. `min_lr` is the least rate, and the cool-down's.
+        optimizer: The optimizer wrapper, set by the Runner.
+        epoch_length: Number of iterations per epoch, set by the Runner.
+        end: Number of iterations of the training, including the cool-down, set by the Runner.
+        decay_rate: Factor in (0, 1] by which the rate is multiplied.
+        decay_epochs: Interval in epochs, positive, not necessarily an integer.
+        **kwargs: Arguments of `WarmupDecay`. `min_lr` is the minimum rate, and the rate of the cool-down.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: A number is out of range.
     """
 
     def __init__(
         self, optimizer: Any, epoch_length: int, end: int, *, decay_rate: float, decay_epochs: float, **kwargs: Any
     ) -> None:
         if not 0 < decay_rate <= 1:
-            raise ValueError(f"decay_rate is a factor over 0 and at most 1, not {decay_rate!r}.")
+            raise ValueError(f"decay_rate must be in (0, 1], got {decay_rate!r}.")
         if not decay_epochs > 0:
-            raise ValueError(f"decay_epochs is a number of epochs over 0, not {decay_epochs!r}.")
+            raise ValueError(f"decay_epochs must be positive, got {decay_epochs!r}.")
         self.decay_rate = decay_rate
         self.decay_epochs = decay_epochs
         super().__init__(optimizer, epoch_length, end, **kwargs)
@@ -179,22 +179,22 @@ class WarmupStep(WarmupDecay):
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupPoly(WarmupDecay):
-    """Warm-up, then a power of the straight line (Chen et al., DeepLab, 2017), then cool-down.
+    """Warm-up, then polynomial decay (Chen et al., DeepLab, 2017), then cool-down.
 
     Args:
-        optimizer: the optimizer wrapper; the Runner gives it.
-        epoch_length: iterations in an epoch; the Runner gives it.
-        end: iterations of the whole training, cool-down included; the Runner gives it.
-        power: over 0; 1 is the straight line.
-        **kwargs: arguments of `WarmupDecay`.
+        optimizer: The optimizer wrapper, set by the Runner.
+        epoch_length: Number of iterations per epoch, set by the Runner.
+        end: Number of iterations of the training, including the cool-down, set by the Runner.
+        power: Exponent, positive; 1 is linear decay.
+        **kwargs: Arguments of `WarmupDecay`.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: A number is out of range.
     """
 
     def __init__(self, optimizer: Any, epoch_length: int, end: int, *, power: float = 0.9, **kwargs: Any) -> None:
         if not power > 0:
-            raise ValueError(f"power is a number over 0, not {power!r}.")
+            raise ValueError(f"power must be positive, got {power!r}.")
         self.power = power
         super().__init__(optimizer, epoch_length, end, **kwargs)
 
@@ -204,18 +204,18 @@ class WarmupPoly(WarmupDecay):
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupMultiStep(WarmupDecay):
-    """Warm-up, then a rate that is multiplied by a factor at given epochs: detection's 1x and 3x schedules.
+    """Warm-up, then step decay at given epochs (the 1x and 3x schedules of detection), then cool-down.
 
     Args:
-        optimizer: the optimizer wrapper; the Runner gives it.
-        epoch_length: iterations in an epoch; the Runner gives it.
-        end: iterations of the whole training, cool-down included; the Runner gives it.
-        milestones: after how many epochs the rate falls, ascending: (8, 11) of 12 for 1x, (27, 33) of 36 for 3x.
-        gamma: factor, over 0 and at most 1.
-        **kwargs: arguments of `WarmupDecay`.
+        optimizer: The optimizer wrapper, set by the Runner.
+        epoch_length: Number of iterations per epoch, set by the Runner.
+        end: Number of iterations of the training, including the cool-down, set by the Runner.
+        milestones: Epochs after which the rate decays, ascending: (8, 11) of 12 for 1x, (27, 33) of 36 for 3x.
+        gamma: Factor in (0, 1] by which the rate is multiplied.
+        **kwargs: Arguments of `WarmupDecay`.
 
     Raises:
-        ValueError: a number is out of its range, or the rate never falls in this training.
+        ValueError: A number is out of range, or a milestone is after the end of training.
     """
 
     def __init__(
@@ -229,13 +229,13 @@ class WarmupMultiStep(WarmupDecay):
         **kwargs: Any,
     ) -> None:
         if not 0 < gamma <= 1:
-            raise ValueError(f"gamma is a factor over 0 and at most 1, not {gamma!r}.")
+            raise ValueError(f"gamma must be in (0, 1], got {gamma!r}.")
         if not milestones or list(milestones) != sorted(milestones) or milestones[0] <= 0:
-            raise ValueError(f"milestones are numbers of epochs over 0, ascending, not {tuple(milestones)}.")
+            raise ValueError(f"milestones must be positive and ascending, got {tuple(milestones)}.")
         if round(milestones[-1] * epoch_length) >= end:
             raise ValueError(
-                f"The last of the milestones {tuple(milestones)} lies after this training of {end / epoch_length:g} "
-                "epochs."
+                f"The last of the milestones {tuple(milestones)} must be before the end of the training, which has "
+                f"{end / epoch_length:g} epochs."
             )
         self.milestones = [round(milestone * epoch_length) for milestone in milestones]
         self.gamma = gamma

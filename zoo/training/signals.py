@@ -1,4 +1,4 @@
-"""Being asked to stop: a signal sets a flag, and training saves and leaves at the next step boundary."""
+"""Stopping on signals: a signal sets a flag, and training saves its state and stops at the next step boundary."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from types import FrameType
 from typing import Any
 
 EXIT_PREEMPTED = 75
-"""Exit code of a training that saved its state because it was asked to stop (EX_TEMPFAIL: try again later)."""
+"""Exit code of a training that was asked to stop and has saved its state (EX_TEMPFAIL: try again later)."""
 
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it (128 + SIGINT); the state is saved too."""
+"""Exit code after Ctrl-C, as in shells (128 + SIGINT); the state is saved as well."""
 
 STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
-"""What schedulers send before they kill (SIGTERM; SIGUSR1 with SLURM's `--signal`), and Ctrl-C."""
+"""Signals that schedulers send before killing a job (SIGTERM; SIGUSR1 with SLURM's `--signal`), and Ctrl-C."""
 
 
 class Preempted(SystemExit):
-    """Training was asked to stop, has saved its state and leaves; uncaught, the process exits with `code`.
+    """Raised when training was asked to stop and has saved its state. If not caught, the process exits with `code`.
 
     Args:
-        message: what happened and how to go on, for people.
-        code: the exit code.
+        message: What happened and how to continue.
+        code: Exit code.
     """
 
     def __init__(self, message: str, code: int = EXIT_PREEMPTED) -> None:
@@ -35,33 +35,33 @@ class Preempted(SystemExit):
 
 
 class StopRequest:
-    """Context manager that turns signals into a flag; the second Ctrl-C interrupts at once.
+    """Context manager that converts signals to a flag; a second Ctrl-C interrupts immediately.
 
-    Outside the main thread, where Python allows no signal handlers, it never asks to stop.
+    It has no effect outside of the main thread, where Python does not allow signal handlers.
 
     Attributes:
-        received: the number of the first signal that came, or None.
+        received: Number of the first signal, or None.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for name in STOP_SIGNALS:
                 number = getattr(signal, name, None)
                 if number is not None:
-                    self._before[number] = signal.signal(number, self._note)
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            # None stands for a handler that was not set from Python, and cannot be set from it.
+        for number, handler in self._previous.items():
+            # None means that the handler was not set from Python, so it cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before.clear()
+        self._previous.clear()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received is None:
@@ -69,31 +69,31 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """The exit code that says why training stopped."""
+        """The exit code for the signal."""
         return EXIT_INTERRUPTED if self.received == signal.SIGINT else EXIT_PREEMPTED
 
     @property
     def reason(self) -> str:
-        """The signal's name, or that another process received one."""
+        """Name of the signal, or a note that another process received one."""
         return signal.Signals(self.received).name if self.received is not None else "a signal to another process"
 
 
 def shield_worker() -> None:
-    """Lets a data loader's worker live on when a signal goes to the whole process group.
+    """Makes a data loader's worker ignore signals that are sent to the complete process group.
 
-    Schedulers and terminals signal every process of a job; a worker that dies of it takes the step boundary away at
-    which the main process would save. A SIGTERM from the main process itself still ends the worker.
+    Schedulers and terminals send signals to every process of a job. If workers exited, the main process could not reach
+    the next step boundary to save. A SIGTERM from the main process itself still ends the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM keeps its meaning
-        # A handler is not told who sent a signal; a thread that waits for it is.
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM still ends the worker
+        # A signal handler does not know the sender, unlike a thread that waits for the signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_only, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()
 
 
-def _obey_only(parent: int) -> None:
+def _exit_on_sigterm_from(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         continue
     os._exit(0)

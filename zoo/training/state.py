@@ -1,4 +1,4 @@
-"""What a training run is: weights, optimizer, random states, place in the data, log history; collected and restored."""
+"""State of a run: weights, optimizer, random states, position in the data, log history; collected and restored."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from ..seeding import derive_seed
 from .distributed import gather_objects
 from .logs import HISTORY_LENGTH
-from .placement import bare
+from .model_setup import unwrap_model
 
 VOLATILE = frozenset({"cfg", "eta", "loop_stage"})
-"""Runtime information that every run sets anew; a config's text has no place in a checkpoint anyway."""
+"""Runtime information that every run sets itself. The text of a config does not belong in a checkpoint."""
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seeds torch's generators, of all devices, for one step: drop path and dropout draw from (seed, step, rank)."""
+    """Seeds the generators of torch on all devices for one step, so that dropout depends on (seed, step, rank) only."""
     torch.manual_seed(derive_seed(seed, step, rank, stream="step"))
 
 
 def random_states() -> dict[str, Any]:
-    """The states of this process's global generators, as plain types and tensors."""
+    """Returns the states of the global generators of this process, as plain types and tensors."""
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
@@ -42,7 +42,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Puts the global generators back to where `random_states` found them."""
+    """Restores the states of the global generators."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     numpy = states["numpy"]
@@ -54,7 +54,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 
 def message_hub_state(hub: MessageHub) -> dict[str, Any]:
-    """The log history and runtime information of a message hub, as plain types and tensors."""
+    """Returns the log history and runtime information of a message hub, as plain types and tensors."""
     scalars = {}
     for name, buffer in hub.log_scalars.items():
         history, counts = buffer.data
@@ -68,7 +68,7 @@ def message_hub_state(hub: MessageHub) -> dict[str, Any]:
 
 
 def restore_message_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
-    """Puts the log history back, as `message_hub_state` gave it."""
+    """Restores the log history and runtime information that `message_hub_state` returned."""
     for name, scalars in state["log_scalars"].items():
         buffer = HistoryBuffer(scalars["history"].numpy(), scalars["counts"].numpy(), max_length=HISTORY_LENGTH)
         hub.log_scalars[name] = buffer
@@ -78,13 +78,13 @@ def restore_message_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
 
 
 def collect_state(runner: Any) -> dict[str, Any]:
-    """Everything that a run is, for `write_checkpoint`; all processes must call it.
+    """Collects the complete state of a run, for `write_checkpoint`; all processes must call this.
 
     Args:
-        runner: the Runner, at a boundary between steps.
+        runner: The Runner, at a boundary between steps.
 
     Returns:
-        The state on process 0, {} on others.
+        The state in process 0, {} in others.
     """
     states = gather_objects(random_states())
     if runner.rank != 0:
@@ -98,7 +98,7 @@ def collect_state(runner: Any) -> dict[str, Any]:
             "torch": str(torch.__version__),
             "time": time.strftime("%Y-%m-%d %H:%M:%S"),
         },
-        "state_dict": bare(runner.model).state_dict(),
+        "state_dict": unwrap_model(runner.model).state_dict(),
         "optimizer": runner.optim_wrapper.state_dict(),
         "param_schedulers": [
             {name: value for name, value in scheduler.state_dict().items() if name != "optimizer"}
@@ -115,25 +115,26 @@ def collect_state(runner: Any) -> dict[str, Any]:
 
 
 def restore_state(runner: Any, path: Any, state: Mapping[str, Any]) -> None:
-    """Makes a run what it was when `collect_state` was called; all processes must call it.
+    """Restores the state of a run; all processes must call this.
 
     Args:
-        runner: the Runner, built and ready to train.
-        path: where the state comes from, for messages.
-        state: what `collect_state` gave.
+        runner: The Runner, ready to train.
+        path: Path of the checkpoint, for error messages.
+        state: The state that `collect_state` returned.
 
     Raises:
-        ValueError: the state is of another model, optimizer, batch size, epoch length or number of processes.
+        ValueError: The state belongs to another model, optimizer, batch size, epoch length or number of processes.
     """
     meta = state["meta"]
     if meta["world_size"] != runner.world_size:
         raise ValueError(
-            f"{path} is of {meta['world_size']} process(es), this run has {runner.world_size}: its place in the data "
-            f"cannot be carried over. Resume with as many, or start anew from its weights with load_from."
+            f"{path} is from a run of {meta['world_size']} process(es), this run has {runner.world_size}, so the "
+            f"position in the data cannot be restored. Resume with the same number, or set load_from to start from its "
+            f"weights."
         )
     runner.train_loop.load_state_dict(meta)
     try:
-        bare(runner.model).load_state_dict(state["state_dict"], strict=True)
+        unwrap_model(runner.model).load_state_dict(state["state_dict"], strict=True)
         runner.optim_wrapper.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this config: {error}") from error
@@ -142,16 +143,16 @@ def restore_state(runner: Any, path: Any, state: Mapping[str, Any]) -> None:
         if "ema_state_dict" in state:
             average.load_state_dict(state["ema_state_dict"], meta["ema_updates"])
         else:
-            runner.logger.warning(f"{path} has no averaged weights: the average starts from its weights.")
+            runner.logger.warning(f"{path} contains no averaged weights: averaging starts from its weights.")
     schedulers, saved = runner.param_schedulers or [], state["param_schedulers"]
     if len(schedulers) != len(saved):
-        raise ValueError(f"{path} has {len(saved)} schedules, this config {len(schedulers)}.")
-    for scheduler, its_state in zip(schedulers, saved, strict=True):
-        scheduler.load_state_dict(its_state)
+        raise ValueError(f"{path} contains {len(saved)} schedules, this config {len(schedulers)}.")
+    for scheduler, scheduler_state in zip(schedulers, saved, strict=True):
+        scheduler.load_state_dict(scheduler_state)
     for hook in runner.hooks:
         if type(hook).__name__ in state["hooks"]:
             hook.load_state_dict(state["hooks"][type(hook).__name__])
     restore_message_hub(runner.message_hub, state["message_hub"])
     runner.last_metrics = dict(meta["metrics"])
-    # Last, because building and loading may draw from the generators.
+    # Last, because building and loading may use the generators.
     restore_random_states(state["random_states"][runner.rank])

@@ -50,7 +50,7 @@ def test_warmup_forgets_the_first_weights_sooner():
     assert (1 - average.state_dict()["weight"]).item() == pytest.approx((1 - before).item() * 0.9999, rel=1e-3)
 
 
-def test_buffers_tied_weights_and_exchange():
+def test_buffers_tied_weights_and_swapping():
     model: Any = Tied()
     average = WeightAverage(model, decay=0.5)
     with torch.no_grad():

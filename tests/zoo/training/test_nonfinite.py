@@ -32,7 +32,7 @@ class Spy:
         runner.register_hook(SpyHook())
 
 
-def spoilt_iterations(work_dir):
+def skipped_iterations(work_dir):
     return [record["iteration"] for record in json.loads((work_dir / "nonfinite_batches.json").read_text())]
 
 
@@ -54,7 +54,7 @@ def test_skips_the_step_and_records_the_batch(tmp_path):
         assert len(batch["index"]) == 4
     for i in range(1, 15):
         still = bool((spy.weights[i] == spy.weights[i - 1]).all())
-        assert still == (i in spoilt_iterations(tmp_path))
+        assert still == (i in skipped_iterations(tmp_path))
         assert bool((spy.averages[i] == spy.averages[i - 1]).all()) == still
     assert all(record.get("loss", 0.0) is not None for record in read_scalars(tmp_path))
 
@@ -65,11 +65,11 @@ def test_more_than_allowed_stops(tmp_path):
     runner = build(config)
     with pytest.raises(TrainingDiverged, match=r"nonfinite_batches\.json.*max_skips"):
         runner.train()
-    assert spoilt_iterations(tmp_path) == [0, 1, 2]
+    assert skipped_iterations(tmp_path) == [0, 1, 2]
     assert not list(tmp_path.glob("*.pth"))
 
 
-def test_the_count_goes_on_after_resuming(tmp_path):
+def test_the_count_continues_after_resuming(tmp_path):
     config = toy_config(tmp_path, train_dataloader__dataset__nonfinite=ALWAYS, train_cfg__max_epochs=1)
     config["default_hooks"]["guard"] = {"max_skips": 6}
     config["default_hooks"]["checkpoint"]["save_best"] = None
@@ -78,10 +78,10 @@ def test_the_count_goes_on_after_resuming(tmp_path):
     config["train_cfg"]["max_epochs"] = 2
     with pytest.raises(TrainingDiverged):
         build({**config, "resume": True}).train()
-    assert spoilt_iterations(tmp_path) == list(range(7))
+    assert skipped_iterations(tmp_path) == list(range(7))
 
 
-def test_a_spoilt_window_of_accumulation_is_given_up_whole(tmp_path):
+def test_the_complete_window_of_accumulation_is_skipped(tmp_path):
     config = toy_config(
         tmp_path, optim_wrapper__accumulative_counts=2, train_dataloader__dataset__nonfinite=ALWAYS[:22]
     )
@@ -89,7 +89,7 @@ def test_a_spoilt_window_of_accumulation_is_given_up_whole(tmp_path):
     spy = Spy(runner)
     runner.train()
     # Windows of an epoch of five batches: 2, 2, 1.
-    assert spoilt_iterations(tmp_path) == [1, 3, 4]
+    assert skipped_iterations(tmp_path) == [1, 3, 4]
     assert [
         len(record["batches"]["0"]) for record in json.loads((tmp_path / "nonfinite_batches.json").read_text())
     ] == [
@@ -112,13 +112,13 @@ def test_gradients_that_are_not_finite_are_skipped_too(tmp_path):
 
     runner.model.fc1.weight.register_hook(spoil)
     runner.train()
-    assert spoilt_iterations(tmp_path) == [2]
+    assert skipped_iterations(tmp_path) == [2]
     assert json.loads((tmp_path / "nonfinite_batches.json").read_text())[0]["what"] == "gradient"
     assert same(spy.weights[2], spy.weights[1]) == []
     assert torch.isfinite(runner.model.fc1.weight).all()
 
 
-def test_the_guard_cannot_be_taken_away(tmp_path):
+def test_the_guard_cannot_be_removed(tmp_path):
     with pytest.raises(ValueError, match="max_skips=0"):
         build(toy_config(tmp_path, default_hooks__guard=None))
 

@@ -68,7 +68,7 @@ def test_killed_and_resumed_is_bit_equal(tmp_path, uninterrupted, loader):
     assert len(read_scalars(tmp_path)) == 15 + 3
 
 
-def test_the_randomness_counts(tmp_path, uninterrupted):
+def test_another_seed_gives_another_result(tmp_path, uninterrupted):
     # The comparison above would mean nothing if nothing were random.
     train(changed(tmp_path, randomness__seed=4))
     differing = same(final_state(tmp_path), final_state(uninterrupted))
@@ -118,7 +118,7 @@ def test_variants_resume_bit_equal(tmp_path, changes):
     assert not same(read_scalars(tmp_path / "parts"), read_scalars(tmp_path / "whole"))
 
 
-def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path, uninterrupted):
+def test_an_evaluation_that_was_killed_is_repeated(tmp_path, uninterrupted):
     config = changed(tmp_path)
     config["custom_hooks"].append({"type": "FaultHook", "at": 10, "what": "kill", "during_validation": True})
     assert run_in_child(lambda: train(config)).wait() == -signal.SIGKILL
@@ -147,7 +147,7 @@ def test_going_back_sets_later_checkpoints_aside(tmp_path):
     assert [record["iter"] for record in read_scalars(tmp_path) if record["mode"] == "train"] == list(range(1, 11))
 
 
-def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path, monkeypatch):
+def test_resume_falls_back_to_the_newest_intact_checkpoint(tmp_path, monkeypatch):
     train(toy_config(tmp_path, default_hooks__checkpoint={"type": "CheckpointHook"}))
     (tmp_path / "epoch_3.pth").write_bytes((tmp_path / "epoch_3.pth").read_bytes()[:5000])
     damaged = bytearray((tmp_path / "epoch_2.pth").read_bytes())
@@ -158,15 +158,15 @@ def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path, monkeypatch)
     damaged[where] ^= 1
     (tmp_path / "epoch_2.pth").write_bytes(damaged)
     runner = build(toy_config(tmp_path, resume=True, train_cfg__max_epochs=1))
-    said = []
-    monkeypatch.setattr(runner.logger, "warning", said.append)
+    warnings = []
+    monkeypatch.setattr(runner.logger, "warning", warnings.append)
     runner.train()
     assert runner.iter == 5
-    assert any("epoch_3.pth" in message for message in said)
-    assert any("epoch_2.pth is damaged" in message for message in said)
+    assert any("epoch_3.pth" in message for message in warnings)
+    assert any("epoch_2.pth is damaged" in message for message in warnings)
 
 
-def test_resume_says_what_does_not_fit(tmp_path):
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
     train(toy_config(tmp_path, train_cfg__max_epochs=1))
     for changes, message in (
         ({"train_dataloader__batch_size": 5}, "batch_size"),
@@ -180,7 +180,7 @@ def test_resume_says_what_does_not_fit(tmp_path):
         train(toy_config(tmp_path, resume=str(tmp_path / "none.pth")))
 
 
-def test_nothing_to_resume_from_starts_anew_and_only_damage_does_not(tmp_path):
+def test_without_checkpoints_training_starts_from_scratch_and_with_damaged_ones_it_fails(tmp_path):
     assert train(toy_config(tmp_path / "a", resume=True, train_cfg__max_epochs=1)).iter == 5
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "epoch_1.pth").write_bytes(b"nothing")

@@ -16,8 +16,6 @@ from attnzoo.zoo.training import (
     WarmupPoly,
     WarmupStep,
 )
-from attnzoo.zoo.training.auto_scale import lr_factor, scale_schedule
-from support.training_toy import build, toy_config
 
 
 def wrapper(lr=0.1, scales=(1.0,)):
@@ -90,14 +88,14 @@ def test_step_is_timms(decay_epochs, prefix):
     assert len(set(found)) > 5
 
 
-def test_step_within_epochs_has_a_least_rate_and_cools_down():
+def test_step_within_epochs_has_a_minimum_rate_and_cools_down():
     arguments = {"epoch_length": 4, "end": 12, "decay_rate": 0.5, "decay_epochs": 0.5, "cooldown_iters": 2}
     found = rates(WarmupStep, 12, min_lr=0.02, **arguments)
     assert found == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025] + [0.02] * 6)
     assert rates(WarmupStep, 12, **arguments)[8:] == pytest.approx([0.1 / 16] * 2 + [0.0] * 2)
     for wrong in ({"decay_rate": 0.0}, {"decay_rate": 1.5}, {"decay_epochs": 0}):
         (name,) = wrong
-        with pytest.raises(ValueError, match=f"^{name} is"):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
             WarmupStep(wrapper(), **{**arguments, **wrong})
 
 
@@ -118,51 +116,11 @@ def test_groups_follow_their_scale():
 def test_too_much_warmup_and_negative_rates():
     with pytest.raises(ValueError, match="leave nothing for the decay"):
         WarmupCosine(wrapper(), epoch_length=2, end=10, warmup_epochs=3, cooldown_epochs=2)
-    with pytest.raises(ValueError, match="not negative"):
+    with pytest.raises(ValueError, match="must not be negative"):
         WarmupCosine(wrapper(), epoch_length=2, end=10, min_lr=-1.0)
 
 
-def test_factor():
-    options = {"enable": True, "base_batch_size": 64}
-    assert lr_factor(options, 16) == 0.25
-    assert lr_factor({**options, "rule": "sqrt"}, 16) == 0.5
-    assert lr_factor({**options, "enable": False}, 16) == lr_factor(None, 16) == 1.0
-    for wrong, message in (
-        ({"enable": True}, "base_batch_size"),
-        ({**options, "base": 3}, "There is no key of auto_scale_lr 'base'"),
-        ({**options, "rule": "liner"}, "Did you mean 'linear'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            lr_factor(wrong, 16)
-
-
-def test_scaled_schedules_keep_what_is_relative():
-    given = {"type": "CosineAnnealingLR", "eta_min": 0.1, "eta_min_ratio": 0.5, "T_max": 4}
-    scaled, said = scale_schedule(given, 0.5)
-    assert scaled == {**given, "eta_min": 0.05}
-    assert "eta_min 0.1 becomes 0.05" in said
-    assert scale_schedule(given, 1.0) == (given, "")
-
-
-def test_training_scales_everything_and_says_so(tmp_path, monkeypatch):
-    config = toy_config(
-        tmp_path,
-        auto_scale_lr={"enable": True, "base_batch_size": 16},
-        optim_wrapper__accumulative_counts=2,
-        train_cfg__max_epochs=1,
-    )
-    runner = build(config)
-    said = []
-    monkeypatch.setattr(runner.logger, "info", said.append)
-    runner.train()
-    # 4 images x 2 accumulated: half of the recipe.
-    assert runner.optim_wrapper.optimizer.param_groups[0]["initial_lr"] == pytest.approx(0.025)
-    (schedule,) = runner.param_schedulers
-    assert (schedule.warmup_lr, schedule.min_lr) == pytest.approx((5e-5, 5e-4))
-    assert any("a step sees 8 images" in line and "multiplied by 0.5" in line for line in said)
-
-
-def test_poly_is_openmmlabs_with_its_warm_up_on_top_of_the_decay():
+def test_poly_is_openmmlabs_with_a_warm_up_that_multiplies_the_decay():
     arguments = {"epoch_length": 4, "end": 20, "warmup_iters": 5, "warmup_lr": 1e-7, "warmup_scales": True}
     for power in (1.0, 0.9):
         found = rates(WarmupPoly, 20, power=power, **arguments)
@@ -174,7 +132,7 @@ def test_poly_is_openmmlabs_with_its_warm_up_on_top_of_the_decay():
     assert halved == pytest.approx([rate / 2 for rate in found])
 
 
-def test_multi_step_falls_where_the_milestones_are():
+def test_multi_step_decays_at_the_milestones():
     arguments = {"epoch_length": 3, "end": 36, "warmup_iters": 2, "warmup_lr": 1e-4}
     found = rates(WarmupMultiStep, 36, milestones=(8, 11), **arguments)
     expected = [1e-4, (0.1 + 1e-4) / 2] + [0.1] * 22 + [0.01] * 9 + [0.001] * 3
@@ -192,6 +150,6 @@ def test_multi_step_falls_where_the_milestones_are():
         (WarmupMultiStep, {"milestones": (8, 11), "gamma": 2}, "gamma"),
     ],
 )
-def test_schedules_that_lead_nowhere_are_named(kind, arguments, words):
+def test_wrong_arguments_are_named(kind, arguments, words):
     with pytest.raises(ValueError, match=words):
         kind(wrapper(), epoch_length=3, end=36, **arguments)

@@ -1,4 +1,4 @@
-"""A model brought to its device: memory format, compilation, synchronised BatchNorm, several processes."""
+"""Preparing a model for training: device, memory format, compilation, SyncBatchNorm, distributed wrapper."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from torch import nn
 
+from ...deprecated_paths import renamed_names
 from ..registry import MODEL_WRAPPERS
 from .distributed import local_rank
 
 
-def place_model(
+def prepare_model(
     model: nn.Module, cfg: Mapping[str, Any], distributed: bool, wrapper: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """Brings a model to its device, in the wanted form, and wraps it where there are several processes.
+    """Moves a model to its device, applies options, and wraps it for distributed training.
 
     Args:
-        model: the model.
-        cfg: `channels_last`, `compile` (True, or arguments of torch.compile), `sync_bn` (True or "torch"),
+        model: The model.
+        cfg: Options: `channels_last`, `compile` (True, or arguments of torch.compile), `sync_bn` (True or "torch"),
             `find_unused_parameters`.
-        distributed: whether there is a process group.
-        wrapper: type and arguments of the wrapper; None is MMDistributedDataParallel.
+        distributed: Whether there is a process group.
+        wrapper: Type and arguments of the wrapper; by default MMDistributedDataParallel.
 
     Raises:
-        ValueError: `sync_bn` without GPUs.
+        ValueError: `sync_bn` is set, but there is no GPU.
     """
     if is_model_wrapper(model):
         return model
@@ -38,12 +39,12 @@ def place_model(
         model = revert_sync_batchnorm(model)
     elif cfg.get("sync_bn"):
         if not device.startswith("cuda"):
-            raise ValueError("sync_bn needs GPUs: torch's SyncBatchNorm has no CPU form.")
+            raise ValueError("sync_bn needs GPUs: torch.nn.SyncBatchNorm does not support CPUs.")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(device)
     options = cfg.get("compile")
     if options:
-        # In place, so that parameters keep their names; the task around a backbone is plain Python.
+        # In place, so that parameters keep their names. Only the backbone: the task around it is plain Python.
         target = getattr(model, "backbone", model)
         target.compile(**({} if options is True else dict(options)))
     if not distributed:
@@ -59,8 +60,11 @@ def place_model(
     )
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """The model without its wrapper for several processes."""
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Returns the model without its distributed wrapper."""
     if is_model_wrapper(model):
         model = model.module  # pyright: ignore[reportAssignmentType]  # every wrapper has it
     return model
+
+
+__getattr__ = renamed_names(__name__, {"bare": "unwrap_model", "place_model": "prepare_model"})
