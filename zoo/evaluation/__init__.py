@@ -4,11 +4,11 @@ from ...deprecated_paths import renamed_names
 from .accuracy import Accuracy
 from .base import Metric, MetricInfo, ResultWriter
 from .coco import CocoMetric
-from .detection_files import DetectionWriter
+from .detection_writer import DetectionWriter
 from .lookup import evaluator_infos, find_metric_info, result_configs
 from .mean_iou import MeanIoU
-from .predictions import PredictionWriter
-from .segmentation_files import SegmentationWriter
+from .prediction_writer import PredictionWriter
+from .segmentation_writer import SegmentationWriter
 
 __all__ = [
     "Accuracy",

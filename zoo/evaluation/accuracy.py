@@ -1,4 +1,4 @@
-"""Top-k accuracy, by class too, and the confusion matrix."""
+"""Top-k accuracy, per-class accuracy and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from .base import Metric, MetricInfo
 
 
 def rank_of_label(scores: torch.Tensor, label: int) -> int:
-    """How many classes come before the right one when they are sorted by score; classes of equal score by their number.
+    """Returns the rank of the true class among the scores; classes with equal scores rank by their index.
 
     Args:
-        scores: (classes,), any scale.
-        label: the right class.
+        scores: (num_classes,), in any scale.
+        label: The true class.
 
     Returns:
-        0 where the right class is the first; the number of classes, and so never right, where a score is not finite.
+        0 if the true class has the highest score. If a score is not finite, the number of classes, which no top-k
+        includes.
     """
     if not torch.isfinite(scores).all():
         return len(scores)
@@ -36,21 +37,21 @@ def rank_of_label(scores: torch.Tensor, label: int) -> int:
 
 @METRICS.register_module()
 class Accuracy(Metric):
-    """Top-k accuracy in percent, over all images: `top1`, `top5`; and on demand the mean over classes.
+    """Top-k accuracy over all images in percent: `top1`, `top5` and so on.
 
-    Where a data set has no more than k classes, top-k is 100 by definition, and is reported so. An image with a score
-    that is not finite counts as wrong.
+    If a data set has at most k classes, its top-k accuracy is 100 by definition. An image with a score that is not
+    finite counts as wrong.
 
     Args:
-        topk: for which k.
-        per_class: also give `mean_class_top1`, the mean of the classes' own top-1 accuracies, over the classes that
-            occur.
-        out_file: a JSON file for each class's name, number of images and top-1 accuracy, and the confusion matrix
-            (rows: the right class, columns: the one predicted).
-        prefix: of the results' names.
+        topk: Values of k.
+        per_class: Also report `mean_class_top1`, the mean over classes of the top-1 accuracy of their images. Classes
+            without images are left out.
+        out_file: JSON file to write with the name, number of images and top-1 accuracy of each class, and the confusion
+            matrix (rows: true classes, columns: predicted classes).
+        prefix: See `Metric`.
 
     Raises:
-        ValueError: a k is no whole number over 0.
+        ValueError: A k is not a positive integer.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Accuracy(Metric):
     ) -> None:
         super().__init__(prefix=prefix)
         if not topk or not all(isinstance(k, int) and k > 0 for k in topk):
-            raise ValueError(f"topk is one or more whole numbers from 1 on, not {topk!r}.")
+            raise ValueError(f"topk must be one or more integers >= 1, got {topk!r}.")
         self.topk = tuple(topk)
         self.per_class = per_class
         self.out_file = out_file
@@ -95,45 +96,45 @@ class Accuracy(Metric):
         return [{**config, **out}, {"type": "PredictionWriter", "out_file": str(Path(work_dir) / PREDICTIONS)}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Takes note of a batch.
+        """Processes the predictions of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: a prediction an image, with `index`, `label` and `scores` (classes,).
+            data_batch: Unused.
+            data_samples: One prediction per image with `index`, `label` and `scores` (num_classes,).
 
         Raises:
-            ValueError: a label is missing or not among the scores.
+            ValueError: A label is missing or out of range.
         """
         for sample in data_samples:
             scores, label = sample["scores"], sample["label"]
             if label is None or not 0 <= label < len(scores):
-                raise ValueError(f"{sample['path']} has the label {label}, the model has {len(scores)} classes.")
+                raise ValueError(f"{sample['path']} has the label {label}, but the model has {len(scores)} classes.")
             self.results.append(
                 (sample["index"], label, rank_of_label(scores, label), int(scores.argmax()), len(scores))
             )
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Computes the figures.
+        """Computes the accuracies.
 
         Args:
-            results: (index, label, rank, predicted class, number of classes) of each sample.
+            results: (index, label, rank of the label, predicted class, number of classes) of each sample.
 
         Returns:
-            `top1`, `top5` and so on, in percent.
+            `top1`, `top5` and so on in percent.
         """
         table = np.array(results, dtype=np.int64)
         label, rank, predicted = table[:, 1], table[:, 2], table[:, 3]
         count = int(table[0, 4])
-        figures = {f"top{k}": float((rank < k).mean() * 100) for k in self.topk}
+        metrics = {f"top{k}": float((rank < k).mean() * 100) for k in self.topk}
         if not self.per_class and self.out_file is None:
-            return figures
+            return metrics
         images = np.bincount(label, minlength=count)
         right = np.bincount(label[rank == 0], minlength=count)
         accuracy = [
             100 * float(hits) / int(total) if total else None for hits, total in zip(right, images, strict=True)
         ]
         if self.per_class:
-            figures["mean_class_top1"] = float(np.mean([value for value in accuracy if value is not None]))
+            metrics["mean_class_top1"] = float(np.mean([value for value in accuracy if value is not None]))
         if self.out_file is not None and is_main_process():
             matrix = np.zeros((count, count), dtype=np.int64)
             np.add.at(matrix, (label, predicted), 1)
@@ -143,4 +144,4 @@ class Accuracy(Metric):
                 for name, total, value in zip(names, images, accuracy, strict=True)
             ]
             write_json(self.out_file, {"classes": classes, "confusion": matrix.tolist()})
-        return figures
+        return metrics

@@ -1,4 +1,4 @@
-"""COCO's figures for boxes and masks: average precision and recall."""
+"""COCO's metrics for boxes and masks: average precision and recall."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
+from ...deprecated_paths import renamed_names
 from ...names import unknown_name
 from ..files import write_json
 from ..registry import METRICS
@@ -21,14 +22,14 @@ from .coco_files import Entry, category_ids_of, ground_truth, read_annotation_fi
 from .masks import encode_mask
 
 IOU_TYPES = ("bbox", "segm")
-FIGURES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l")
-"""COCO's twelve, in the order of its own summary."""
+METRIC_NAMES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l")
+"""COCO's twelve metrics, in the order of its own summary."""
 
 HEADLINES = ("mAP", "mAP_50", "mAP_75")
-"""Those that papers report."""
+"""The metrics that papers report."""
 
 NO_OBJECTS = -1.0
-"""A figure over objects of which there are none, as COCO's own tools have it."""
+"""Value of a metric over objects of which there are none, as in COCO's own tools."""
 
 BOX_DIGITS = 3  # a thousandth of a pixel
 SCORE_DIGITS = 6
@@ -36,31 +37,31 @@ SCORE_DIGITS = 6
 
 @METRICS.register_module()
 class CocoMetric(Metric):
-    """Box AP and mask AP as COCO defines them, by faster-coco-eval, in percent (Lin et al., ECCV 2014).
+    """Box AP and mask AP as defined by COCO (Lin et al., ECCV 2014), computed by faster-coco-eval, in percent.
 
-    For each type the twelve figures `bbox_mAP` (IoU 0.50 to 0.95), `bbox_mAP_50`, `bbox_mAP_75`, `bbox_mAP_s`,
-    `bbox_mAP_m`, `bbox_mAP_l` (objects under 32 squared pixels, under 96 squared, larger), `bbox_AR_1`, `bbox_AR_10`,
-    `bbox_AR_100` (recall with so many detections an image), `bbox_AR_s`, `bbox_AR_m`, `bbox_AR_l`, and the same for
-    `segm`. A figure over objects of which there are none is -1.
+    Each IoU type has twelve metrics: `bbox_mAP` (IoU 0.50 to 0.95), `bbox_mAP_50`, `bbox_mAP_75`; `bbox_mAP_s`,
+    `bbox_mAP_m` and `bbox_mAP_l` (objects with an area below 32^2 pixels, below 96^2 pixels, and larger); `bbox_AR_1`,
+    `bbox_AR_10` and `bbox_AR_100` (recall with that many detections per image); `bbox_AR_s`, `bbox_AR_m` and
+    `bbox_AR_l`; and the same for `segm`. A metric over objects of which there are none is -1.
 
-    The ground truth is the annotation file's, of the images that the data set has and of its classes. The data set's
-    `metainfo` tells `ann_file`, `classes`, and `categories`, their ids by label; without the latter, they are found by
-    the classes' names.
+    The ground truth is taken from the annotation file, for the images and classes of the data set. The data set's
+    `metainfo` has `ann_file`, `classes` and `categories` (category ids by label). Without `categories`, ids are found
+    by class names.
 
-    What is written is what is evaluated: coordinates in thousandths of a pixel, scores in millionths. Masks are kept as
-    run lengths from the moment they are seen.
+    The values that are evaluated are those that are written: coordinates are rounded to 1e-3 pixels, scores to 1e-6.
+    Masks are run-length encoded batch by batch.
 
     Args:
-        ann_file: annotation file; None for the data set's own.
+        ann_file: Annotation file. Defaults to that of the data set.
         iou_types: "bbox", "segm" or both.
-        per_class: log a table of each class's AP; with `out_file` also written as `<out_file>.classes.json`.
-        out_file: where to write detections in COCO's format for results, ready for its server: `<out_file>.bbox.json`
-            and `<out_file>.segm.json`; None for nowhere. Needed where the annotation file has no annotations, as those
-            of COCO's test sets: then there are no figures.
-        prefix: of the figures' names.
+        per_class: Log a table with the AP of each class. With `out_file`, also write it to `<out_file>.classes.json`.
+        out_file: Prefix of the files with detections in COCO's results format, as its server accepts them:
+            `<out_file>.bbox.json` and `<out_file>.segm.json`. Required if the annotation file has no annotations, as
+            for COCO's test sets; no metrics are reported then.
+        prefix: See `Metric`.
 
     Raises:
-        ValueError: there is no such type.
+        ValueError: An IoU type is unknown, or none is given.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class CocoMetric(Metric):
             if iou_type not in IOU_TYPES:
                 raise ValueError(unknown_name("IoU type", iou_type, IOU_TYPES))
         if not iou_types:
-            raise ValueError("iou_types names nothing to evaluate: 'bbox', 'segm' or both.")
+            raise ValueError("iou_types must be 'bbox', 'segm' or both, got none.")
         self.ann_file = ann_file
         self.iou_types = tuple(name for name in IOU_TYPES if name in iou_types)
         self.per_class = per_class
@@ -92,7 +93,7 @@ class CocoMetric(Metric):
         return [
             MetricInfo(f"{iou_type}_{name}", main=name == "mAP", headline=name in HEADLINES, unit="%")
             for iou_type in ([iou_types] if isinstance(iou_types, str) else iou_types)
-            for name in FIGURES
+            for name in METRIC_NAMES
         ]
 
     @classmethod
@@ -108,16 +109,16 @@ class CocoMetric(Metric):
 
     @property
     def dataset_meta(self) -> dict | None:
-        """What the data set tells of itself."""
+        """The data set's `metainfo`."""
         return self._dataset_meta
 
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Takes it, and finds out before anything runs whether it can be evaluated.
+        """Sets the data set's `metainfo` and checks, before anything runs, that it can be evaluated.
 
         Raises:
-            ValueError: there is no annotation file, or it lacks a category, or masks that are to be evaluated, or any
-                annotations where results are not written either.
+            ValueError: The annotation file does not exist, or lacks a category, the masks that are to be evaluated, or
+                all annotations although no results are written.
         """
         self._dataset_meta = dataset_meta
         content = read_annotation_file(self._path())
@@ -126,58 +127,59 @@ class CocoMetric(Metric):
             ground_truth(content, self._path(), None, category_ids, masks="segm" in self.iou_types)
         elif self.out_file is None:
             raise ValueError(
-                f"{self._path()} has no annotations, so there are no figures: give CocoMetric an out_file for results."
+                f"{self._path()} has no annotations, so no metrics can be computed. Set out_file of CocoMetric to "
+                "write results."
             )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Takes note of a batch.
+        """Processes the predictions of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: a prediction an image, with `index`, `image_id`, `path` and `detections` in the original
-                image's pixels. Detections whose box or score is not finite are left out.
+            data_batch: Unused.
+            data_samples: One prediction per image with `index`, `image_id`, `path` and `detections` in pixels of the
+                original image. Detections whose box or score is not finite are left out.
 
         Raises:
-            ValueError: masks are to be evaluated, and none were predicted.
+            ValueError: Masks are to be evaluated, but the model predicts none.
         """
         for sample in data_samples:
             detections = sample["detections"]
             if "segm" in self.iou_types and detections.masks is None:
                 raise ValueError(
-                    "The model predicts no masks: mask AP cannot be computed. Evaluate boxes alone: "
+                    "The model predicts no masks, so mask AP cannot be computed. Evaluate only boxes: "
                     "iou_types=('bbox',)."
                 )
             boxes = detections.boxes.double().numpy().reshape(-1, 4)
             scores = detections.scores.double().numpy()
-            sound = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+            finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
             boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
             masks = None
             if "segm" in self.iou_types:
-                masks = [encode_mask(detections.masks[place]) for place in np.flatnonzero(sound)]
+                masks = [encode_mask(detections.masks[place]) for place in np.flatnonzero(finite)]
             self.results.append(
                 (
                     sample["index"],
                     int(sample["image_id"]),
-                    boxes[sound].round(BOX_DIGITS),
-                    scores[sound].round(SCORE_DIGITS),
-                    detections.labels.numpy()[sound],
+                    boxes[finite].round(BOX_DIGITS),
+                    scores[finite].round(SCORE_DIGITS),
+                    detections.labels.numpy()[finite],
                     masks,
-                    int((~sound).sum()),
+                    int((~finite).sum()),
                 )
             )
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Evaluates on the main process; the others get the figures from there.
+        """Evaluates on the main process and broadcasts the metrics to the others.
 
         Args:
             results: (index, image id, boxes as x, y, width, height, scores, labels, masks, number of detections left
                 out) of each image.
 
         Returns:
-            The figures, in percent; none where the annotation file has no annotations.
+            The metrics in percent; empty if the annotation file has no annotations.
 
         Raises:
-            ValueError: predictions do not fit the annotation file.
+            ValueError: The predictions do not match the annotation file.
         """
         outcome: list[Any] = [None, None]
         if is_main_process():
@@ -195,11 +197,11 @@ class CocoMetric(Metric):
         category_ids = self._category_ids(content)
         left_out = sum(result[-1] for result in results)
         if left_out:
-            print_log(f"CocoMetric: {left_out} detections are not finite, and left out.", "current", level=30)
+            print_log(f"CocoMetric: left out {left_out} detections that are not finite.", "current", level=30)
         image_ids = [result[1] for result in results]
         if len(set(image_ids)) < len(image_ids):
             raise ValueError(
-                f"The data set has images twice: {len(image_ids)} samples, {len(set(image_ids))} image ids."
+                f"The data set has duplicate images: {len(image_ids)} samples, but {len(set(image_ids))} image ids."
             )
         entries = {iou_type: _entries(results, category_ids, iou_type) for iou_type in self.iou_types}
         if self.out_file is not None:
@@ -208,17 +210,17 @@ class CocoMetric(Metric):
                 size = write_results(path, found)
                 print_log(f"{path}: {len(found)} detections in {len(results)} images, {size / 1e6:.2f} MB", "current")
         if "annotations" not in content:
-            print_log(f"{self._path()} has no annotations: there are no figures.", "current")
+            print_log(f"{self._path()} has no annotations, so no metrics were computed.", "current")
             return {}
         truth = ground_truth(content, self._path(), image_ids, category_ids, masks="segm" in self.iou_types)
         if "segm" in self.iou_types:
             _check_sizes(entries["segm"], truth, self._path())
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         table = _class_table(truth, category_ids) if self.per_class else []
         for iou_type in self.iou_types:
             evaluation = _run(truth, entries[iou_type], iou_type)
-            for name, value in zip(FIGURES, evaluation.stats, strict=True):
-                figures[f"{iou_type}_{name}"] = _percent(value)
+            for name, value in zip(METRIC_NAMES, evaluation.stats, strict=True):
+                metrics[f"{iou_type}_{name}"] = _percent(value)
             if self.per_class:
                 for row, values in zip(table, _by_class(evaluation, category_ids), strict=True):
                     row.update({f"{iou_type}_{name}": value for name, value in values.items()})
@@ -226,16 +228,16 @@ class CocoMetric(Metric):
             print_log(format_class_table(table), "current")
             if self.out_file is not None:
                 write_json(f"{self.out_file}.classes.json", {"classes": table})
-        return figures
+        return metrics
 
     def _path(self) -> str:
         path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
         if not path:
-            raise ValueError("CocoMetric: the data set tells no annotation file; give one as ann_file.")
+            raise ValueError("CocoMetric: the data set has no annotation file. Set ann_file.")
         return str(path)
 
     def _category_ids(self, content: dict[str, Any]) -> list[int]:
-        """The category ids by label."""
+        """Returns the category ids by label."""
         known = (self.dataset_meta or {}).get("categories")
         if known is not None:
             return [int(category_id) for category_id in known]
@@ -262,14 +264,14 @@ def _entries(results: Sequence[Any], category_ids: Sequence[int], iou_type: str)
             if iou_type == "bbox":
                 entry["bbox"] = boxes[place].tolist()
             else:
-                # No box: evaluators would take its area for the mask's.
+                # Without a box: evaluators would use its area instead of the mask's.
                 entry["segmentation"] = masks[place]
             entries.append({**entry, "score": float(scores[place])})
     return entries
 
 
 def _check_sizes(entries: Sequence[Entry], truth: Mapping[str, Any], path: str) -> None:
-    """Finds masks that are not as large as their image: evaluators would compare them in silence, run by run."""
+    """Raises if a mask does not have the size of its image, which evaluators do not notice."""
     sizes = {int(image["id"]): [image["height"], image["width"]] for image in truth["images"]}
     for entry in entries:
         size, right = entry["segmentation"]["size"], sizes[entry["image_id"]]
@@ -282,7 +284,7 @@ def _check_sizes(entries: Sequence[Entry], truth: Mapping[str, Any], path: str) 
 
 def _run(truth: dict[str, Any], entries: Sequence[Entry], iou_type: str) -> COCOeval_faster:
     coco = COCO(truth)
-    # Evaluators add keys of their own to each entry.
+    # The evaluator adds keys to each entry.
     evaluation = COCOeval_faster(coco, coco.loadRes([dict(entry) for entry in entries]), iou_type)  # pyright: ignore[reportArgumentType]
     evaluation.evaluate()
     evaluation.accumulate()
@@ -311,7 +313,7 @@ def _class_table(truth: Mapping[str, Any], category_ids: Sequence[int]) -> list[
 
 
 def _by_class(evaluation: COCOeval_faster, category_ids: Sequence[int]) -> list[dict[str, float]]:
-    """mAP, mAP_50, mAP_75 and AR_100 of each class, in percent."""
+    """Returns mAP, mAP_50, mAP_75 and AR_100 of each class in percent."""
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
     thresholds, rows = evaluation.params.iouThrs, {}
     for place, category_id in enumerate(evaluation.params.catIds):
@@ -326,13 +328,13 @@ def _by_class(evaluation: COCOeval_faster, category_ids: Sequence[int]) -> list[
 
 
 def format_class_table(table: Sequence[Mapping[str, Any]]) -> str:
-    """Writes the classes' figures as a text table.
+    """Formats the metrics of the classes as a text table.
 
     Args:
-        table: rows with `name`, `objects` and the figures.
+        table: Rows with `name`, `objects` and the metrics.
 
     Returns:
-        A heading and a line a class, in columns; "-" where there are no objects.
+        A heading and one line per class, in columns. "-" stands for a metric over no objects.
     """
     columns = [key for key in table[0] if key != "category_id"] if table else []
     cells = [["class", *columns[1:]]]
@@ -354,3 +356,6 @@ def format_class_table(table: Sequence[Mapping[str, Any]]) -> str:
         )
         lines.append("  ".join([first, *others]))
     return "\n".join(["Classes:", *lines])
+
+
+__getattr__ = renamed_names(__name__, {"FIGURES": "METRIC_NAMES"})

@@ -1,4 +1,4 @@
-"""Figures of semantic segmentation: how labels and predictions overlap, pixel by pixel."""
+"""Mean intersection over union of semantic segmentation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from .base import Metric, MetricInfo
 
 @METRICS.register_module()
 class MeanIoU(Metric):
-    """Intersection over union and accuracy in percent, from pixels counted over the whole data set.
+    """Intersection over union and pixel accuracy in percent, from a confusion matrix over the complete data set.
 
-    `mIoU`: the mean over classes of the pixels that have a class and are predicted so, over those that have it or are
-    predicted so. `mAcc`: the mean over classes of the part of a class's pixels that is predicted right. `aAcc`: the
-    part of all pixels that is predicted right. A class that neither occurs nor is predicted counts in no mean, one that
-    does not occur does not count in mAcc. Pixels of the label 255 count nowhere.
+    `mIoU` is the mean IoU of the classes, `mAcc` their mean accuracy (recall), and `aAcc` the accuracy over all pixels.
+    A class that neither occurs nor is predicted is left out of both means; a class that does not occur is left out of
+    `mAcc`. Pixels with label 255 are ignored.
 
     Args:
-        per_class: also give each class's own, as `IoU.<name>` and `Acc.<name>`.
-        out_file: a JSON file for each class's name, IoU, accuracy and number of pixels (null where there is no figure),
-            and the confusion matrix (rows: the right class, columns: the one predicted; pixels).
-        prefix: of the results' names.
+        per_class: Also report `IoU.<name>` and `Acc.<name>` of each class.
+        out_file: JSON file to write with the name, IoU, accuracy and number of pixels of each class (null for undefined
+            values), and the confusion matrix in pixels (rows: true classes, columns: predicted classes).
+        prefix: See `Metric`.
     """
 
     def __init__(self, per_class: bool = False, out_file: str | None = None, prefix: str | None = None) -> None:
@@ -72,32 +71,31 @@ class MeanIoU(Metric):
         return configs
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Takes note of a batch.
+        """Processes the predictions of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: a prediction an image: `label_map` (H, W) predicted, `truth` (H, W), both of whole numbers;
-                `index`, `path`.
+            data_batch: Unused.
+            data_samples: One prediction per image with the predicted `label_map` (H, W), the labels `truth` (H, W),
+                both integers, `index` and `path`.
 
         Raises:
-            ValueError: there are no class names or no labels, sizes differ, or a label or a prediction is none of the
-                classes.
+            ValueError: Class names or labels are missing, sizes differ, or a label or prediction is out of range.
         """
         count = len(self.classes)
         if not count:
-            raise ValueError("MeanIoU needs the data set's class names: its metainfo must have `classes`.")
+            raise ValueError("MeanIoU needs class names: the metainfo of the data set must have `classes`.")
         for sample in data_samples:
             pairs, pixels = confusion_of(sample["label_map"], sample["truth"], count, str(sample["path"]))
             self.results.append((sample["index"], pairs, pixels))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Computes the figures.
+        """Computes the metrics from the confusion matrix.
 
         Args:
-            results: (index, pairs, pixels) of each image, as `confusion_of` gives them.
+            results: (index, pairs, pixels) of each image; see `confusion_of`.
 
         Returns:
-            `mIoU`, `mAcc`, `aAcc` in percent. Where no pixel of the data set counts, they are 0.
+            `mIoU`, `mAcc` and `aAcc` in percent; 0 if no pixel of the data set has a label.
         """
         count = len(self.classes)
         matrix = np.zeros(count * count, np.int64)
@@ -107,10 +105,10 @@ class MeanIoU(Metric):
         right, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
         iou = _percent(right, true + predicted - right)
         accuracy = _percent(right, true)
-        figures = {"mIoU": _mean(iou), "mAcc": _mean(accuracy), "aAcc": _mean(_percent(right.sum(), true.sum()))}
+        metrics = {"mIoU": _mean(iou), "mAcc": _mean(accuracy), "aAcc": _mean(_percent(right.sum(), true.sum()))}
         if self.per_class:
             for name, values in (("IoU", iou), ("Acc", accuracy)):
-                figures |= {
+                metrics |= {
                     f"{name}.{label}": float(value)
                     for label, value in zip(self.classes, values, strict=True)
                     if np.isfinite(value)
@@ -120,65 +118,66 @@ class MeanIoU(Metric):
                 {"name": name, "IoU": _or_none(one), "Acc": _or_none(other), "pixels": int(total)}
                 for name, one, other, total in zip(self.classes, iou, accuracy, true, strict=True)
             ]
-            content = {"figures": {name: figures[name] for name in ("mIoU", "mAcc", "aAcc")}, "classes": classes}
+            content = {"figures": {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")}, "classes": classes}
             write_json(self.out_file, {**content, "confusion": matrix.tolist()})
-        return figures
+        return metrics
 
 
 def confusion_of(
     predicted: torch.Tensor, truth: torch.Tensor | None, num_classes: int, path: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts an image's pixels by (right class, predicted class), where there are any.
+    """Computes the nonzero entries of an image's confusion matrix.
+
+    An image has few classes, so that the entries of a large data set need much less memory than dense matrices.
 
     Args:
         predicted: (H, W), 0 to num_classes - 1.
         truth: (H, W), 0 to num_classes - 1, or 255.
-        num_classes: of the data set.
-        path: of the image, for errors.
+        num_classes: Number of classes of the data set.
+        path: Path of the image, for error messages.
 
     Returns:
-        Pairs (n,) int64, right class x num_classes + predicted class, ascending, and pixels (n,) int64. An image has
-        few pairs, so that a large data set's do not fill the memory as whole matrices would.
+        Flat indices (n,) int64, true class * num_classes + predicted class, ascending; and pixel counts (n,) int64.
 
     Raises:
-        ValueError: see `MeanIoU.process`.
+        ValueError: See `MeanIoU.process`.
     """
     if truth is None:
         raise ValueError(
-            f"{path} has no labels, and so no figures: leave MeanIoU out, and write the predictions with "
-            "SegmentationWriter."
+            f"{path} has no labels, so no metrics can be computed. Replace MeanIoU with SegmentationWriter to write "
+            "the predictions."
         )
     if predicted.shape != truth.shape:
         raise ValueError(
-            f"{path}: the prediction is {tuple(predicted.shape)}, the label map {tuple(truth.shape)}; predictions must "
-            "be as large as the original image."
+            f"{path}: a prediction must have the size of the label map, {tuple(truth.shape)}, got "
+            f"{tuple(predicted.shape)}."
         )
-    right = truth.detach().cpu().numpy().ravel().astype(np.int64)
-    guess = predicted.detach().cpu().numpy().ravel().astype(np.int64)
-    counts = right != IGNORE_INDEX
-    right, guess = right[counts], guess[counts]
+    labels = truth.detach().cpu().numpy().ravel().astype(np.int64)
+    predictions = predicted.detach().cpu().numpy().ravel().astype(np.int64)
+    labeled = labels != IGNORE_INDEX
+    labels, predictions = labels[labeled], predictions[labeled]
     for kind, values, remedy in (
-        ("label", right, "correct the labels or the class names (and reduce_zero_label or label_values)"),
-        ("prediction", guess, "the model's num_classes must be the data set's"),
+        ("label", labels, "Correct the labels or the class names, or reduce_zero_label or label_values."),
+        ("prediction", predictions, "Set the num_classes of the model to that of the data set."),
     ):
         if values.size and not 0 <= values.min() <= values.max() < num_classes:
             wrong = values.min() if values.min() < 0 else values.max()
-            raise ValueError(f"{path} has the {kind} {wrong}, the data set has {num_classes} classes: {remedy}.")
-    matrix = np.bincount(right * num_classes + guess, minlength=num_classes * num_classes)
+            raise ValueError(f"{path} has the {kind} {wrong}, but the data set has {num_classes} classes. {remedy}")
+    matrix = np.bincount(labels * num_classes + predictions, minlength=num_classes * num_classes)
     pairs = np.flatnonzero(matrix)
     return pairs, matrix[pairs]
 
 
-def _percent(part: Any, whole: Any) -> np.ndarray:
-    """100 part / whole; NaN where the whole is 0."""
+def _percent(part: Any, total: Any) -> np.ndarray:
+    """Returns 100 * part / total; NaN for a total of 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 100 * np.asarray(part, np.float64) / np.asarray(whole, np.float64)
+        return 100 * np.asarray(part, np.float64) / np.asarray(total, np.float64)
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of the numbers among the values; 0 where there are none."""
-    numbers = values[np.isfinite(values)]
-    return float(numbers.mean()) if numbers.size else 0.0
+    """Returns the mean of the finite values; 0 if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else 0.0
 
 
 def _or_none(value: float) -> float | None:

@@ -1,43 +1,16 @@
+"""Mean intersection over union from a confusion matrix over the complete data set."""
+
+from __future__ import annotations
+
 import json
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from attnzoo.zoo.evaluation import MeanIoU, SegmentationWriter, base
+from attnzoo.zoo.evaluation import MeanIoU, base
 from attnzoo.zoo.evaluation.mean_iou import confusion_of
-from attnzoo.zoo.registry import METRICS
-
-NAMES = ("sky", "tree", "cat", "dog", "never")
-
-
-def predictions(count=6, classes=4, seed=0):
-    """Label maps of different sizes; predictions are right for about two thirds of the pixels."""
-    generator = torch.Generator().manual_seed(seed)
-    samples = []
-    for index in range(count):
-        size = (20 + index, 30 - index)
-        truth = torch.randint(0, classes, size, generator=generator)
-        wrong = torch.rand(size, generator=generator) < 0.4
-        predicted = torch.where(wrong, torch.randint(0, classes, size, generator=generator), truth)
-        truth[torch.rand(size, generator=generator) < 0.1] = 255
-        samples.append(
-            {"label_map": predicted, "truth": truth.to(torch.uint8), "index": index, "path": f"in/{index}.png"}
-        )
-    return samples
-
-
-def metric(kind="MeanIoU", classes=NAMES, **arguments):
-    made = METRICS.build({"type": kind, **arguments})
-    made.dataset_meta = {"classes": classes}
-    return made
-
-
-def evaluate(made, samples):
-    made.process({}, samples[:2])
-    made.process({}, samples[2:])
-    return made.evaluate(len(samples))
+from support.evaluation import CLASS_NAMES, evaluate, metric, segmented
 
 
 def brute_force(samples, classes):
@@ -63,9 +36,9 @@ def mean(values):
     return sum(known) / len(known)
 
 
-def test_figures_are_those_of_all_pixels_together():
-    samples = predictions()
-    iou, accuracy, right, _ = brute_force(samples, len(NAMES))
+def test_metrics_match_counting_all_pixels():
+    samples = segmented()
+    iou, accuracy, right, _ = brute_force(samples, len(CLASS_NAMES))
     got = evaluate(metric(), samples)
     assert got == {
         "mIoU": pytest.approx(mean(iou)),
@@ -87,7 +60,7 @@ def test_a_class_that_is_only_predicted_counts_in_miou_alone():
     assert got["aAcc"] == pytest.approx(200 / 3)
 
 
-def test_nothing_to_count_gives_0():
+def test_metrics_without_labels_are_0():
     sample = {
         "truth": torch.full((2, 2), 255),
         "label_map": torch.zeros(2, 2, dtype=torch.int64),
@@ -97,24 +70,24 @@ def test_nothing_to_count_gives_0():
     assert evaluate(metric(), [sample]) == {"mIoU": 0.0, "mAcc": 0.0, "aAcc": 0.0}
 
 
-def test_figures_of_classes_and_the_confusion_matrix(tmp_path):
-    samples = predictions(seed=1)
-    iou, accuracy, _, confusion = brute_force(samples, len(NAMES))
+def test_metrics_per_class_and_confusion_matrix(tmp_path):
+    samples = segmented(seed=1)
+    iou, accuracy, _, confusion = brute_force(samples, len(CLASS_NAMES))
     got = evaluate(metric(per_class=True, out_file=str(tmp_path / "new/classes.json")), samples)
     content = json.loads((tmp_path / "new/classes.json").read_text())
     assert content["confusion"] == confusion
     assert content["figures"] == {name: got[name] for name in ("mIoU", "mAcc", "aAcc")}
-    assert [one["name"] for one in content["classes"]] == list(NAMES)
+    assert [one["name"] for one in content["classes"]] == list(CLASS_NAMES)
     assert [one["pixels"] for one in content["classes"]] == [sum(row) for row in confusion]
     for label, one in enumerate(content["classes"][:4]):
-        assert one["IoU"] == pytest.approx(iou[label]) == pytest.approx(got[f"IoU.{NAMES[label]}"])
-        assert one["Acc"] == pytest.approx(accuracy[label]) == pytest.approx(got[f"Acc.{NAMES[label]}"])
+        assert one["IoU"] == pytest.approx(iou[label]) == pytest.approx(got[f"IoU.{CLASS_NAMES[label]}"])
+        assert one["Acc"] == pytest.approx(accuracy[label]) == pytest.approx(got[f"Acc.{CLASS_NAMES[label]}"])
     assert content["classes"][4] == {"name": "never", "IoU": None, "Acc": None, "pixels": 0}
     assert "IoU.never" not in got
 
 
 def test_processes_of_unequal_length_are_put_together_exactly(monkeypatch):
-    samples = predictions(5)
+    samples = segmented(5)
     alone = evaluate(metric(), samples)
     first, second = metric(), metric()
     first.process({}, samples[0::2])
@@ -129,7 +102,7 @@ def test_processes_of_unequal_length_are_put_together_exactly(monkeypatch):
 
 
 def test_what_is_kept_of_an_image_is_small():
-    (sample,) = predictions(1)
+    (sample,) = segmented(1)
     pairs, pixels = confusion_of(sample["label_map"], sample["truth"], 150, "a")
     assert len(pairs) == len(pixels) == 16
     assert pixels.sum() == (sample["truth"] != 255).sum()
@@ -140,73 +113,26 @@ def test_what_is_kept_of_an_image_is_small():
     [
         (
             {"truth": torch.full((20, 30), 5)},
-            r"in/0\.png has the label 5, the data set has 5 classes: correct the labels",
+            r"in/0\.png has the label 5, but the data set has 5 classes\. Correct the labels",
         ),
         ({"truth": torch.full((20, 30), -1)}, r"in/0\.png has the label -1"),
-        ({"label_map": torch.full((20, 30), 7)}, r"in/0\.png has the prediction 7, .* num_classes must be"),
-        ({"label_map": torch.zeros(20, 29)}, r"in/0\.png: the prediction is \(20, 29\), the label map \(20, 30\)"),
+        (
+            {"label_map": torch.full((20, 30), 7)},
+            r"in/0\.png has the prediction 7, .* Set the num_classes of the model",
+        ),
+        (
+            {"label_map": torch.zeros(20, 29)},
+            r"in/0\.png: a prediction must have the size of the label map, \(20, 30\), got \(20, 29\)",
+        ),
         ({"truth": None}, r"in/0\.png has no labels.*SegmentationWriter"),
     ],
 )
-def test_what_cannot_be_counted_raises(change, message):
-    (sample,) = predictions(1)
+def test_predictions_that_do_not_match_the_labels_raise(change, message):
+    (sample,) = segmented(1)
     with pytest.raises(ValueError, match=message):
         metric().process({}, [{**sample, **change}])
 
 
 def test_class_names_are_needed():
-    with pytest.raises(ValueError, match="needs the data set's class names"):
-        MeanIoU().process({}, predictions(1))
-
-
-def read(path):
-    with Image.open(path) as image:
-        return image.mode, np.asarray(image), image.getpalette()
-
-
-@pytest.mark.parametrize("shift", [0, 1])
-def test_predicted_labels_are_written_exactly(tmp_path, shift):
-    samples = predictions(3)
-    made = metric("SegmentationWriter", out_dir=str(tmp_path / "new"), shift=shift)
-    assert evaluate(made, samples) == {}
-    for sample in samples:
-        mode, values, _ = read(tmp_path / "new" / f"{sample['index']}.png")
-        assert mode == "L"
-        np.testing.assert_array_equal(values, sample["label_map"] + shift)
-    content = json.loads((tmp_path / "new/index.json").read_text())
-    files = [{"image": f"in/{number}.png", "labels": f"{number}.png"} for number in range(3)]
-    assert content == {"classes": list(NAMES), "shift": shift, "files": files}
-
-
-def test_colours_leave_the_numbers_as_they_are(tmp_path):
-    (sample,) = predictions(1)
-    made = SegmentationWriter(str(tmp_path), shift=1, colours=True)
-    made.dataset_meta = {"classes": NAMES, "palette": [[10 * label, 1, 2] for label in range(5)]}
-    evaluate(made, [sample])
-    mode, values, palette = read(tmp_path / "0.png")
-    np.testing.assert_array_equal(values, sample["label_map"] + 1)
-    assert palette is not None
-    assert (mode, palette[:9]) == ("P", [0, 0, 0, 0, 1, 2, 10, 1, 2])
-    with pytest.raises(ValueError, match="no `palette`"):
-        metric("SegmentationWriter", out_dir=str(tmp_path), colours=True).process({}, [sample])
-
-
-def test_images_of_one_name_keep_their_folders(tmp_path):
-    samples = predictions(2)
-    samples[0]["path"], samples[1]["path"] = "in/a/x.jpg", "in/b/x.jpg"
-    with pytest.raises(ValueError, match=r"in/a/x\.jpg and in/b/x\.jpg were both written to .*x\.png: set folders=1"):
-        evaluate(metric("SegmentationWriter", out_dir=str(tmp_path)), samples)
-    evaluate(metric("SegmentationWriter", out_dir=str(tmp_path), folders=1), samples)
-    for sample, folder in zip(samples, "ab", strict=True):
-        np.testing.assert_array_equal(read(tmp_path / folder / "x.png")[1], sample["label_map"])
-
-
-def test_impossible_files_raise(tmp_path):
-    (sample,) = predictions(1)
-    sample["label_map"] = sample["label_map"] + 252
-    with pytest.raises(ValueError, match=r"in/0\.png has the predictions 253 to 256 \(shift 1 included\)"):
-        metric("SegmentationWriter", out_dir=str(tmp_path), shift=1).process({}, [sample])
-    with pytest.raises(ValueError, match="shift is"):
-        SegmentationWriter(shift=-1)
-    with pytest.raises(ValueError, match="folders is"):
-        SegmentationWriter(folders=-1)
+    with pytest.raises(ValueError, match="needs class names"):
+        MeanIoU().process({}, segmented(1))

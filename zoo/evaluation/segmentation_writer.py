@@ -1,4 +1,4 @@
-"""Every image's predicted labels, as a PNG."""
+"""Writes predicted label maps as PNG files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from .base import ResultWriter
 
 @METRICS.register_module()
 class SegmentationWriter(ResultWriter):
-    """Writes each image's predicted labels to a PNG of class numbers, named as the image; adds no figures.
+    """Writes the predicted label map of each image to a PNG with the image's name.
 
-    Beside them is `index.json`: `{"classes": [...], "shift": 0, "files": [{"image": "val/a.jpg", "labels": "a.png"},
-    ...]}`, in the data set's order.
+    `index.json` in the same folder lists them in the order of the data set: `{"classes": [...], "shift": 0, "files":
+    [{"image": "val/a.jpg", "labels": "a.png"}, ...]}`.
 
     Args:
-        out_dir: the folder for the files; a relative path starts at the current folder.
-        shift: added to each label: 1 makes the numbers of ADE20K's own files and server, where 0 is "other".
-        colours: give the PNGs the data set's palette, so that they can be looked at. The pixels' values stay the
-            labels.
-        folders: how many of the folders that an image lies in are kept in `out_dir`: where images of different folders
-            have the same names.
+        out_dir: Folder for the files.
+        shift: Added to each label. 1 converts to the labels of ADE20K's files and server, where 0 means "other".
+        colours: Store the data set's palette in the PNGs, so that viewers show colors. Pixel values remain labels.
+        folders: Number of parent folders of an image that are kept in `out_dir`, for images in different folders with
+            the same name.
 
     Raises:
         ValueError: `shift` or `folders` is out of range.
@@ -39,9 +38,9 @@ class SegmentationWriter(ResultWriter):
     def __init__(self, out_dir: str = "predictions", shift: int = 0, colours: bool = False, folders: int = 0) -> None:
         super().__init__()
         if not isinstance(shift, int) or not 0 <= shift <= 255:
-            raise ValueError(f"shift is a whole number from 0 to 255, not {shift!r}.")
+            raise ValueError(f"shift must be an integer between 0 and 255, got {shift!r}.")
         if not isinstance(folders, int) or folders < 0:
-            raise ValueError(f"folders is a whole number from 0 on, not {folders!r}.")
+            raise ValueError(f"folders must be an integer >= 0, got {folders!r}.")
         self.out_dir = Path(out_dir)
         self.shift = shift
         self.colours = colours
@@ -55,22 +54,22 @@ class SegmentationWriter(ResultWriter):
         return [{**config, "out_dir": str(Path(work_dir) / "label_maps")}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Writes a batch.
+        """Writes the label maps of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: a prediction an image, with `label_map` (H, W), `index` and `path`.
+            data_batch: Unused.
+            data_samples: One prediction per image with `label_map` (H, W), `index` and `path`.
 
         Raises:
-            ValueError: a label plus `shift` does not fit into 8 bits, or the data set has no palette.
+            ValueError: A label plus `shift` does not fit into 8 bits, or the data set has no palette.
         """
         for sample in data_samples:
             values = sample["label_map"].detach().cpu().numpy().astype(np.int64) + self.shift
             path = Path(sample["path"])
             if values.size and not 0 <= values.min() <= values.max() <= 255:
                 raise ValueError(
-                    f"{path} has the predictions {values.min()} to {values.max()} (shift {self.shift} included), but "
-                    "a PNG's values are 0 to 255."
+                    f"The values of a PNG must be between 0 and 255, got {values.min()} to {values.max()} for {path} "
+                    f"with shift={self.shift}."
                 )
             kept = path.parent.parts[-self.folders :] if self.folders else ()
             name = Path(*kept, f"{path.stem}.png").as_posix()
@@ -78,23 +77,23 @@ class SegmentationWriter(ResultWriter):
             self.results.append((sample["index"], str(path), name))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Writes the list of files, on the main process.
+        """Writes `index.json` on the main process.
 
         Args:
             results: (index, image, file) of each sample.
 
         Returns:
-            Nothing.
+            An empty dict.
 
         Raises:
-            ValueError: images of one name in different folders have overwritten each other.
+            ValueError: Images in different folders have the same name, so that one has overwritten the other.
         """
         images: dict[str, str] = {}
         for _, path, name in results:
             if name in images:
                 raise ValueError(
-                    f"{images[name]} and {path} were both written to {self.out_dir / name}: set "
-                    f"folders={self.folders + 1}, which keeps their folders apart."
+                    f"{images[name]} and {path} were both written to {self.out_dir / name}. Set "
+                    f"folders={self.folders + 1} to keep their parent folders."
                 )
             images[name] = path
         if is_main_process():
@@ -108,7 +107,7 @@ class SegmentationWriter(ResultWriter):
         if self.colours:
             palette = (self.dataset_meta or {}).get("palette")
             if palette is None:
-                raise ValueError("The data set's metainfo has no `palette`: leave colours=False.")
+                raise ValueError("colours=True needs a `palette` in the metainfo of the data set.")
             image.putpalette([0] * 3 * self.shift + [part for colour in palette for part in colour])
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")

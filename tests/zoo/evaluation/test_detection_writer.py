@@ -62,7 +62,7 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path):
 
 
 def test_arguments_out_of_range_raise():
-    with pytest.raises(ValueError, match=r"score_thr is a score, from 0 to 1, not 1\.5"):
+    with pytest.raises(ValueError, match=r"score_thr must be between 0 and 1, got 1\.5"):
         DetectionWriter(score_thr=1.5)
-    with pytest.raises(ValueError, match="max_per_img is a whole number from 1 on, not 0"):
+    with pytest.raises(ValueError, match="max_per_img must be an integer >= 1, got 0"):
         DetectionWriter(max_per_img=0)

@@ -1,4 +1,4 @@
-"""Every image's detections, in a file to be drawn."""
+"""Writes detections to a JSON file, for visualization."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .masks import encode_mask
 
 @METRICS.register_module()
 class DetectionWriter(ResultWriter):
-    """Writes what was found in every image to a JSON file; adds no figures.
+    """Writes the detections in every image to a JSON file.
 
-    The file, in the data set's order, detections best first; `names` has null where the data set tells no names, and
-    `masks` is null where the model predicts none:
+    Images are in the order of the data set, and detections are sorted by score. `names` has null for classes without a
+    name, and `masks` is null if the model predicts none:
     `[{"index": 0, "image_id": 139, "path": "val2017/000000000139.jpg", "boxes": [[x1, y1, x2, y2], ...],
     "labels": [0, ...], "names": ["person", ...], "scores": [0.98, ...],
-    "masks": [{"size": [height, width], "counts": "..."}, ...]}, ...]`. Boxes are in pixels of the original image, masks
-    as large as that, in COCO's run lengths. It is for pictures; COCO's own files are written by `CocoMetric`.
+    "masks": [{"size": [height, width], "counts": "..."}, ...]}, ...]`. Boxes are in pixels of the original image.
+    Masks have its size and are encoded as COCO's run lengths. `CocoMetric` writes files in COCO's results format.
 
     Args:
-        out_file: the file; a relative path starts at the current folder.
-        score_thr: detections with a lower score are left out.
-        max_per_img: how many detections of an image are written at most.
+        out_file: Path of the file.
+        score_thr: Detections with a lower score are left out.
+        max_per_img: Maximum number of detections per image.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: An argument is out of range.
     """
 
     def __init__(self, out_file: str = "predictions.json", score_thr: float = 0.3, max_per_img: int = 100) -> None:
         super().__init__()
         if not 0 <= score_thr <= 1:
-            raise ValueError(f"score_thr is a score, from 0 to 1, not {score_thr!r}.")
+            raise ValueError(f"score_thr must be between 0 and 1, got {score_thr!r}.")
         if not isinstance(max_per_img, int) or max_per_img < 1:
-            raise ValueError(f"max_per_img is a whole number from 1 on, not {max_per_img!r}.")
+            raise ValueError(f"max_per_img must be an integer >= 1, got {max_per_img!r}.")
         self.out_file = out_file
         self.score_thr = score_thr
         self.max_per_img = max_per_img
@@ -55,17 +55,17 @@ class DetectionWriter(ResultWriter):
         return [{**config, "out_file": str(Path(work_dir) / PREDICTIONS)}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Takes note of a batch.
+        """Processes the predictions of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: a prediction an image, with `index`, `image_id`, `path` and `detections` in the original
-                image's pixels. Detections whose box or score is not finite are left out.
+            data_batch: Unused.
+            data_samples: One prediction per image with `index`, `image_id`, `path` and `detections` in pixels of the
+                original image. Detections whose box or score is not finite are left out.
         """
         for sample in data_samples:
             found = sample["detections"]
-            sound = torch.isfinite(found.boxes).all(dim=1) & (found.scores >= self.score_thr)
-            places = sound.nonzero().flatten()[: self.max_per_img]
+            valid = torch.isfinite(found.boxes).all(dim=1) & (found.scores >= self.score_thr)
+            places = valid.nonzero().flatten()[: self.max_per_img]
             masks = None if found.masks is None else [encode_mask(found.masks[place]) for place in places]
             boxes = found.boxes[places].double().numpy().round(2).tolist()  # hundredths of a pixel
             scores = found.scores[places].double().numpy().round(4).tolist()
@@ -74,13 +74,13 @@ class DetectionWriter(ResultWriter):
             self.results.append((*facts, boxes, labels, scores, masks))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Writes the file, on the main process.
+        """Writes the file on the main process.
 
         Args:
             results: (index, image id, path, boxes, labels, scores, masks) of each sample.
 
         Returns:
-            Nothing.
+            An empty dict.
         """
         if is_main_process():
             write_json(self.out_file, [self._entry(*result) for result in results], indent=None)

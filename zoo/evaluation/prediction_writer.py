@@ -1,4 +1,4 @@
-"""Every image's prediction, in a file."""
+"""Writes the predicted classes to a JSON file."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from .base import ResultWriter
 
 @METRICS.register_module()
 class PredictionWriter(ResultWriter):
-    """Writes the best classes of every image to a JSON file; adds no figures.
+    """Writes the classes with the highest scores of every image to a JSON file.
 
-    The file, in the data set's order, predictions best first; label and class are null where they are not known:
+    Images are in the order of the data set, and predictions are sorted by score. Unknown labels and classes are null:
     `[{"index": 0, "path": "val/cat/1.jpg", "label": 3, "class": "cat",
     "predictions": [{"label": 3, "class": "cat", "score": 0.98}, ...]}, ...]`.
 
     Args:
-        out_file: the file; a relative path starts at the current folder.
-        topk: how many classes an image; all where there are fewer.
+        out_file: Path of the file.
+        topk: Maximum number of classes per image.
 
     Raises:
-        ValueError: topk is no whole number over 0.
+        ValueError: `topk` is not a positive integer.
     """
 
     def __init__(self, out_file: str = "predictions.json", topk: int = 5) -> None:
         super().__init__()
         if not isinstance(topk, int) or topk < 1:
-            raise ValueError(f"topk is a whole number from 1 on, not {topk!r}.")
+            raise ValueError(f"topk must be an integer >= 1, got {topk!r}.")
         self.out_file = out_file
         self.topk = topk
 
@@ -47,12 +47,12 @@ class PredictionWriter(ResultWriter):
         return [{**config, "out_file": str(Path(work_dir) / PREDICTIONS)}]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Takes note of a batch.
+        """Processes the predictions of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: a prediction an image, with `index`, `path`, `label` and `scores` (classes,). Scores that are
-                not finite are written as 0.
+            data_batch: Unused.
+            data_samples: One prediction per image with `index`, `path`, `label` and `scores` (num_classes,). Scores
+                that are not finite are written as 0.
         """
         for sample in data_samples:
             scores = torch.nan_to_num(sample["scores"], 0.0, 0.0, 0.0)
@@ -62,13 +62,13 @@ class PredictionWriter(ResultWriter):
             )
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Writes the file, on the main process.
+        """Writes the file on the main process.
 
         Args:
-            results: (index, path, label, best labels, their scores) of each sample.
+            results: (index, path, label, predicted labels, scores) of each sample.
 
         Returns:
-            Nothing.
+            An empty dict.
         """
         if is_main_process():
             write_json(self.out_file, [self._entry(*result) for result in results], indent=None)
