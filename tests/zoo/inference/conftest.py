@@ -1,4 +1,4 @@
-"""What tests of inference share."""
+"""Fixtures for the tests of inference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..weights.local_server import Server, running_server
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An HTTP server on this machine, and no proxy before it."""
+    """A local HTTP server, without a proxy."""
     for name in ("ATTNZOO_OFFLINE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with running_server() as running:
@@ -23,5 +23,5 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The config and the work dir of a tiny classifier."""
+    """The config and the work dir of a tiny trained classifier."""
     return train_tiny(tmp_path_factory.mktemp("tiny"))

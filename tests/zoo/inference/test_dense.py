@@ -77,7 +77,7 @@ def segmentation_config(root: Path, transform: dict[str, Any] | None = None) -> 
 
 
 def weights_of(model: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Weights with which everything is found a little: random, with a strong last layer."""
+    """Random weights with a strong last layer, so that every class is predicted somewhere."""
     torch.manual_seed(0)
     state = MODELS.build(model).state_dict()
     return {
@@ -87,7 +87,7 @@ def weights_of(model: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def evaluate(config: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
-    """What the task predicts for the data set's samples, one at a time as an evaluation gives them."""
+    """Predicts for the data set's samples one at a time, as an evaluation does."""
     task = MODELS.build(config["model"])
     task.load_state_dict(weights)
     task.eval()

@@ -1,4 +1,4 @@
-"""Results: what they hold, how they are drawn, what they are as JSON."""
+"""Results of a predictor, as drawings and as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRAY = (120, 120, 120)
 SIZES = [(640, 480), (60, 40), (1, 1), (900, 5), (4, 700), (1600, 1200)]  # width and height in pixels
 
 
-def ground(width: int, height: int) -> Image.Image:
+def gray_image(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height), GRAY)
 
 
@@ -41,7 +41,7 @@ def detection(width: int = 640, height: int = 480) -> DetectionResult:
         path="a.jpg",
         size=(height, width),
         classes=("cat", "dog"),
-        kept_image=ground(width, height),
+        kept_image=gray_image(width, height),
         boxes=boxes,
         labels=torch.tensor([0, 1, 5]),
         scores=torch.tensor([0.9, 0.6, 0.1]),
@@ -53,7 +53,7 @@ def segmentation(width: int = 640, height: int = 480, classes: int = 3) -> Segme
     label_map = torch.arange(classes).repeat_interleave(-(-width // classes))[:width].expand(height, width)
     names = tuple(f"class {label}" for label in range(classes))
     return SegmentationResult(
-        size=(height, width), classes=names, kept_image=ground(width, height), label_map=label_map
+        size=(height, width), classes=names, kept_image=gray_image(width, height), label_map=label_map
     )
 
 
@@ -61,10 +61,7 @@ def has_color(image: Image.Image, color: tuple[int, int, int]) -> bool:
     return bool((np.asarray(image) == np.array(color)).all(-1).any())
 
 
-# -- Classes -----------------------------------------------------------------------------------------------------------
-
-
-def test_classes_come_best_first():
+def test_classes_are_in_descending_order():
     result = ClassificationResult(classes=("a", "b", "c"), scores=torch.tensor([0.1, 0.7, 0.2]), topk=2)
     assert (result.label, result.name, result.score) == (1, "b", pytest.approx(0.7))
     assert [prediction.name for prediction in result.best] == ["b", "c"]
@@ -74,16 +71,13 @@ def test_classes_come_best_first():
     assert json.loads(json.dumps(result.to_dict()))["predictions"][0] == expected
 
 
-def test_scores_that_are_not_finite_are_no_class():
+def test_scores_that_are_not_finite_count_as_zero():
     result = ClassificationResult(scores=torch.tensor([torch.nan, 0.2, torch.inf]))
     assert result.label == 1
     json.dumps(result.to_dict(), allow_nan=False)
 
 
-# -- Objects -----------------------------------------------------------------------------------------------------------
-
-
-def test_objects_one_by_one():
+def test_iterating_yields_objects():
     result = detection()
     first, second, third = result
     assert (first.name, second.name, third.name) == ("cat", "dog", "5")
@@ -95,7 +89,7 @@ def test_objects_one_by_one():
     assert str(result.above(0.95)) == "no objects"
 
 
-def test_objects_as_json():
+def test_objects_are_converted_to_json():
     given = json.loads(json.dumps(detection().to_dict(), allow_nan=False))
     assert (given["width"], given["height"], given["path"]) == (640, 480, "a.jpg")
     first, _, third = given["detections"]
@@ -108,7 +102,7 @@ def test_objects_as_json():
     assert without.to_dict()["detections"] == []
 
 
-def test_masks_boxes_and_names_are_drawn_where_they_are():
+def test_masks_boxes_and_names_are_drawn_in_place():
     result = detection()
     drawn = np.asarray(result.draw(names=False)).astype(int)
     assert tuple(drawn[300, 64]) == class_color(0)  # the left line
@@ -125,7 +119,7 @@ def test_masks_boxes_and_names_are_drawn_where_they_are():
     assert not has_color(result.draw(), class_color(5))
 
 
-def test_better_objects_lie_on_top():
+def test_objects_with_higher_scores_are_on_top():
     result = detection(100, 100)
     result.boxes[1] = result.boxes[0]
     drawn = np.asarray(result.draw(names=False, masks=False))
@@ -134,10 +128,7 @@ def test_better_objects_lie_on_top():
     assert tuple(drawn[y + 20, x]) == class_color(0)
 
 
-# -- Label maps --------------------------------------------------------------------------------------------------------
-
-
-def test_label_maps_as_json_and_as_an_image():
+def test_label_maps_are_converted_to_json_and_to_an_image():
     result = segmentation(600, 10)
     assert result.shares() == [(0, pytest.approx(1 / 3)), (1, pytest.approx(1 / 3)), (2, pytest.approx(1 / 3))]
     regions = json.loads(json.dumps(result.to_dict()))["regions"]
@@ -153,7 +144,7 @@ def test_label_maps_as_json_and_as_an_image():
         segmentation(600, 2, 300).to_image()
 
 
-def test_label_maps_are_tinted_and_listed():
+def test_label_maps_are_blended_and_listed():
     result = segmentation()
     drawn = result.draw(strength=1.0)
     assert drawn.height > 480
@@ -164,14 +155,11 @@ def test_label_maps_are_tinted_and_listed():
     assert many.height < 2 * 480
 
 
-# -- All ---------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_everything_is_drawn_at_any_size(size: tuple[int, int]):
     width, height = size
     scores = torch.rand(10).softmax(0)
-    classification = ClassificationResult(classes=("a name",) * 10, kept_image=ground(width, height), scores=scores)
+    classification = ClassificationResult(classes=("a name",) * 10, kept_image=gray_image(width, height), scores=scores)
     for result in (detection(width, height), segmentation(width, height), classification):
         drawn = result.draw()
         assert drawn.mode == "RGB"
@@ -181,9 +169,9 @@ def test_everything_is_drawn_at_any_size(size: tuple[int, int]):
         assert len(drawn.getcolors(1 << 24) or []) > 3
 
 
-def test_images_are_read_again(tmp_path: Path):
+def test_images_are_read_again_for_drawing(tmp_path: Path):
     path = tmp_path / "a.png"
-    ground(8, 6).save(path)
+    gray_image(8, 6).save(path)
     result = ClassificationResult(path=str(path), source=FileSource(str(path)), scores=torch.ones(1))
     assert result.image.size == (8, 6)
     path.unlink()

@@ -1,4 +1,4 @@
-"""Stands for the Hugging Face hub: repositories are made, written in commits and read, as its HTTP interface has it."""
+"""A local imitation of the Hugging Face hub: its HTTP API for creating, writing and reading repositories."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ COMMIT = "1" * 40
 
 
 class Hub:
-    """What the hub knows.
+    """State of the hub.
 
     Attributes:
-        files: contents by repository and name.
-        private: repositories that are private.
-        tokens: owners by token.
-        commits: messages of all commits.
-        address: of the server.
+        files: File contents by repository and name.
+        private: Private repositories.
+        tokens: Owners by token.
+        commits: Messages of all commits.
+        address: URL of the server.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_hub() -> Iterator[Hub]:
-    """Runs the hub on a free port of this machine."""
+    """Runs the hub on a free local port."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.hub = Hub()
     server.hub.address = f"http://127.0.0.1:{server.server_address[1]}"

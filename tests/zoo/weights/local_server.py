@@ -1,4 +1,4 @@
-"""A small HTTP server on this machine, with the faults that servers and connections have."""
+"""A small local HTTP server with the faults of real servers and connections."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Served:
-    """What one path of the server answers, and what it was asked.
+    """The response of one path of the server, and the requests it received.
 
     Attributes:
-        content: the file.
-        etag: sent as ETag; None for none.
-        ranges: whether Range is understood.
-        cut: for each request in turn, after how many bytes the connection breaks; None, or past the end, for never.
-        status: sent instead of the file where it is not 200, for as many requests as `failures` says.
-        failures: see `status`.
-        headers: sent besides.
-        seconds: pause before the answer.
-        requests: method and headers of every request.
+        content: Content of the file.
+        etag: ETag header; None sends none.
+        ranges: Whether Range headers are supported.
+        cut: For each request, the number of bytes after which the connection breaks; None if it does not.
+        status: HTTP status. Unless it is 200, it is sent instead of the file.
+        failures: Number of requests that `status` applies to; later ones get the file.
+        headers: Additional headers.
+        seconds: Delay of the response.
+        requests: Method and headers of every request.
     """
 
     content: bytes
@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         served = files.get(self.path.partition("?")[0])
         if served is None:
             self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")  # what the Hugging Face hub says
+            self.send_header("X-Error-Code", "EntryNotFound")  # as the Hugging Face hub sends it
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -93,11 +93,11 @@ class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Says nothing when a client has gone, as some tests' clients do."""
+        """Ignores clients that disconnect, as some tests do."""
 
 
 class Server:
-    """The server's address and its files by path ("/a.pth")."""
+    """The server's URL and its files by path ("/a.pth")."""
 
     def __init__(self, http: ThreadingHTTPServer):
         self.files: dict[str, Served] = {}
@@ -105,14 +105,14 @@ class Server:
         self.address = f"http://127.0.0.1:{http.server_address[1]}"
 
     def serve(self, path: str, served: Served) -> str:
-        """Puts a file at a path and gives its address."""
+        """Serves a file at a path and returns its URL."""
         self.files[path] = served
         return self.address + path
 
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """Runs a server on a free port of this machine."""
+    """Runs a server on a free local port."""
     http = _QuietServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A model small enough for every test, and its weights as the official code and task checkpoints name them."""
+"""A model small enough for every test, and its weights under the names of the official code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def small(**kwargs: Any) -> Any:
 
 
 def official_names(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names a NAT's weights as the official code does."""
+    """Renames a NAT's weights to the names of the official code."""
     renamed = {}
     for name, value in state_dict.items():
         name = re.sub(r"^stem\.convs\.", "patch_embed.proj.", name)
@@ -31,6 +31,6 @@ def official_names(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module, but: str = "(?!)") -> bool:
-    """Tells whether two models have equal weights, apart from names that match a pattern."""
+    """Reports whether two models have equal weights, except for names that match a pattern."""
     one, two = first.state_dict(), second.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one if not re.search(but, k))

@@ -1,7 +1,7 @@
-"""Detectors and segmentors of every family, as OpenMMLab's code saved them: loaded whole and strictly.
+"""Detectors and segmentors of every family, as OpenMMLab's code saved them, are loaded completely and strictly.
 
-Names of backbones are the official ones of the families' parity packs, with the norms that the wrappers for dense
-prediction have; names of necks and heads are those of the heads' packs.
+The names of backbones are the official ones of the families' parity packs, with the additional norms of the versions
+for dense prediction. The names of necks and heads are those of the heads' packs.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ class Body(NamedTuple):
     """A family's backbone as its authors saved it in detectors and segmentors.
 
     Attributes:
-        pack: folder and name of the parity pack of the classifier.
-        left_out: what begins the names that the dense wrapper does not have.
-        norm: name of the norm of a map, which it has instead.
-        channels: of the maps.
-        arguments: of the zoo's backbone.
+        pack: Folder and name of the parity pack of the classifier.
+        left_out: Prefixes of names that the dense version does not have.
+        norm: Name of the norm of each map, which it has instead.
+        channels: Numbers of channels of the maps.
+        arguments: Arguments of the zoo's backbone.
     """
 
     pack: tuple[str, str]
@@ -114,7 +114,7 @@ TASKS = [
     ("upernet", "dinat_mini"),
     ("upernet", "van_b0"),
 ]
-"""Heads' pack and backbone."""
+"""Pack of the heads, and backbone."""
 
 
 def build(heads: str, backbone: str) -> Any:
@@ -126,7 +126,7 @@ def build(heads: str, backbone: str) -> Any:
 
 @functools.cache
 def saved_body(backbone: str) -> dict[str, torch.Tensor]:
-    """Makes the backbone's part of a checkpoint, without a prefix."""
+    """Builds the backbone's part of a checkpoint, without a prefix."""
     body = BODIES[backbone]
     filled = parity.filled_state_dict(parity.load_pack(*body.pack)[0])
     found = {name: value for name, value in filled.items() if not name.startswith(body.left_out)}
@@ -139,7 +139,7 @@ def saved_body(backbone: str) -> dict[str, torch.Tensor]:
 
 
 def saved_heads(task: Any) -> dict[str, torch.Tensor]:
-    """Makes the other parts of a checkpoint, in a task's sizes."""
+    """Builds the other parts of a checkpoint, with a task's shapes."""
     return {
         name: parity.fill(name, list(value.shape))
         for name, value in task.state_dict().items()
@@ -148,10 +148,10 @@ def saved_heads(task: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("heads", "backbone"), TASKS)
-def test_a_published_checkpoint_is_loaded_whole(heads: str, backbone: str):
+def test_a_published_checkpoint_is_loaded_completely(heads: str, backbone: str):
     task, body = build(heads, backbone), saved_body(backbone)
     others = saved_heads(task)
-    # Our names beside the backbone are the official ones.
+    # Outside of the backbone, the zoo has the official names.
     official = {name for name in head_packs.load(heads)[0]["state_dict"] if not name.startswith("backbone.")}
     assert others.keys() == official
     given = {**{f"backbone.{name}": value for name, value in body.items()}, **others}
@@ -168,7 +168,7 @@ def test_a_published_checkpoint_is_loaded_whole(heads: str, backbone: str):
     for name in norms:
         index, part = re.findall(r"norm(\d)\.(\w+)", name)[0]
         assert torch.equal(state[name], body[f"{str(official_norm).format(index)}.{part}"])
-    # The backbone is what it is when its own checkpoint is loaded into it alone.
+    # The backbone equals one that its own checkpoint is loaded into.
     alone = build(heads, backbone).backbone
     load_weights(alone, body)
     image = parity.image((1, 3, 64, 64), 0)
@@ -182,7 +182,7 @@ def test_a_published_checkpoint_is_loaded_whole(heads: str, backbone: str):
 
 @pytest.mark.parametrize(("heads", "backbone"), [("sem_fpn", "van_b0")])
 @pytest.mark.parametrize("missing", ["backbone.norm4.weight", "decode_head.scale_heads.0.0.bn.running_mean"])
-def test_a_checkpoint_that_lacks_something_is_refused(heads: str, backbone: str, missing: str):
+def test_an_incomplete_checkpoint_is_rejected(heads: str, backbone: str, missing: str):
     task = build(heads, backbone)
     given = {**{f"backbone.{name}": value for name, value in saved_body(backbone).items()}, **saved_heads(task)}
     del given[missing]

@@ -1,4 +1,4 @@
-"""Checkpoints of detectors and segmentors in OpenMMLab's form: loaded whole, strictly, into tasks of the zoo."""
+"""Checkpoints of detectors and segmentors in OpenMMLab's format are loaded completely and strictly into tasks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def detector(classes: int = CLASSES, **backbone: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Any]:
-    """What mmdetection saved of such a detector: the official backbone with its wrapper's norms, then the heads."""
+    """What mmdetection saves of such a detector: the official backbone with its additional norms, and the heads."""
     pack = parity.load_pack("nat", "dinat_mini")[0]
     body = {name: x for name, x in parity.filled_state_dict(pack).items() if not name.startswith(("head.", "norm."))}
     for index, channels in enumerate((64, 128, 256, 512)):
@@ -59,7 +59,7 @@ def test_backbone_neck_and_heads_are_loaded(published: dict[str, Any]):
     for name in ("neck.fpn_convs.3.conv.weight", "rpn_head.rpn_cls.bias", "roi_head.mask_head.conv_logits.weight"):
         assert torch.equal(state[name], given[name])
     assert torch.equal(state["backbone.norm2.weight"], given["backbone.norm2.weight"])
-    # The backbone is what it is when its own checkpoint is loaded.
+    # The backbone equals one that its own checkpoint is loaded into.
     alone = detector()
     body = {name.removeprefix("backbone."): x for name, x in given.items() if name.startswith("backbone.")}
     load_weights(alone.backbone, body)
@@ -78,7 +78,7 @@ def test_a_saved_task_loads_into_itself(published: dict[str, Any]):
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in model.state_dict().items())
 
 
-def test_layers_for_other_classes_keep_their_values(published: dict[str, Any]):
+def test_layers_with_other_classes_keep_their_values(published: dict[str, Any]):
     model = detector(classes=2)
     before = copy.deepcopy(model.state_dict())
     report = load_weights(model, published)
@@ -92,7 +92,7 @@ def test_layers_for_other_classes_keep_their_values(published: dict[str, Any]):
     assert torch.equal(state[name], given[name])
 
 
-def test_a_missing_part_is_named_and_nothing_is_loaded(published: dict[str, Any]):
+def test_a_missing_part_is_listed_and_nothing_is_loaded(published: dict[str, Any]):
     model = detector()
     before = copy.deepcopy(model.state_dict())
     state_dict = {name: x for name, x in published["state_dict"].items() if not name.startswith("neck.")}
@@ -101,7 +101,7 @@ def test_a_missing_part_is_named_and_nothing_is_loaded(published: dict[str, Any]
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
-def test_the_part_that_takes_a_checkpoint(published: dict[str, Any]):
+def test_weights_target_depends_on_the_checkpoint(published: dict[str, Any]):
     model = detector()
     body = {
         name.removeprefix("backbone."): x for name, x in published["state_dict"].items() if name.startswith("backbone.")
