@@ -50,9 +50,11 @@ class Operator(Generic[OperandsT]):
     def __init__(self) -> None:
         fields = self.operands._fields
         self._count = len(fields)
-        self._operand_has_gradient = [field not in self.non_differentiable for field in fields]
-        self._output_has_gradient = [output not in self.non_differentiable for output in self.outputs]
-        assert self.saves_outputs or sum(self._output_has_gradient) == 1, "zero gradients need the outputs' shapes"
+        fixed = self.non_differentiable
+        self._grad_operands = [place for place, name in enumerate(fields) if name not in fixed]
+        self._grad_outputs = [place for place, name in enumerate(self.outputs) if name not in fixed]
+        self._fixed_outputs = [place for place, name in enumerate(self.outputs) if name in fixed]
+        assert self.saves_outputs or len(self._grad_outputs) == 1, "zero gradients need the outputs' shapes"
         self._define_forward()
         self._define_backward()
 
@@ -67,7 +69,7 @@ class Operator(Generic[OperandsT]):
             return _in_compute_dtype(self.reference, operands, settings)
         if exportable_operators_requested():
             return _in_compute_dtype(self.exportable, operands, settings)
-        return self._forward(*operands, *self.encode(*settings), backend)
+        return _as_tuple(self._forward(*operands, *self.encode(*settings), backend))
 
     def encode(self, *settings: Any) -> tuple[Any, ...]:
         """Converts settings to the values that the schema carries."""
@@ -125,15 +127,15 @@ class Operator(Generic[OperandsT]):
         self._forward = getattr(torch.ops.attnzoo, self.name).default
 
     def _define_backward(self) -> None:
-        with_gradient = [name for name, has in zip(self.outputs, self._output_has_gradient, strict=True) if has]
-        tensors = [f"Tensor{'?' if place else ''} grad_{name}" for place, name in enumerate(with_gradient)]
+        first = len(self._grad_outputs)
+        grads = [f"grad_{self.outputs[place]}" for place in self._grad_outputs]
+        tensors = [f"Tensor {grads[0]}", *(f"Tensor? {name}" for name in grads[1:])]
         tensors += [f"{self._tensor_type(field)} {field}" for field in self.operands._fields]
         if self.saves_outputs:
             tensors += [f"Tensor {name}" for name in self.outputs]
         # Gradients of operands that are None are empty tensors: a schema has no optional results.
-        results = ", ".join("Tensor" for has in self._operand_has_gradient if has)
+        results = ", ".join("Tensor" for _ in self._grad_operands)
         name = f"attnzoo::{self.name}_backward"
-        first = len(with_gradient)
 
         def backward(*arguments: Any) -> Any:
             last = first + self._count
@@ -144,25 +146,14 @@ class Operator(Generic[OperandsT]):
                 gradients = self.select_backend(operands, backend).backward(
                     *arguments[:first], operands, *arguments[last : last + saved], *settings
                 )
+            chosen = [gradients[place] for place in self._grad_operands]
             absent = operands[0].new_empty
-            return _one_or_all(
-                tuple(
-                    absent(0) if one is None else one
-                    for one, has in zip(gradients, self._operand_has_gradient, strict=True)
-                    if has
-                )
-            )
+            return _one_or_all(tuple([absent(0) if one is None else one for one in chosen]))
 
         def fake(*arguments: Any) -> Any:
-            operands = arguments[first : first + self._count]
-            absent = operands[0].new_empty
-            return _one_or_all(
-                tuple(
-                    absent(0) if one is None else one.new_empty(one.shape)
-                    for one, has in zip(operands, self._operand_has_gradient, strict=True)
-                    if has
-                )
-            )
+            chosen = [arguments[first + place] for place in self._grad_operands]
+            absent = arguments[first].new_empty
+            return _one_or_all(tuple([absent(0) if one is None else one.new_empty(one.shape) for one in chosen]))
 
         torch.library.define(name, f"({', '.join(tensors)}, {self.settings}, str backend) -> ({results})")
         torch.library.impl(name, ("cpu", "cuda"), backward)
@@ -187,10 +178,9 @@ class _Forward(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         with torch._C._AutoDispatchBelowAutograd():
             results = operator._forward(*arguments)
-        outputs = results if isinstance(results, tuple) else (results,)
-        fixed = [one for one, has in zip(outputs, operator._output_has_gradient, strict=True) if not has]
-        if fixed:
-            ctx.mark_non_differentiable(*fixed)
+        outputs = _as_tuple(results)
+        if operator._fixed_outputs:
+            ctx.mark_non_differentiable(*[outputs[place] for place in operator._fixed_outputs])
         count = operator._count
         ctx.save_for_backward(*arguments[:count], *(outputs if operator.saves_outputs else ()))
         ctx.operator, ctx.settings = operator, arguments[count:]
@@ -199,17 +189,17 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> tuple[Any, ...]:
         operator, saved = ctx.operator, ctx.saved_tensors
-        rest = (None,) * len(ctx.settings)
-        grads = [one for one, has in zip(grad_outputs, operator._output_has_gradient, strict=True) if has]
-        if all(one is None for one in grads):
-            return (None,) * (1 + operator._count) + rest
+        gradients: list[torch.Tensor | None] = [None] * (1 + operator._count + len(ctx.settings))
+        grads = [grad_outputs[place] for place in operator._grad_outputs]
         if grads[0] is None:
+            if all(one is None for one in grads):
+                return tuple(gradients)
             grads[0] = torch.zeros_like(saved[operator._count])
-        results = operator._backward(*grads, *saved, *ctx.settings)
-        results = iter(results if isinstance(results, tuple) else (results,))
-        gradients = [next(results) if has else None for has in operator._operand_has_gradient]
-        present = (None if one is None else gradient for one, gradient in zip(saved, gradients, strict=False))
-        return (None, *present, *rest)
+        results = _as_tuple(operator._backward(*grads, *saved, *ctx.settings))
+        for place, gradient in zip(operator._grad_operands, results, strict=True):
+            if saved[place] is not None:
+                gradients[1 + place] = gradient  # the first argument is the operator
+        return tuple(gradients)
 
 
 class _Backward(torch.autograd.Function):
@@ -241,6 +231,11 @@ def empty_attention_outputs(query: torch.Tensor, value: torch.Tensor) -> tuple[t
     """
     out = query.new_empty((*query.shape[:4], value.shape[4]))
     return out, query.new_empty(query.shape[:4], dtype=compute_dtype(query.dtype))
+
+
+def _as_tuple(results: Any) -> tuple[Any, ...]:
+    """Returns the results of an operator, a tensor if there is only one, as a tuple."""
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _one_or_all(results: tuple[Any, ...]) -> Any:

@@ -7,18 +7,24 @@ follow the map's keys.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
 from ..operands import Operands
 from .bias import add_table_gradient, set_term_gradient, terms_by_key, tile_bias
 from .tiles import Chunk, EqualTiles
+from .tiling import Run
 
 
 class MatrixChunk(Chunk):
     """A chunk of tiles as matrices."""
 
     tiles: MatrixTiles
+
+    def __init__(self, tiles: MatrixTiles, batch: int, row: int, col: int) -> None:
+        super().__init__(tiles, batch, row, col)
+        self._matrices = self.count * tiles.key_heads
 
     def forward(self, out: torch.Tensor, lse: torch.Tensor) -> None:
         """Writes the chunk's part of the output and of the log-sum-exps."""
@@ -74,10 +80,6 @@ class MatrixChunk(Chunk):
         """(matrices, keys, dim_v)."""
         operands = self.tiles.operands
         return self._gather_keys(operands.value, operands.additional_values, self.tiles.value_buffer)
-
-    @property
-    def _matrices(self) -> int:
-        return self.count * self.tiles.key_heads
 
     def _scores(self) -> torch.Tensor:
         """Computes scores (matrices, stacked queries, keys), with bias, and -inf where a query does not see a key."""
@@ -159,24 +161,20 @@ class MatrixChunk(Chunk):
 
 
 class MatrixTiles(EqualTiles[MatrixChunk]):
-    """Equal tiles as matrices, with the buffers for one chunk of them."""
+    """Equal tiles as matrices, with the buffers for one chunk of them.
+
+    Attributes:
+        key_heads: Number of key heads.
+        tile_shape: Number of queries, and of keys including additional ones, in a tile.
+    """
 
     chunk_type = MatrixChunk
 
-    @functools.cached_property
-    def key_heads(self) -> int:
-        """Number of key heads."""
-        return self.operands.key.shape[3]
-
-    @functools.cached_property
-    def tokens(self) -> int:
-        """Number of additional keys."""
-        return 0 if self.operands.additional_keys is None else self.operands.additional_keys.shape[1]
-
-    @functools.cached_property
-    def tile_shape(self) -> tuple[int, int]:
-        """Number of queries, and of keys including additional ones, in a tile."""
-        return self.row_run.queries * self.col_run.queries, self.map_keys + self.tokens
+    def __init__(self, operands: Operands, row_run: Run, col_run: Run, *settings: Any) -> None:
+        super().__init__(operands, row_run, col_run, *settings)
+        self.key_heads = operands.key.shape[3]
+        tokens = 0 if operands.additional_keys is None else operands.additional_keys.shape[1]
+        self.tile_shape = (row_run.queries * col_run.queries, self.map_keys + tokens)
 
     @functools.cached_property
     def key_buffer(self) -> torch.Tensor:

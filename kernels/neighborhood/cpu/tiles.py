@@ -32,6 +32,13 @@ class EqualTiles(Generic[_ChunkT]):
         scale: Factor of the products of queries and keys.
         max_tiles: Maximum number of tiles in a chunk, >= 1.
         owns_keys: Whether every key of the map is in exactly one tile.
+
+    Attributes:
+        map_keys: Number of keys in a tile, without additional ones.
+        channels: Number of channels of a query or key vector, with those of the terms.
+        has_terms: Whether scores contain biases that depend on the query.
+        product_scale: Factor of the products of these vectors.
+        is_padded: Whether a tile has zero keys outside the map.
     """
 
     chunk_type: ClassVar[type[Chunk]]
@@ -54,7 +61,10 @@ class EqualTiles(Generic[_ChunkT]):
         self.row_channels = 0 if operands.row_terms is None else row_run.extent
         self.col_channels = 0 if operands.col_terms is None else col_run.extent
         self.channels = self.dim + self.row_channels + self.col_channels
-        self.scale = scale
+        self.has_terms = self.channels > self.dim
+        # With terms, the queries are already scaled.
+        self.scale, self.product_scale = scale, 1.0 if self.has_terms else scale
+        self.is_padded = self.map_keys > row_run.keys * col_run.keys
 
         # Neighbors along columns first: the keys that they share are then read from cache.
         self.col_part = _even_part(col_run.count, max_tiles)
@@ -68,21 +78,6 @@ class EqualTiles(Generic[_ChunkT]):
             for row in range(0, self.row_run.count, self.row_part):
                 for col in range(0, self.col_run.count, self.col_part):
                     yield self.chunk_type(self, batch, row, col)  # pyright: ignore[reportReturnType]
-
-    @property
-    def has_terms(self) -> bool:
-        """Whether scores contain biases that depend on the query."""
-        return self.channels > self.dim
-
-    @property
-    def product_scale(self) -> float:
-        """Factor of the products of vectors: 1 with terms, where the queries are already scaled."""
-        return 1.0 if self.has_terms else self.scale
-
-    @property
-    def is_padded(self) -> bool:
-        """Whether a tile has zero keys outside the map."""
-        return self.map_keys > self.row_run.keys * self.col_run.keys
 
     def term_channels(self) -> tuple[tuple[torch.Tensor | None, Run, slice, int], ...]:
         """Returns, for rows and columns: the terms, the run, their channels, and the tile's axis in `query_tiles`."""

@@ -73,12 +73,12 @@ class Run:
         """(queries * extent, bias_length) float32: 1 where an entry of `flat_index` is that offset."""
         return torch.nn.functional.one_hot(self.flat_index, self.bias_length + 1)[:, :-1].float()
 
-    @property
+    @functools.cached_property
     def bias_reach(self) -> tuple[int, int]:
         """The lowest index into the bias that a query and a key of a tile have, inside it or not, and how many."""
         return self.bias_first - (self.queries - 1), self.queries + self.extent - 1
 
-    @property
+    @functools.cached_property
     def extent(self) -> int:
         """All keys of a tile, zeros included."""
         return self.before + self.keys + self.after

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
 
 from attnzoo.kernels.neighborhood import ranged_attention_2d
-from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, axis_tables
+from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, axis_tables, decode_rule, encode_rule
+from support.attention_cases import Axis, axes
 from support.kernel_cases import AXIS_WINDOWS
 
 _MAP = torch.randn(2, 9, 8, 4, 6)
@@ -36,3 +38,24 @@ def test_tables_match_the_published_windows(axis):
 def test_wrong_blocks_raise(rule, message):
     with pytest.raises(ValueError, match=message):
         ranged_attention_2d(_MAP, _MAP, _MAP, Blocks(3), rule)
+
+
+@pytest.mark.parametrize(
+    "rule", [Neighborhood(5, 2, 3, True), Neighborhood(3), Blocks(8, 3, 2, True, 4), Blocks(7)], ids=str
+)
+def test_rules_survive_encoding(rule):
+    encoded = encode_rule(rule)
+    assert all(type(one) is int for one in encoded)
+    assert decode_rule(encoded) == rule
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(axis=axes())
+def test_queries_that_see_a_key_are_a_range(axis: Axis):
+    tables = axis_tables(axis.rule, axis.queries, axis.keys)
+    for table in (tables.start, tables.end):
+        assert (table.diff() >= 0).all()
+    keys = torch.arange(axis.keys)
+    sees = (keys >= tables.start[:, None]) & (keys < tables.end[:, None])
+    queries = torch.arange(axis.queries)[:, None]
+    assert torch.equal(sees, (queries >= tables.seen_from) & (queries < tables.seen_to))
