@@ -21,7 +21,7 @@ def _select(query: torch.Tensor, backend: str) -> ModuleType:
 
 
 class _OnCuda:
-    """As much of a CUDA tensor as the choice of an implementation looks at."""
+    """A stand-in for a CUDA tensor, with the attributes that the choice of a backend reads."""
 
     device = torch.device("cuda")
     dtype = torch.float32

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 
-def test_kernels_need_torch_alone():
-    """Neither triton nor anything of the layers above is imported for a call on a CPU."""
+def test_neighborhood_attention_requires_only_torch():
+    """A call on a CPU imports neither triton nor packages of the layers above."""
     program = (
         "import sys, torch\n"
         "for name in ('triton', 'timm', 'mmengine', 'cv2', 'albumentations'):\n"
@@ -22,7 +22,7 @@ def test_kernels_need_torch_alone():
     assert "torch.Size([1, 5, 5, 1, 2])" in done.stdout
 
 
-def test_routing_needs_torch_alone():
+def test_routing_requires_only_torch():
     program = (
         "import sys, torch\n"
         "for name in ('triton', 'timm', 'mmengine', 'cv2', 'albumentations'):\n"

@@ -1,4 +1,4 @@
-"""Random cases of ranged attention: both kinds of rule, every option, and how a backend is held against them."""
+"""Random cases of ranged attention, and the comparison of a backend with the definition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.kernel_cases import relative_error
 
 @dataclass(frozen=True)
 class Axis:
-    """A rule and the lengths of the query and the key axis that it fits."""
+    """A rule, and lengths of the query and the key axis that it can be applied to."""
 
     rule: AxisRule
     queries: int
@@ -24,7 +24,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class AttentionCase:
-    """Everything that decides a call of `ranged_attention_2d`."""
+    """The parameters of a call of `ranged_attention_2d`."""
 
     rows: Axis
     cols: Axis
@@ -41,7 +41,7 @@ class AttentionCase:
     has_col_terms: bool = False
 
     def operands(self, dtype: torch.dtype, device: str = "cpu") -> dict[str, Any]:
-        """Draws the tensor arguments, by parameter name."""
+        """Draws the tensor arguments by parameter name."""
         noise = torch.Generator().manual_seed(self.seed)
         heads = self.heads_kv * self.group
         shapes: dict[str, tuple[int, ...]] = {
@@ -64,9 +64,9 @@ class AttentionCase:
         }
 
     def results(self, operands: dict[str, Any], backend: str, rounded_to: torch.dtype) -> dict[str, torch.Tensor]:
-        """Runs a backend: output, logarithms of the denominators, and the gradient of every operand through both.
+        """Runs a backend: the output, the log-sum-exps, and the gradient of every operand through both.
 
-        The output's upstream gradient is rounded to `rounded_to`, whatever the output's dtype.
+        The gradient of the output is rounded to `rounded_to`, independently of the output's dtype.
         """
         out, lse = ranged_attention_2d(
             **operands,
@@ -84,7 +84,7 @@ class AttentionCase:
 
 
 def check_case(case: AttentionCase, backend: str, dtype: torch.dtype, tolerance: float, device: str = "cpu") -> None:
-    """Holds a backend's results in `dtype` against the definition's in float64, from the same rounded operands."""
+    """Compares a backend's results in `dtype` with the definition's in float64, for the same rounded operands."""
     operands = case.operands(dtype, device)
     exact = {name: one.detach().cpu().double().requires_grad_() for name, one in operands.items()}
     expected = case.results(exact, "reference", dtype)
@@ -96,7 +96,7 @@ def check_case(case: AttentionCase, backend: str, dtype: torch.dtype, tolerance:
 
 @st.composite
 def axes(draw: st.DrawFn, extra: int = 14) -> Axis:
-    """Draws an axis; `extra` bounds how much longer it is than its rule needs."""
+    """Draws an axis that is at most `extra` longer than its rule needs."""
     if draw(st.booleans()):
         kernel_size = draw(st.integers(2, 7))
         rule = Neighborhood(
@@ -121,7 +121,7 @@ def axes(draw: st.DrawFn, extra: int = 14) -> Axis:
 
 
 def attention_cases(extra: int = 14) -> st.SearchStrategy[AttentionCase]:
-    """Draws cases; `extra` as in `axes`."""
+    """Draws cases whose axes are at most `extra` longer than their rules need."""
     return st.builds(
         AttentionCase,
         rows=axes(extra),

@@ -1,4 +1,4 @@
-"""The published implementation's cases, and how a backend is held against them."""
+"""Cases with outputs of the published implementation, and the comparison of a backend with them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WINDOW_ARGUMENTS = ("kernel_size", "stride", "dilation", "is_causal", "scale")
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
-    """Normal noise, float32, as the pack draws it."""
+    """Draws float32 normal noise with the generator of the pack."""
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
 
 
 def pack_operands(case: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The tensor arguments of a case by the names of the operation's parameters, and the upstream gradient."""
+    """Returns the tensor arguments of a case by parameter name, and the gradient of the output."""
     seed, dim = case["seed"], case["dim"]
     grid = (case["batch"], case["height"], case["width"])
     operands = {
@@ -44,7 +44,7 @@ def pack_operands(case: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Norm of the difference over the norm of what is expected; infinite where a shape differs or a NaN shows."""
+    """Returns |actual - expected| / |expected|, or infinity if shapes differ or a value is not finite."""
     if actual.shape != expected.shape or not torch.isfinite(actual).all():
         return float("inf")
     actual, expected = actual.detach().double(), expected.detach().double()
@@ -52,7 +52,7 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def check_pack_case(case: dict, backend: str, dtype: torch.dtype, tolerance: float, device: str = "cpu") -> None:
-    """Holds one backend's outputs and gradients in a case against the published ones."""
+    """Compares a backend's outputs and gradients in a case with the published ones."""
     operands, upstream = pack_operands(case)
     operands = {name: tensor.to(device, dtype).requires_grad_() for name, tensor in operands.items()}
     window = {name: case[name] for name in WINDOW_ARGUMENTS}

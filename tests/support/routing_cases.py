@@ -1,4 +1,4 @@
-"""Cases of routed attention: random ones, and how an implementation is held against the definition."""
+"""Cases of routed attention, and the comparison of an implementation with the definition."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class RoutingCase:
-    """Everything that decides a call: grid and region are (rows, columns); routes are drawn, with repeats or without.
+    """The parameters of a call. `grid` and `region` are (rows, columns); routes are random.
 
     Attributes:
-        popular: whether all routes name the same few regions, so that others are seen by none.
+        repeats: Whether regions may occur several times in the routes of a region.
+        popular: Whether all routes contain the same few regions, so that the others are not seen.
     """
 
     grid: tuple[int, int]
@@ -68,7 +69,7 @@ class RoutingCase:
         return torch.randn(like.shape, generator=noise).to(dtype).to(like)
 
     def definition(self, dtype: torch.dtype) -> Results:
-        """The definition's results in float64 for operands rounded to `dtype`: out, lse, dquery, dkey and dvalue."""
+        """Computes the definition in float64 for operands rounded to `dtype`: out, lse, dquery, dkey and dvalue."""
         operands = {name: one.detach().double().requires_grad_() for name, one in self.operands(dtype).items()}
         out, lse = routed_attention_2d_reference(Operands(**operands, routes=self.routes()), self.grid, self.scale)
         gradients = torch.autograd.grad(out, list(operands.values()), self.upstream(out, dtype))
@@ -77,7 +78,7 @@ class RoutingCase:
     def results(
         self, module: ModuleType, dtype: torch.dtype, device: str = "cpu", changed: Results | None = None
     ) -> Results:
-        """Runs an implementation's `forward` and `backward`; what is in `changed` goes before what is drawn."""
+        """Runs an implementation's `forward` and `backward`; `changed` overrides the random tensors."""
         changed = dict(changed or {})
         operands: Any = {name: one.detach() for name, one in self.operands(dtype, device).items()}
         operands["routes"] = self.routes(device)
@@ -93,7 +94,7 @@ class RoutingCase:
 def check_case(
     case: RoutingCase, module: ModuleType, dtype: torch.dtype, tolerance: float, device: str = "cpu"
 ) -> None:
-    """Holds an implementation's results in `dtype` against the definition's in float64, from the same operands."""
+    """Compares an implementation's results in `dtype` with the definition's in float64, for the same operands."""
     expected = case.definition(dtype)
     for name, actual in case.results(module, dtype, device).items():
         assert actual.dtype == (torch.promote_types(dtype, torch.float32) if name == "lse" else dtype)
@@ -102,7 +103,7 @@ def check_case(
 
 
 def _error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Relative error; where a query sees one key alone, gradients are 0 but for rounding: then of numbers of 0.01."""
+    """Returns the relative error, or that relative to 0.01 if all expected values are zero except for rounding."""
     floor = 0.01 * expected.numel() ** 0.5
     if expected.norm() > floor:
         return relative_error(actual, expected)
@@ -110,14 +111,14 @@ def _error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @st.composite
-def routing_cases(draw: st.DrawFn, most_regions: int = 4, most_tokens: int = 5) -> RoutingCase:
-    """Draws cases; the numbers bound regions, and tokens of a region, along an axis."""
-    grid = (draw(st.integers(1, most_regions)), draw(st.integers(1, most_regions)))
+def routing_cases(draw: st.DrawFn, max_regions: int = 4, max_tokens: int = 5) -> RoutingCase:
+    """Draws cases with at most these numbers of regions, and of tokens of a region, per axis."""
+    grid = (draw(st.integers(1, max_regions)), draw(st.integers(1, max_regions)))
     repeats = draw(st.booleans())
     regions = grid[0] * grid[1]
     return RoutingCase(
         grid=grid,
-        region=(draw(st.integers(1, most_tokens)), draw(st.integers(1, most_tokens))),
+        region=(draw(st.integers(1, max_tokens)), draw(st.integers(1, max_tokens))),
         topk=draw(st.integers(1, regions + 2 if repeats else regions)),
         batch=draw(st.integers(1, 2)),
         heads=draw(st.integers(1, 3)),
@@ -131,7 +132,7 @@ def routing_cases(draw: st.DrawFn, most_regions: int = 4, most_tokens: int = 5) 
 
 
 def strided_views() -> dict[str, Results]:
-    """Query, key and value (2, 6, 10, 2, 4) with strides as models make them, by what makes them so."""
+    """Returns query, key and value (2, 6, 10, 2, 4) with the strides that occur in models, by their origin."""
     draw = torch.Generator().manual_seed(0)
     together = {
         "qkv of one linear layer": torch.randn(2, 6, 10, 3, 2, 4, generator=draw).movedim(3, 0),

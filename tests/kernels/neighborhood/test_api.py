@@ -20,12 +20,12 @@ def _swin(
     rpb: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """Swin's way: roll the map, cut it into windows, and mask pairs that were not side by side before."""
+    """Computes attention as Swin does: roll the map, divide it into windows, and mask pairs that were not adjacent."""
     height, width = query.shape[1:3]
     rows, cols = window
 
     def cut(tensor: torch.Tensor) -> torch.Tensor:
-        """Turns (B, H, W, ...) into (B, windows, positions, ...)."""
+        """Reshapes (B, H, W, ...) to (B, windows, positions, ...)."""
         tensor = tensor.unflatten(2, (width // cols, cols)).unflatten(1, (height // rows, rows)).transpose(2, 3)
         return tensor.flatten(3, 4).flatten(1, 2)
 
@@ -66,7 +66,7 @@ def test_shifted_windows_match_swin(shift, backend):
 
 
 def _halo_layer(module: Any, inputs: torch.Tensor) -> torch.Tensor:
-    """A layer of timm with the attention itself computed by the operation."""
+    """Computes a layer of timm with `halo_attention_2d` in place of the layer's own attention."""
     heads, dim, dim_v = module.num_heads, module.dim_head_qk, module.dim_head_v
     query = module.q(inputs).permute(0, 2, 3, 1).unflatten(-1, (heads, dim))
     key, value = module.kv(inputs).permute(0, 2, 3, 1).unflatten(-1, (heads, dim + dim_v)).split((dim, dim_v), dim=-1)
@@ -96,7 +96,7 @@ def test_halo_attention_matches_timm(halo, stride, backend):
 @pytest.mark.parametrize("mask_halo", [False, True])
 @pytest.mark.parametrize(("height", "width", "stride"), [(7, 9, 1), (5, 13, 2), (3, 4, 1)])
 def test_maps_of_any_size(height, width, stride, mask_halo):
-    """Cut blocks by the formula of the docstring, query by query."""
+    """Compares cut blocks with the docstring's formula, computed query by query."""
     block, halo = 4, 2
     window, places = block + 2 * halo, block // stride
     query = torch.randn(1, -(-height // stride), -(-width // stride), 2, 3)

@@ -144,7 +144,7 @@ def test_autocast_casts_operands_but_not_biases_and_log_sum_exps():
 
 
 def test_autocast_does_not_change_the_backward_pass():
-    """A backward pass inside autocast gives what it gives outside."""
+    """A backward pass inside autocast computes the same gradients as outside."""
     operands = _CASE.operands(torch.float32)
     out = ranged_attention_2d(**operands, rows=_AXIS.rule, cols=_AXIS.rule)
     assert isinstance(out, torch.Tensor)
@@ -229,7 +229,7 @@ def test_zero_additional_tokens():
 
 
 def test_vmap_loops_over_the_operator():
-    """Works, one call after the other, with torch's warning about it."""
+    """vmap calls the operator once per element, with a warning by PyTorch."""
     queries = torch.randn(3, 1, 5, 6, 1, 2)
     actual = torch.vmap(lambda query: neighborhood_attention_2d(query, query, query, 3))(queries)
     expected = torch.stack([neighborhood_attention_2d(query, query, query, 3) for query in queries])
@@ -245,7 +245,7 @@ def test_differentiating_function_transforms_raise():
 
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 def test_tables_do_not_depend_on_the_default_device_or_fake_tensors(backend):
-    """Tables are kept over calls, so nothing of the first call's surroundings may stay in them."""
+    """Tables are cached across calls, so they must not depend on the state during the first call."""
     query = torch.randn(1, 13, 17, 1, 3)
 
     def attention(kernel_size):
@@ -271,7 +271,7 @@ def test_triton_on_a_cpu_raises(monkeypatch):
 
 
 class _OnCuda:
-    """As much of a CUDA tensor as the choice of an implementation looks at."""
+    """A stand-in for a CUDA tensor, with the attributes that the choice of a backend reads."""
 
     device = torch.device("cuda")
     dtype = torch.float32

@@ -25,7 +25,7 @@ def test_routes_are_the_regions_with_the_largest_products_of_means():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [3, 9])
 def test_of_equal_products_the_lower_region_comes_first(size, dtype):
-    """Also where there are so many that an unstable sort would show."""
+    """Includes a number of regions at which an unstable sort changes the order."""
     regions = size * size
     query, key = torch.ones(1, size, size, 1, 1, dtype=dtype), torch.ones(1, size, size, 1, 1, dtype=dtype)
     assert route_regions(query, key, size, regions).tolist() == [[list(range(regions))] * regions]

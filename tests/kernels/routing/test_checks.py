@@ -36,7 +36,9 @@ _MAP = torch.randn(2, 6, 8, 2, 4)
         ),
         ({"query": _MAP[..., :0], "key": _MAP[..., :0]}, "dim must be >= 1"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",  # tensors are others in every process
+    ids=lambda value: (
+        value if isinstance(value, str) else ""
+    ),  # the representation of tensors differs between processes
 )
 def test_wrong_arguments_of_routing_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -60,7 +62,9 @@ def test_wrong_arguments_of_routing_raise(arguments, message):
         ({"routes": torch.full((2, 4, 1), 4), "backend": "reference"}, "between 0 and 3, got 4"),
         ({"backend": "tritn"}, "There is no backend 'tritn'. Did you mean 'triton'"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",  # tensors are others in every process
+    ids=lambda value: (
+        value if isinstance(value, str) else ""
+    ),  # the representation of tensors differs between processes
 )
 def test_wrong_arguments_of_attention_raise(arguments, message):
     routes = torch.zeros(2, 4, 1, dtype=torch.int64)

@@ -195,7 +195,7 @@ def test_triton_on_a_cpu_raises(monkeypatch):
 
 def test_float64_runs_in_plain_pytorch_on_a_gpu():
     class Double:
-        """As much of a CUDA tensor as the choice of an implementation looks at."""
+        """A stand-in for a CUDA tensor, with the attributes that the choice of a backend reads."""
 
         device = torch.device("cuda")
         dtype = torch.float64

@@ -21,7 +21,7 @@ def _backend(name: str) -> Iterator[None]:
 
 
 def _per_query(query, key, value, routes, rows, cols, scale):
-    """Attention one query at a time, from what the operation is said to be."""
+    """Computes attention one query at a time, from the description of the operation."""
     batch, height, width, heads, _ = query.shape
     out = torch.zeros(batch, height, width, heads, value.shape[4], dtype=query.dtype)
     tall, wide = height // rows, width // cols

@@ -80,7 +80,7 @@ def test_gradients_by_finite_differences():
 
 
 def _views() -> dict[str, tuple[torch.Tensor, ...]]:
-    """Query, key and value (2, 9, 11, 2, 4) with strides as models make them."""
+    """Returns query, key and value (2, 9, 11, 2, 4) with the strides that occur in models."""
     draw = torch.Generator().manual_seed(0)
     qkv = torch.randn(2, 9, 11, 3, 2, 4, generator=draw)
     channels_first = torch.randn(3, 2, 8, 9, 11, generator=draw).permute(0, 1, 3, 4, 2).unflatten(-1, (2, 4))
@@ -115,7 +115,7 @@ def test_strides_do_not_matter(name):
 
 @pytest.mark.parametrize("rule", [Neighborhood(5, stride=2, dilation=2), Blocks(4, halo=3), Blocks(4, 2, 2, clip=True)])
 def test_no_uninitialized_memory_is_read(rule):
-    """Fresh memory is full of NaN here, so whatever is read before it is written shows."""
+    """New memory is filled with NaN, so results show whether it is read before it is written."""
     keys, queries = 12, 12 // getattr(rule, "query_stride", 1)
     axis = Axis(rule, queries, keys)
     torch.use_deterministic_algorithms(True)
@@ -143,7 +143,7 @@ def test_operands_are_not_modified():
 
 
 def test_large_values_outside_a_window_have_no_effect():
-    """A query's result depends on nothing that it does not see, however large."""
+    """The result of a query depends only on the keys that it sees."""
     query, key, value = (torch.randn(1, 24, 24, 1, 4) for _ in range(3))
     expected = neighborhood_attention_2d(query, key, value, 5, backend="torch")
     key, value = key.clone(), value.clone()
@@ -153,7 +153,7 @@ def test_large_values_outside_a_window_have_no_effect():
 
 
 def _peaks(size: int) -> tuple[int, int]:
-    """Peak bytes beyond operands and results of a forward and a backward pass on a map of `size` by `size`."""
+    """Measures the peak bytes of a forward and a backward pass beyond operands and results, on a square map."""
     noise = torch.Generator().manual_seed(0)
     query, key, value, upstream = (torch.randn(1, size, size, 2, 8, generator=noise) for _ in range(4))
     rpb = torch.randn(2, 13, 13, generator=noise)

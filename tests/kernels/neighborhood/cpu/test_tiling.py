@@ -12,7 +12,7 @@ from support.attention_cases import Axis, axes
 
 
 def _tiles(run: Run) -> list[tuple[list[int], list[int]]]:
-    """The positions of queries and of keys on the map, a tile each."""
+    """Returns the positions of the queries and of the keys on the map, for each tile."""
     return [
         (
             [run.query_first + tile * run.query_spacing + place * run.step for place in range(run.queries)],

@@ -20,7 +20,7 @@ _WAYS = ["routed", "masked"]
 
 
 def _forced(way: str):
-    """Has every case take one way of the two."""
+    """Forces gathering or masking in all cases."""
     return mock.patch.object(parts, "prefers_mask", return_value=way == "masked")
 
 
@@ -48,7 +48,7 @@ def test_random_cases_in_float32(case):
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(case=routing_cases(), way=st.sampled_from(_WAYS))
 def test_products_for_other_devices(case, way):
-    """What runs on a GPU where Triton cannot, here on a CPU."""
+    """Tests, on a CPU, the products that run on a GPU without Triton."""
     with mock.patch.object(attention, "_has_sdpa", return_value=False), _forced(way):
         check_case(case, cpu, torch.float64, 1e-9)
 
@@ -85,7 +85,7 @@ def test_strides_do_not_matter(name, way):
 
 @pytest.mark.parametrize("way", _WAYS)
 def test_no_uninitialized_memory_is_read(way):
-    """Fresh memory is full of NaN here, so whatever is read before it is written shows."""
+    """New memory is filled with NaN, so results show whether it is read before it is written."""
     torch.use_deterministic_algorithms(True)
     try:
         assert torch.empty(3).isnan().all()
@@ -119,7 +119,7 @@ def test_large_values_in_regions_that_are_not_seen_have_no_effect(way):
 
 
 def _peaks(side: int, topk: int, batch: int = 1, regions: int = 7) -> tuple[int, int]:
-    """Peak bytes beyond operands and results of a forward and a backward pass, 2 heads of dim 16."""
+    """Measures the peak bytes of a forward and a backward pass beyond operands and results, for 2 heads of dim 16."""
     noise = torch.Generator().manual_seed(0)
     query, key, value, upstream = (torch.randn(batch, side, side, 2, 16, generator=noise) for _ in range(4))
     operands = Operands(query, key, value, route_regions(query, key, regions, topk))
@@ -144,12 +144,12 @@ def test_memory_beyond_results_does_not_grow_with_batch_or_topk(pass_):
 
 @pytest.mark.parametrize("pass_", [0, 1], ids=["forward", "backward"])
 def test_memory_of_a_large_map_is_that_of_one_regions_keys(pass_):
-    """And so grows with the map where one region fills a chunk; never `topk` copies of all keys."""
+    """Memory grows with the map where one region fills a chunk, but not by `topk` copies of all keys."""
     side, topk = 35, 8
     seen = side * side * 2 * 16 * 4 / 49 * topk  # bytes of the keys that a region sees
     with mock.patch.object(parts, "_CHUNK_BYTES", 1):
         small, large = (_peaks(one, topk)[pass_] for one in (side, 2 * side))
-    # Gathered keys and values, and their gradients, each of which is laid out anew for the operator or its result.
+    # Gathered keys and values and their gradients, each of which is copied to another layout once.
     assert small < 9 * seen < 49 * seen / 5
     assert 3 < large / small < 5  # four times as many tokens
 
