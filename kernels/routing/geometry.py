@@ -44,9 +44,6 @@ def route_counts(routes: torch.Tensor, regions: int) -> torch.Tensor:
     return counts[0] if len(counts) == 1 else torch.stack(counts).sum(0)
 
 
-times_seen = route_counts  # name used by the fused kernels
-
-
 def check_routes(routes: torch.Tensor, grid: Grid) -> None:
     """Raises a ValueError for routes to regions that do not exist. Waits for the device."""
     if routes.numel() == 0:

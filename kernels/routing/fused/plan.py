@@ -10,7 +10,7 @@ import triton
 
 from ...triton_common.addressing import vector_dim
 from ...triton_common.tile_sizes import choose_tile_sizes
-from ..geometry import Grid, times_seen
+from ..geometry import Grid, route_counts
 from .addressing import RegionGrid
 from .tile_sizes import TABLES
 
@@ -69,7 +69,7 @@ def prefers_mask(regions: int, topk: int, tokens: int) -> bool:
 
 def log2_times_seen(routes: torch.Tensor, regions: int) -> torch.Tensor:
     """Returns log2 of how often a region sees another, -inf for never: (B, regions, regions) float32."""
-    return times_seen(routes.clamp(0, regions - 1), regions).float().log2()
+    return route_counts(routes.clamp(0, regions - 1), regions).float().log2()
 
 
 def source_regions(routes: torch.Tensor, regions: int) -> tuple[torch.Tensor, torch.Tensor]:

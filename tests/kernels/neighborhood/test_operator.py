@@ -229,7 +229,7 @@ def test_zero_additional_tokens():
 
 
 def test_vmap_loops_over_the_operator():
-    """vmap calls the operator once per element, with a warning by PyTorch."""
+    """The operator is called once per element, with a warning by PyTorch."""
     queries = torch.randn(3, 1, 5, 6, 1, 2)
     actual = torch.vmap(lambda query: neighborhood_attention_2d(query, query, query, 3))(queries)
     expected = torch.stack([neighborhood_attention_2d(query, query, query, 3) for query in queries])
