@@ -60,7 +60,8 @@ class _Gather(Operator[_Operands]):
         assert operands.x.dtype in (torch.float32, torch.float64), "computed in at least float32"
         return _gather(operands, scale)
 
-    exportable = reference
+    def exportable(self, operands: _Operands, scale: float) -> tuple[torch.Tensor]:
+        return _gather(operands, scale)
 
 
 _GATHER = _Gather()
