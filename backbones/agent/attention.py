@@ -1,4 +1,4 @@
-"""Agent attention: a few agents, averages of the queries, gather what all keys hold and hand it to all queries."""
+"""Agent attention: a few agent tokens aggregate all keys and broadcast the result to all queries."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from ..common.init import init_linear, trunc_normal_
 from ..common.linear import linear
 
 COARSE_SIZE = 7
-"""Side of the coarse maps of biases, which are stretched over any map."""
+"""Side of the coarse bias maps, which are interpolated to any feature map."""
 
 
 class AgentAttention(nn.Module):
-    """Multi-head attention through agents, in two steps whose cost is linear in the map.
+    """Multi-head attention through agent tokens, in two steps of linear cost.
 
-    The agents are the queries, averaged over a coarse grid. They attend to all keys, then every query attends to the
+    The agents are the queries averaged over a coarse grid. They attend to all keys; then every query attends to the
     agents, with the agents' results as values:
 
         agent_values = softmax(scale * agents keys^T + position_bias) values
         out = softmax(scale * queries agents^T + agent_bias) agent_values + dwc(values)
 
-    `dwc` is a depthwise 3x3 convolution of the values as a map. Both biases are learned a head and agent, each as the
-    sum of a coarse 7x7 map, stretched over the map by bilinear interpolation, a term a row and a term a column. The
-    terms a row and a column belong to the map that the module was made for (`grid_size`); on a map of another size they
-    are interpolated too. Where `agent_shape` is not the square of `num_agents`, the biases are then interpolated along
-    the agents' grid, as in the official code for dense prediction.
+    `dwc` is a depthwise 3x3 convolution of the values. Both biases are learned per head and agent, each as the sum of a
+    coarse 7x7 map, bilinearly interpolated to the feature map, one term per row and one term per column. The row and
+    column terms belong to the feature map that the module was built for (`grid_size`) and are interpolated for other
+    sizes. If `agent_shape` differs from the square of `num_agents`, the biases are also interpolated along the agent
+    grid, as in the official code for dense prediction.
 
-    In inference the biases of maps of `grid_size` are kept from call to call. They are computed anew when a parameter
-    was changed in place, replaced, moved or loaded, and after `train()` or `eval()`; only a write through `.data`
-    between two inferences stays unseen.
+    In inference, biases for `grid_size` are cached between calls. They are recomputed after a parameter was changed in
+    place, replaced, moved or loaded, and after `train()` or `eval()`; only a write through `.data` between two
+    inferences is not noticed.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        num_agents: agents that the biases are made for, a square number.
-        grid_size: height and width of the map that the biases are made for; an int for a square.
-        agent_shape: height and width of the agents' grid; None for the square of `num_agents`. It need not be square,
-            nor smaller than the map.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        num_agents: Number of agents that the biases are built for, a square number.
+        grid_size: Height and width of the feature map that the biases are built for; an int for a square.
+        agent_shape: Height and width of the agent grid; None for the square of `num_agents`. It may be rectangular and
+            larger than the feature map.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
 
     Source: "Agent Attention: On the Integration of Softmax and Linear Attention" (ECCV 2024), section 4.
     """
@@ -67,7 +67,7 @@ class AgentAttention(nn.Module):
         check_positive("num_agents", num_agents)
         side = math.isqrt(num_agents)
         if side * side != num_agents:
-            raise ValueError(f"num_agents must be a square number, but is {num_agents}.")
+            raise ValueError(f"num_agents must be a square number, got {num_agents}.")
         height, width = self.grid_size = to_pair("grid_size", grid_size)
         self.num_heads = num_heads
         self.num_agents = num_agents
@@ -84,23 +84,23 @@ class AgentAttention(nn.Module):
         self.wa_bias = nn.Parameter(torch.empty(1, num_heads, 1, width, num_agents))
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        self._kept: _KeptBiases | None = None
+        self._cached: _CachedBiases | None = None
         self.apply(init_linear)
         for bias in self._bias_parameters():
             trunc_normal_(bias, std=0.02)
 
     def _bias_parameters(self) -> list[torch.Tensor]:
-        """Gives everything that the biases are made of."""
+        """Returns the parameters that the biases are computed from."""
         return [self.an_bias, self.na_bias, self.ah_bias, self.aw_bias, self.ha_bias, self.wa_bias]
 
     def position_bias(self, height: int, width: int) -> torch.Tensor:
-        """Gives the biases (heads, agents, H * W) of the agents towards the positions of a map."""
+        """Returns the biases (heads, agents, H * W) of agents attending to positions."""
         bias = _resize(self.an_bias, (height, width))
         bias = bias + _resize(self.ah_bias[0], (height, 1)) + _resize(self.aw_bias[0], (1, width))
         return self._resize_agents(bias.flatten(2))
 
     def agent_bias(self, height: int, width: int) -> torch.Tensor:
-        """Gives the biases (heads, H * W, agents) of the positions of a map towards the agents."""
+        """Returns the biases (heads, H * W, agents) of positions attending to agents."""
         rows = _resize(self.ha_bias[0].permute(0, 3, 1, 2), (height, 1))
         cols = _resize(self.wa_bias[0].permute(0, 3, 1, 2), (1, width))
         bias = _resize(self.na_bias, (height, width)).permute(0, 2, 3, 1)
@@ -108,38 +108,38 @@ class AgentAttention(nn.Module):
         return self._resize_agents(bias.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
 
     def _resize_agents(self, bias: torch.Tensor) -> torch.Tensor:
-        """Stretches (heads, trained agents, positions) to (heads, agents, positions) along the agents' grid."""
+        """Interpolates (heads, trained agents, positions) to (heads, agents, positions) along the agent grid."""
         if self.agent_shape == self.trained_shape:
             return bias
         bias = _resize(bias.transpose(1, 2).unflatten(2, self.trained_shape), self.agent_shape)
         return bias.flatten(2).transpose(1, 2)
 
     def make_biases(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives what is added to the agents' scores (heads, agents, keys) and the queries' (heads, queries, agents)."""
+        """Returns the biases of agents (heads, agents, keys) and of queries (heads, queries, agents)."""
         return self.position_bias(height, width), self.agent_bias(height, width).contiguous()
 
     def biases(self, x: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives `make_biases` in the dtype of `x`, from the last call where that is still right."""
+        """Returns the result of `make_biases` in the dtype of `x`, cached from the previous call if still valid."""
         if self.training or (height, width) != self.grid_size or not is_eager_inference(x):
             return _cast(self.make_biases(height, width), x.dtype)
         parameters = self._bias_parameters()
-        if self._kept is None or not self._kept.fits(parameters, x.dtype):
-            self._kept = _KeptBiases.of(parameters, _cast(self.make_biases(height, width), x.dtype))
-            if self._kept is None:
+        if self._cached is None or not self._cached.is_valid(parameters, x.dtype):
+            self._cached = _CachedBiases.of(parameters, _cast(self.make_biases(height, width), x.dtype))
+            if self._cached is None:
                 return _cast(self.make_biases(height, width), x.dtype)
-        return self._kept.biases
+        return self._cached.biases
 
     def train(self, mode: bool = True) -> AgentAttention:
-        """Switches between training and inference and forgets what was kept."""
-        self._kept = None
+        """Sets training or inference mode and clears the cached biases."""
+        self._cached = None
         return super().train(mode)
 
     def pool(self, query: torch.Tensor) -> torch.Tensor:
-        """Averages queries (B, H, W, C) over the agents' grid: (B, agents, C)."""
+        """Averages queries (B, H, W, C) over the agent grid: (B, agents, C)."""
         rows, cols = self.agent_shape
         height, width = query.shape[1:3]
         if height % rows == 0 and width % cols == 0:
-            # The same as below, with a gradient on GPUs that is the same each time.
+            # Equal to the branch below, but with a deterministic gradient on GPUs.
             pooled = F.avg_pool2d(query.permute(0, 3, 1, 2), (height // rows, width // cols))
         else:
             pooled = F.adaptive_avg_pool2d(query.permute(0, 3, 1, 2), self.agent_shape)
@@ -153,14 +153,14 @@ class AgentAttention(nn.Module):
         agents: torch.Tensor,
         biases: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """Lets the agents gather from keys and values and the queries from the agents.
+        """Computes both attention steps.
 
         Args:
             query: (B, N, C).
             key: (B, N, C).
             value: (B, N, C).
             agents: (B, agents, C).
-            biases: of the agents' scores (heads, agents, N) and of the queries' (heads, N, agents).
+            biases: Biases of agents (heads, agents, N) and of queries (heads, N, agents).
 
         Returns:
             (B, N, C).
@@ -183,16 +183,17 @@ class AgentAttention(nn.Module):
         return self.proj_drop(linear(self.proj, out))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         return f"num_heads={self.num_heads}, agent_shape={self.agent_shape}, grid_size={self.grid_size}"
 
 
 class ClassTokenAgentAttention(AgentAttention):
-    """Agent attention of a class token and a map.
+    """Agent attention with a class token.
 
-    The class token is a query, a key and a value, but no part of the agents' averages nor of the convolution. It has
-    biases of its own: `ac_bias` for the agents' scores of it, `ca_bias` for its scores of the agents. Arguments are
-    those of `AgentAttention`.
+    The class token acts as query, key and value, but takes no part in the agents' averages or the convolution. It has
+    its own
+    biases: `ac_bias` for agents attending to it, `ca_bias` for it attending to agents. Arguments are those of
+    `AgentAttention`.
     """
 
     def __init__(
@@ -215,24 +216,24 @@ class ClassTokenAgentAttention(AgentAttention):
             trunc_normal_(bias, std=0.02)
 
     def _bias_parameters(self) -> list[torch.Tensor]:
-        """Gives everything that the biases are made of; those of the class token are made last."""
+        """Returns the parameters that the biases are computed from, including the class token's."""
         own = [self.ac_bias, self.ca_bias] if hasattr(self, "ca_bias") else []
         return [*super()._bias_parameters(), *own]
 
     def make_biases(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives the biases with the class token's before those of the map, as key and as query."""
-        of_agents = self._resize_agents(self.ac_bias[0])
-        of_class = self._resize_agents(self.ca_bias[0].transpose(1, 2)).transpose(1, 2)
+        """Returns the biases with the class token's entries first."""
+        to_class = self._resize_agents(self.ac_bias[0])
+        from_class = self._resize_agents(self.ca_bias[0].transpose(1, 2)).transpose(1, 2)
         return (
-            torch.cat([of_agents, self.position_bias(height, width)], dim=2),
-            torch.cat([of_class, self.agent_bias(height, width)], dim=1),
+            torch.cat([to_class, self.position_bias(height, width)], dim=2),
+            torch.cat([from_class, self.agent_bias(height, width)], dim=1),
         )
 
     def forward(self, x: torch.Tensor, grid_size: tuple[int, int]) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Maps (B, 1 + H * W, C) to the same.
+        """Maps (B, 1 + H * W, C) to (B, 1 + H * W, C).
 
         Args:
-            x: the class token, then the tokens of the map, row by row.
+            x: The class token, followed by the tokens of the feature map in row-major order.
             grid_size: H and W.
         """
         query, key, value = linear(self.qkv, x).chunk(3, dim=-1)
@@ -246,29 +247,30 @@ class ClassTokenAgentAttention(AgentAttention):
         return self.proj_drop(linear(self.proj, out))
 
 
-class _KeptBiases:
-    """Biases that were computed in inference, with what tells whether their parameters are as they were.
+class _CachedBiases:
+    """Biases cached in inference, with the state of the parameters that they were computed from.
 
     Args:
-        parameters: what the biases were made of.
-        biases: of the agents and of the queries.
+        parameters: Parameters that the biases were computed from.
+        biases: Biases of agents and of queries.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], biases: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.parameters = parameters  # kept, so that no other tensor can come to lie where they do
-        self.states = [(one._version, one.data_ptr()) for one in parameters]
+        self.parameters = parameters  # kept alive, so that no other tensor can reuse their memory
+        self.states = [(parameter._version, parameter.data_ptr()) for parameter in parameters]
         self.biases = biases
 
     @classmethod
-    def of(cls, parameters: Sequence[torch.Tensor], biases: tuple[torch.Tensor, torch.Tensor]) -> _KeptBiases | None:
-        """Keeps biases, or not where a change of their parameters could not be seen."""
-        known = all(type(one) is nn.Parameter and not one.is_inference() for one in parameters)
-        return cls(parameters, biases) if known else None
+    def of(cls, parameters: Sequence[torch.Tensor], biases: tuple[torch.Tensor, torch.Tensor]) -> _CachedBiases | None:
+        """Caches biases; returns None if changes of their parameters could not be detected."""
+        is_tracked = all(type(parameter) is nn.Parameter and not parameter.is_inference() for parameter in parameters)
+        return cls(parameters, biases) if is_tracked else None
 
-    def fits(self, parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> bool:
-        """Says whether the parameters are unchanged, and the biases of the dtype that is needed."""
+    def is_valid(self, parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> bool:
+        """Whether the parameters are unchanged and the biases have the required dtype."""
         return self.biases[0].dtype == dtype and all(
-            (one._version, one.data_ptr()) == state for one, state in zip(parameters, self.states, strict=True)
+            (parameter._version, parameter.data_ptr()) == state
+            for parameter, state in zip(parameters, self.states, strict=True)
         )
 
 
@@ -277,5 +279,5 @@ def _cast(biases: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype) -> tupl
 
 
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Stretches maps (..., ..., h, w) to (..., ..., *size) by bilinear interpolation without antialiasing."""
+    """Interpolates (..., ..., h, w) bilinearly to (..., ..., *size), without antialiasing."""
     return maps if tuple(maps.shape[2:]) == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)

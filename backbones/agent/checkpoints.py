@@ -1,9 +1,10 @@
-"""Published forms of the family's checkpoints, turned into the models' own names.
+"""Conversion of published Agent Attention checkpoints to this package's names.
 
-Forms: the official classification files of the four bodies, and the official backbones for detection and segmentation
-(the same names, with `norm0` to `norm3` for Swin, usually behind `backbone.`). Weights for another image size are
-resized as the official code does for fine-tuning: biases a row and a column linearly, tables by relative position and
-embeddings of places by bicubic interpolation.
+Supported: the official classification files of the four bodies, and the official backbones for detection and
+    segmentation
+(the same names, with `norm0` to `norm3` for Swin, usually prefixed with `backbone.`). Weights for another image size
+are resized as in the official fine-tuning code: row and column biases linearly, relative position tables and position
+embeddings by bicubic interpolation.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _COMPUTED = re.compile(r"\.(relative_position_index|attn_mask)$")
-"""Buffers of the official files that are computed from the configuration."""
+"""Buffers of the official files that are derived from the configuration."""
 
 _LINES = {"ah_bias": 3, "aw_bias": 4, "ha_bias": 2, "wa_bias": 3}
-"""Biases a row or a column of the map, and the axis that counts rows or columns."""
+"""Row and column biases, and the axis that counts rows or columns."""
 
 _NAMES = (
     # DeiT
@@ -58,12 +59,12 @@ _NAMES = (
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: Backbone) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of any published form into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of any published form to the model's names; the model's own names pass unchanged.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off. Names that belong to no known form are left as they are.
-        model: the model to load into.
+        state_dict: Checkpoint entries. Prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed. Unknown names are kept.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.
@@ -81,7 +82,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: Backbone
 
 
 def _place_of_block(index: int, depths: tuple[int, ...]) -> str:
-    """Finds the place of a numbered block; one that the model does not have stays under its own name."""
+    """Returns the new name of a numbered block; a block that the model does not have keeps its name."""
     place = index
     for stage, depth in enumerate(depths):
         if place < depth:
@@ -104,7 +105,7 @@ def _merge_qkv(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _merge_branches(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Takes CSWin's branches into the attention module: a single one as it is, the convolutions of two as a list."""
+    """Moves CSWin's branches into the attention module: a single one directly, the convolutions of two as a list."""
     out = {}
     for name, tensor in state_dict.items():
         match = re.fullmatch(r"(.*)\.attns\.(\d)\.(.*)", name)
@@ -119,7 +120,7 @@ def _merge_branches(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def _name_tables(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Turns Swin's tables by relative position, (offsets, heads), into (heads, row offsets, column offsets)."""
+    """Converts Swin's relative position tables (offsets, heads) to (heads, row offsets, column offsets)."""
     out = {}
     for name, tensor in state_dict.items():
         start, found, _ = name.rpartition("relative_position_bias_table")
@@ -132,7 +133,7 @@ def _name_tables(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def _resize(state_dict: dict[str, torch.Tensor], model: Backbone) -> dict[str, torch.Tensor]:
-    """Resizes what depends on the size of the image to the model's; says so in the log."""
+    """Resizes image-size-dependent parameters to the model's shapes, and logs it."""
     resized = set()
     for name, parameter in model.named_parameters():
         given = state_dict.get(name)
@@ -156,7 +157,7 @@ def _resize(state_dict: dict[str, torch.Tensor], model: Backbone) -> dict[str, t
 
 
 def _resize_line(bias: torch.Tensor, shape: torch.Size, axis: int) -> torch.Tensor | None:
-    """Resizes terms a row or a column linearly along an axis; None where they differ along others."""
+    """Resizes row or column biases linearly along an axis; None if they differ along others."""
     if any(given != own for place, (given, own) in enumerate(zip(bias.shape, shape, strict=True)) if place != axis):
         return None
     lines = bias.movedim(axis, -1)
@@ -165,11 +166,11 @@ def _resize_line(bias: torch.Tensor, shape: torch.Size, axis: int) -> torch.Tens
 
 
 def _resize_embedding(embedding: torch.Tensor, grid_size: tuple[int, int], length: int) -> torch.Tensor | None:
-    """Resizes an embedding of the places of a square map; None where the map cannot have been a square.
+    """Resizes the position embedding of a square feature map; None if the map cannot have been square.
 
     Args:
         embedding: (1, prefix + side * side, C).
-        grid_size: height and width of the map that is wanted.
+        grid_size: Height and width of the target feature map.
         length: prefix + height * width.
     """
     prefix = length - grid_size[0] * grid_size[1]

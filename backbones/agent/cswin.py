@@ -1,4 +1,4 @@
-"""Agent-CSwin: CSWin Transformer whose first stages see the whole map through agents."""
+"""Agent-CSwin: CSWin Transformer with agent attention in its first blocks."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .attention import AgentAttention
 
 
 class StripeAttention(nn.Module):
-    """Multi-head attention inside stripes as long as the map: half of the heads in columns, half in rows (CSWin).
+    """Multi-head attention in stripes as long as the feature map: half of the heads in columns, half in rows (CSWin).
 
-    A depthwise 3x3 convolution of each stripe's values is added (locally enhanced position encoding), which does not
-    see over the stripe's border. The map is padded with zeros to whole stripes; padded positions take part, as in
-    Swin's windows.
+    A depthwise 3x3 convolution of each stripe's values is added (locally enhanced positional encoding), which does not
+    cross stripe borders. The feature map is zero-padded to full stripes; padded positions take part, as in Swin's
+    windows.
 
     Args:
-        dim: channels, an even number.
-        num_heads: an even number; half of it must divide half of `dim`.
-        stripe_size: width of a column of positions, and height of a row.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels, even.
+        num_heads: Number of attention heads, even; half of it must divide half of `dim`.
+        stripe_size: Width of column stripes and height of row stripes.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
 
     Source: "CSWin Transformer" (CVPR 2022), section 3.2.
     """
@@ -46,7 +46,7 @@ class StripeAttention(nn.Module):
         check_heads(dim, num_heads)
         check_positive("stripe_size", stripe_size)
         if num_heads % 2 or dim % 2:
-            raise ValueError(f"stripes need even numbers of heads and channels, but there are {num_heads} and {dim}.")
+            raise ValueError(f"num_heads and dim must be even, got num_heads={num_heads} and dim={dim}.")
         self.num_heads = num_heads
         self.stripe_size = stripe_size
         self.scale = (dim // num_heads) ** -0.5
@@ -58,7 +58,7 @@ class StripeAttention(nn.Module):
         self.apply(init_linear)
 
     def _stripes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, columns: bool) -> torch.Tensor:
-        """Attends inside columns or rows: (B, H, W, heads, dim) each, to (B, H, W, heads * dim)."""
+        """Computes attention in column or row stripes: (B, H, W, heads, dim) each, to (B, H, W, heads * dim)."""
         rows, cols = query.shape[1:3]
         window = (rows, self.stripe_size) if columns else (self.stripe_size, cols)
         out = window_attention_2d(query, key, value, window, scale=self.scale).flatten(3)
@@ -76,18 +76,18 @@ class StripeAttention(nn.Module):
         return self.proj_drop(linear(self.proj, x))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         return f"num_heads={self.num_heads}, stripe_size={self.stripe_size}"
 
 
-class WholeMapAttention(nn.Module):
-    """Multi-head attention to the whole map, with a depthwise 3x3 convolution of the values added (CSWin's last stage).
+class GlobalAttention(nn.Module):
+    """Multi-head global attention plus a depthwise 3x3 convolution of the values (CSWin's last stage).
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
     """
 
     def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True, proj_drop: float = 0.0) -> None:
@@ -104,7 +104,7 @@ class WholeMapAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         query, key, value = linear(self.qkv, x).chunk(3, dim=-1)
-        heads = (one.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value))
+        heads = (x.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
         query_heads, key_heads, value_heads = heads
         out = F.scaled_dot_product_attention(query_heads, key_heads, value_heads, scale=self.scale)
         out = out.transpose(1, 2).reshape(x.shape) + apply_nhwc(self.dwc, value)
@@ -112,7 +112,7 @@ class WholeMapAttention(nn.Module):
 
 
 class OverlappingStem(nn.Module):
-    """A 7x7 convolution of stride 4, then a layer norm; the image is padded to whole strides of 4."""
+    """A 7x7 convolution of stride 4 and a LayerNorm; the image is padded to a multiple of 4."""
 
     def __init__(self, in_chans: int, dim: int, norm_eps: float) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class OverlappingStem(nn.Module):
 
 
 class ConvMerging(nn.Module):
-    """A 3x3 convolution of stride 2, then a layer norm (CSWin's downsampling)."""
+    """A 3x3 convolution of stride 2 and a LayerNorm (CSWin's downsampling)."""
 
     def __init__(self, in_dim: int, dim: int, norm_eps: float) -> None:
         super().__init__()
@@ -140,31 +140,31 @@ class ConvMerging(nn.Module):
 class AgentCSWin(Backbone):
     """CSWin Transformer with agent attention in the first blocks of each stage, and stripes in the others.
 
-    In the last stage the others see the whole map. Initial values as published: linear layers and biases by position
-    from a truncated normal of std 0.02; convolutions and norms keep PyTorch's.
+    The other blocks of the last stage use global attention. Initialization as published: linear layers and position
+    biases truncated normal with std 0.02; convolutions and norms keep PyTorch's defaults.
 
     Args:
-        depths: blocks of each stage.
-        embed_dim: channels of the first stage; each later one has twice those of the one before.
-        num_heads: attention heads of each stage.
-        agent_blocks: how many blocks of each stage, from its first one on, have agent attention.
-        num_agents: agents of each stage, square numbers.
-        agent_shapes: height and width of each stage's grid of agents; None for the squares of `num_agents`.
-        stripe_sizes: width of each stage's stripes; that of the last stage is not used.
-        img_size: height and width in pixels of the images that the biases of agent attention are made for; other sizes
+        depths: Number of blocks of each stage.
+        embed_dim: Number of channels of the first stage, doubled in each later stage.
+        num_heads: Number of attention heads of each stage.
+        agent_blocks: Number of leading blocks of each stage that use agent attention.
+        num_agents: Number of agent tokens of each stage; must be square numbers.
+        agent_shapes: Height and width of each stage's agent grid; None for square grids of `num_agents`.
+        stripe_sizes: Stripe width of each stage; the last one is unused.
+        img_size: Height and width in pixels of the images that agent attention's biases are built for; other sizes
             interpolate them.
-        mlp_ratio: hidden channels of the MLPs over a stage's channels.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        norm_eps: of every layer norm.
+        mlp_ratio: Ratio of the MLPs' hidden channels to the stage's channels.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after attention projections and in MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
+        qkv_bias: Whether the query, key and value projections have biases.
+        norm_eps: Epsilon of every LayerNorm.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another one.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class AgentCSWin(Backbone):
                 grid = grid_of(img_size, 4 * 2**stage)
                 attn = AgentAttention(dim, heads, agents, grid, agent_shape=shapes[stage], **options)
             elif stage == len(depths) - 1:
-                attn = WholeMapAttention(dim, heads, **options)
+                attn = GlobalAttention(dim, heads, **options)
             else:
                 attn = StripeAttention(dim, heads, stripe_sizes[stage], **options)
             rate = rates[stage][index]

@@ -1,4 +1,4 @@
-"""Agent-DeiT: DeiT, a Vision Transformer with a class token, whose blocks see the whole map through agents."""
+"""Agent-DeiT: DeiT with agent attention in its first blocks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .attention import ClassTokenAgentAttention
 
 
 class TokenAttention(nn.Module):
-    """Multi-head attention of all tokens to all tokens (ViT), for the blocks that have no agents.
+    """Multi-head self-attention of ViT, for blocks without agents.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
     """
 
     def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True, proj_drop: float = 0.0) -> None:
@@ -50,23 +50,23 @@ class TokenAttention(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Maps (B, N, C) to (B, N, C); `grid_size` is of no use here."""
+        """Maps (B, N, C) to (B, N, C); `grid_size` is ignored."""
         query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         out = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
         return self.proj_drop(linear(self.proj, out.transpose(1, 2).flatten(2)))
 
 
 class TokenStem(nn.Module):
-    """Patches of stride x stride pixels, a class token before them, and a learned embedding of all places.
+    """Patch embedding with a class token and learned position embeddings.
 
-    The image is padded with zeros, below and on the right, to whole patches. On a map of another size than `grid_size`
-    the map's part of the embedding is interpolated (bicubic).
+    The image is zero-padded at the bottom and right to full patches. For a grid other than `grid_size`, the position
+    embeddings of the grid are interpolated (bicubic).
 
     Args:
-        in_chans: channels of the images.
-        dim: channels of the tokens.
-        stride: side of a patch in pixels.
-        grid_size: height and width of the map that the embedding is made for.
+        in_chans: Number of channels of the images.
+        dim: Number of token channels.
+        stride: Side of a patch in pixels.
+        grid_size: Height and width of the grid that the position embeddings are built for.
     """
 
     def __init__(self, in_chans: int, dim: int, stride: int, grid_size: tuple[int, int]) -> None:
@@ -88,12 +88,12 @@ class TokenStem(nn.Module):
 
 
 def resize_pos_embed(pos_embed: torch.Tensor, given: tuple[int, int], wanted: tuple[int, int]) -> torch.Tensor:
-    """Interpolates an embedding (1, prefix + h * w, C) of places to another map (bicubic); the prefix stays.
+    """Interpolates position embeddings (1, prefix + h * w, C) to another grid (bicubic); the prefix is kept.
 
     Args:
-        pos_embed: the embedding.
-        given: its h and w.
-        wanted: height and width of the other map.
+        pos_embed: Position embeddings.
+        given: Height h and width w of their grid.
+        wanted: Height and width of the target grid.
     """
     if given == wanted:
         return pos_embed
@@ -104,13 +104,13 @@ def resize_pos_embed(pos_embed: torch.Tensor, given: tuple[int, int], wanted: tu
 
 
 class TokenStage(Stage):
-    """Blocks that take tokens and the size of their map; there is nothing to downsample."""
+    """Blocks that take tokens and the size of their grid, without downsampling."""
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
         super().__init__(nn.Identity(), blocks)
 
     def forward(self, x: torch.Tensor, grid_size: tuple[int, int]) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Maps (B, 1 + H * W, C) to the same; `grid_size` is H and W."""
+        """Maps (B, 1 + H * W, C) to (B, 1 + H * W, C); `grid_size` is (H, W)."""
         for block in self.blocks:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, grid_size)
@@ -120,9 +120,9 @@ class TokenStage(Stage):
 
 
 class TokenHead(PooledHead):
-    """Takes the class token ("token"), or the mean ("avg") or maximum ("max") of the others, and classifies it.
+    """Pools tokens to the class token ("token"), or the mean ("avg") or maximum ("max") of the others, and classifies.
 
-    It is given (B, 1 + N, C); "" hands that on. Arguments are those of `PooledHead`.
+    The input is (B, 1 + N, C); "" passes it through. Arguments are those of `PooledHead`.
     """
 
     poolings = {
@@ -134,35 +134,35 @@ class TokenHead(PooledHead):
 
 
 class AgentDeiT(Backbone):
-    """DeiT with agent attention in the first blocks, and plain attention in the others.
+    """DeiT with agent attention in the first blocks and global attention in the others.
 
-    `forward_features` returns the normalised tokens (B, 1 + H * W, C), the class token first, as timm's Vision
-    Transformers do. Stages are groups of blocks at one resolution, after each of which the map is a feature map.
-    Initial values as published: linear layers, tokens, embeddings and biases by position from a truncated normal of std
-    0.02; convolutions and norms keep PyTorch's.
+    `forward_features` returns the normalized tokens (B, 1 + H * W, C), class token first, as timm's Vision Transformers
+    do. Stages are groups of blocks at one resolution; the output of each one is a feature map. Initialization as
+    published: linear layers, tokens, embeddings and position biases truncated normal with std 0.02; convolutions and
+    norms keep PyTorch's defaults.
 
     Args:
-        embed_dim: channels.
-        num_heads: attention heads; must divide the channels.
-        depths: blocks of each stage.
-        agent_blocks: how many blocks of each stage, from its first one on, have agent attention.
-        num_agents: agents of each stage, square numbers.
-        agent_shapes: height and width of each stage's grid of agents; None for the squares of `num_agents`.
-        patch_size: side in pixels of a patch.
-        img_size: height and width in pixels of the images that embedding and biases are made for; other sizes
+        embed_dim: Number of channels.
+        num_heads: Number of attention heads; must divide embed_dim.
+        depths: Number of blocks of each stage.
+        agent_blocks: Number of leading blocks of each stage that use agent attention.
+        num_agents: Number of agent tokens of each stage; must be square numbers.
+        agent_shapes: Height and width of each stage's agent grid; None for square grids of `num_agents`.
+        patch_size: Side of a patch in pixels.
+        img_size: Height and width in pixels of the images that embeddings and biases are built for; other sizes
             interpolate them.
-        mlp_ratio: hidden channels of the MLPs over the channels.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "token" (the class token), "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        norm_eps: of every layer norm.
+        mlp_ratio: Ratio of the MLPs' hidden channels to embed_dim.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "token" (the class token), "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after attention projections and in MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
+        qkv_bias: Whether the query, key and value projections have biases.
+        norm_eps: Epsilon of every LayerNorm.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another one.
     """
 
     num_prefix_tokens = 1
@@ -230,11 +230,11 @@ class AgentDeiT(Backbone):
         self.head = TokenHead(embed_dim, num_classes, global_pool, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
-        """Names the parameters that weight decay leaves alone: the class token and the embedding of places."""
+        """Returns the names of parameters without weight decay: class token and position embeddings."""
         return {"stem.cls_token", "stem.pos_embed"}
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, in_chans, H, W) to normalised tokens (B, 1 + h * w, C), the class token first."""
+        """Maps images (B, in_chans, H, W) to normalized tokens (B, 1 + h * w, C), class token first."""
         check_image_size(x, self.min_input_size)
         x, grid_size = self.stem(x)
         for stage in self.stages:
@@ -251,20 +251,20 @@ class AgentDeiT(Backbone):
         intermediates_only: bool = False,
         return_prefix_tokens: bool = False,
     ) -> Any:
-        """Gives the maps after chosen stages.
+        """Returns the feature maps after selected stages.
 
         Args:
-            x: images (B, in_chans, H, W).
-            indices: stages: None for all, an int for the last n, or their indices.
-            norm: whether the final norm is applied to every map.
-            stop_early: whether to leave out the stages after the last one that is asked for.
+            x: Images (B, in_chans, H, W).
+            indices: Stages: None for all, an int for the last n, or a list of indices.
+            norm: Whether to apply the final norm to each feature map.
+            stop_early: Whether to skip the stages after the last requested one.
             output_fmt: "NCHW" or "NHWC".
-            intermediates_only: whether to return the list alone.
-            return_prefix_tokens: whether each entry of the list is a pair, of the map and the class token (B, 1, C).
+            intermediates_only: Whether to return only the list of feature maps.
+            return_prefix_tokens: Whether each entry is a pair of the feature map and the class token (B, 1, C).
 
         Returns:
-            The maps, (B, C, h, w) each; before them, unless `intermediates_only`, what `forward_features` returns (with
-            `stop_early`, the last tokens).
+            The feature maps (B, C, h, w); unless `intermediates_only`, preceded by the output of `forward_features`
+            (with `stop_early`, the last tokens).
         """
         check_choice("output_fmt", output_fmt, ("NCHW", "NHWC"))
         check_image_size(x, self.min_input_size)
@@ -277,9 +277,9 @@ class AgentDeiT(Backbone):
             x = stage(x, grid_size)
             if index in taken:
                 tokens = self.norm(x) if norm else x
-                one = tokens[:, 1:].unflatten(1, grid_size)
-                one = one.permute(0, 3, 1, 2) if output_fmt == "NCHW" else one
-                maps.append((one, tokens[:, :1]) if return_prefix_tokens else one)
+                feature_map = tokens[:, 1:].unflatten(1, grid_size)
+                feature_map = feature_map.permute(0, 3, 1, 2) if output_fmt == "NCHW" else feature_map
+                maps.append((feature_map, tokens[:, :1]) if return_prefix_tokens else feature_map)
         if intermediates_only:
             return maps
         if not stop_early or taken[-1] + 1 == len(self.stages):

@@ -1,4 +1,4 @@
-"""Agent-PVT: Pyramid Vision Transformer whose blocks see the whole map through agents."""
+"""Agent-PVT: Pyramid Vision Transformer with agent attention."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .attention import AgentAttention
 
 
 class PositionedPatches(nn.Module):
-    """Patches of stride x stride positions, a layer norm, and a learned embedding of their places.
+    """Patch embedding with a LayerNorm and learned position embeddings.
 
-    Rows and columns that do not fill a patch are left out. On a map of another size than `grid_size` the embedding is
-    interpolated (bilinear).
+    Rows and columns that do not fill a patch are dropped. For a grid other than `grid_size`, the position embeddings
+    are interpolated (bilinear).
 
     Args:
-        in_dim: channels of the input.
-        dim: channels of the output.
-        stride: side of a patch.
-        grid_size: height and width of the map that the embedding is made for.
+        in_dim: Number of input channels.
+        dim: Number of output channels.
+        stride: Side of a patch.
+        grid_size: Height and width of the grid that the position embeddings are built for.
     """
 
     def __init__(self, in_dim: int, dim: int, stride: int, grid_size: tuple[int, int]) -> None:
         super().__init__()
         self.grid_size = grid_size
         self.proj = nn.Conv2d(in_dim, dim, stride, stride=stride)
-        # The blocks' norms have an eps of 1e-6, these the usual one.
+        # The norms of the blocks have eps 1e-6, this one the default.
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.pos_embed = nn.Parameter(torch.empty(1, grid_size[0] * grid_size[1], dim))
         trunc_normal_(self.pos_embed, std=0.02)
 
     def embedding(self, height: int, width: int) -> torch.Tensor:
-        """Gives the embedding (1, height, width, dim) of a map's places."""
+        """Returns the position embeddings (1, height, width, dim) of a grid."""
         embedding = self.pos_embed.unflatten(1, self.grid_size)
         if (height, width) == self.grid_size:
             return embedding
@@ -55,7 +55,7 @@ class PositionedPatches(nn.Module):
 
 
 class PatchDownsample(PositionedPatches):
-    """The same for maps (B, H, W, C)."""
+    """`PositionedPatches` for feature maps (B, H, W, C)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, in_dim) to (B, H // stride, W // stride, dim)."""
@@ -65,29 +65,29 @@ class PatchDownsample(PositionedPatches):
 class AgentPVT(Backbone):
     """Pyramid Vision Transformer with agent attention in every block, without reduction of keys and values.
 
-    There is no norm before the head. Initial values as published: linear layers, biases by position and embeddings
-    from a truncated normal of std 0.02; convolutions and norms keep PyTorch's.
+    There is no norm before the head. Initialization as published: linear layers, position biases and embeddings
+    truncated normal with std 0.02; convolutions and norms keep PyTorch's defaults.
 
     Args:
-        depths: blocks of each stage.
-        embed_dims: channels of each stage.
-        num_heads: attention heads of each stage; must divide its channels.
-        mlp_ratios: hidden channels of each stage's MLPs over its channels.
-        num_agents: agents of each stage, square numbers.
-        agent_shapes: height and width of each stage's grid of agents; None for the squares of `num_agents`.
-        img_size: height and width in pixels of the images that embeddings and biases are made for; other sizes
+        depths: Number of blocks of each stage.
+        embed_dims: Number of channels of each stage.
+        num_heads: Number of attention heads of each stage; must divide its channels.
+        mlp_ratios: Ratio of the MLPs' hidden channels to the stage's channels.
+        num_agents: Number of agent tokens of each stage; must be square numbers.
+        agent_shapes: Height and width of each stage's agent grid; None for square grids of `num_agents`.
+        img_size: Height and width in pixels of the images that embeddings and biases are built for; other sizes
             interpolate them.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        norm_eps: of the blocks' layer norms.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after attention projections and in MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
+        qkv_bias: Whether the query, key and value projections have biases.
+        norm_eps: Epsilon of the blocks' LayerNorms.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another one.
     """
 
     cuts_edges = True
@@ -128,7 +128,7 @@ class AgentPVT(Backbone):
         height, width = to_pair("img_size", img_size)
         last_stride = 4 * 2 ** (len(depths) - 1)
         if min(height, width) < last_stride:
-            raise ValueError(f"img_size must be at least {last_stride} for {len(depths)} stages, but is {img_size!r}.")
+            raise ValueError(f"img_size must be >= {last_stride} for {len(depths)} stages, got {img_size!r}.")
         self.depths = tuple(depths)
         self.num_classes = num_classes
         self.in_chans = in_chans

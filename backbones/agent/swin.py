@@ -1,4 +1,4 @@
-"""Agent-Swin: Swin Transformer whose first blocks see the whole map through agents."""
+"""Agent-Swin: Swin Transformer with agent attention in its first blocks."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .attention import AgentAttention
 
 
 class ShiftedWindowAttention(nn.Module):
-    """Multi-head attention inside windows, with a learned bias by relative position (Swin).
+    """Multi-head attention in windows with a learned relative position bias (Swin).
 
-    The map is padded with zeros, below and on the right, to whole windows. Padded positions take part: their queries,
+    The feature map is zero-padded at the bottom and right to full windows. Padded positions take part: their queries,
     keys and values are the biases of `qkv`.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        window_size: side of a window.
-        shift_size: how far the windows are shifted, from 0 to window_size - 1.
-        always_shift: whether they are shifted on a map, too, that is no larger than a window along an axis. Swin's
-            classification code does not shift there, its code for dense prediction does.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        window_size: Side of a window.
+        shift_size: Window shift, from 0 to window_size - 1.
+        always_shift: Whether windows are also shifted on a feature map no larger than a window along an axis. Swin's
+            classification code does not shift there; its code for dense prediction does.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class ShiftedWindowAttention(nn.Module):
         check_positive("window_size", window_size)
         check_positive("shift_size", shift_size, least=0)
         if shift_size >= window_size:
-            raise ValueError(f"shift_size must be below window_size = {window_size}, but is {shift_size}.")
+            raise ValueError(
+                f"shift_size must be < window_size, got shift_size={shift_size} and window_size={window_size}."
+            )
         self.num_heads = num_heads
         self.window_size = window_size
         self.shift_size = shift_size
@@ -68,7 +70,7 @@ class ShiftedWindowAttention(nn.Module):
         trunc_normal_(self.rpb, std=0.02)
 
     def shift_of(self, height: int, width: int) -> int:
-        """Says how far the windows are shifted on a map."""
+        """Returns the window shift for a feature map."""
         return self.shift_size if self.always_shift or min(height, width) > self.window_size else 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -82,41 +84,41 @@ class ShiftedWindowAttention(nn.Module):
         return self.proj_drop(linear(self.proj, x[:, :height, :width].flatten(3)))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         return f"num_heads={self.num_heads}, window_size={self.window_size}, shift_size={self.shift_size}"
 
 
 class AgentSwin(Backbone):
     """Swin Transformer with agent attention in the first blocks of each stage, and shifted windows in the others.
 
-    Initial values as published: linear layers and biases by position from a truncated normal of std 0.02; convolutions
-    and norms keep PyTorch's.
+    Initialization as published: linear layers and position biases truncated normal with std 0.02; convolutions and
+    norms keep PyTorch's defaults.
 
     Args:
-        depths: blocks of each stage.
-        embed_dim: channels of the first stage; each later one has twice those of the one before.
-        num_heads: attention heads of each stage.
-        agent_blocks: how many blocks of each stage, from its first one on, have agent attention.
-        num_agents: agents of each stage, square numbers.
-        agent_shapes: height and width of each stage's grid of agents; None for the squares of `num_agents`.
-        window_size: side of the windows of the other blocks; every second of a stage's blocks shifts them by half.
-        always_shift: see `ShiftedWindowAttention`.
-        img_size: height and width in pixels of the images that the biases of agent attention are made for; other sizes
+        depths: Number of blocks of each stage.
+        embed_dim: Number of channels of the first stage, doubled in each later stage.
+        num_heads: Number of attention heads of each stage.
+        agent_blocks: Number of leading blocks of each stage that use agent attention.
+        num_agents: Number of agent tokens of each stage; must be square numbers.
+        agent_shapes: Height and width of each stage's agent grid; None for square grids of `num_agents`.
+        window_size: Window side of the other blocks; every second block of a stage shifts the windows by half.
+        always_shift: As in `ShiftedWindowAttention`.
+        img_size: Height and width in pixels of the images that agent attention's biases are built for; other sizes
             interpolate them.
-        mlp_ratio: hidden channels of the MLPs over a stage's channels.
-        output_norms: whether each map that `FeatureMaps` returns passes a layer norm of its own, as in the official
+        mlp_ratio: Ratio of the MLPs' hidden channels to the stage's channels.
+        output_norms: Whether each feature map returned by `FeatureMaps` has its own LayerNorm, as in the official
             backbones for detection and segmentation.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        norm_eps: of every layer norm.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after attention projections and in MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
+        qkv_bias: Whether the query, key and value projections have biases.
+        norm_eps: Epsilon of every LayerNorm.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another one.
     """
 
     def __init__(
@@ -183,5 +185,5 @@ class AgentSwin(Backbone):
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
-        """Names the parameters that weight decay leaves alone: the windows' biases, not those of agent attention."""
+        """Returns the names of parameters without weight decay: the windows' position biases."""
         return {name for name, _ in self.named_parameters() if name.endswith(".rpb")}

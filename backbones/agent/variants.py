@@ -1,4 +1,4 @@
-"""The published models of the family and their checkpoints, body by body, from small to large."""
+"""Published models and checkpoints of the family, body by body, from small to large."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ __all__ = [
     "agent_swin_tiny",
 ]
 
-_NOTE = "The link is that of the official code and was not opened; no copy on the Hugging Face hub is named there."
+_NOTE = "The link is the official one and was not checked; no copy on the Hugging Face hub is known."
 
-# The official evaluation squeezes the whole image to a square of 256 / 224 of the input size, then crops.
+# The official evaluation resizes the entire image to a square of 256 / 224 of the input size, then crops.
 _AGENT = PretrainedCfg(
     first_conv="stem.proj",
     classifier="head.fc",
     pool_size=(7, 7),
     crop_mode="squash",
-    license="none stated: the official repository has no licence, so all rights are its authors'; ask them",
+    license="none stated: the official repository has no license, so all rights are its authors'; ask them",
     paper="Agent Attention: On the Integration of Softmax and Linear Attention",
     paper_url="https://arxiv.org/abs/2312.08874",
     origin_url="https://github.com/LeapLabTHU/Agent-Attention",
@@ -51,17 +51,17 @@ _AGENT = PretrainedCfg(
 )
 _DEIT = replace(_AGENT, pool_size=(14, 14))
 _CSWIN = replace(
-    _AGENT, note="The file holds trained and averaged weights; published figures are of the averaged. " + _NOTE
+    _AGENT, note="The file contains raw and averaged weights; published results are of the averaged ones. " + _NOTE
 )
 
 
 def _cloud(key: str) -> str:
-    """Gives the official link to a file."""
+    """Returns the official link of a file."""
     return f"https://cloud.tsinghua.edu.cn/f/{key}/?dl=1"
 
 
 def _at(size: int, stride: int = 32) -> dict[str, Any]:
-    """Gives the fields of a checkpoint for images of another size."""
+    """Returns the metadata fields of a checkpoint for another image size."""
     return {"input_size": (3, size, size), "pool_size": (size // stride, size // stride)}
 
 
@@ -119,7 +119,7 @@ default_cfgs = {
 }
 
 Dense = Literal["coco", "ade20k"] | None
-"""Which published setting for dense prediction to build; both data sets have the same."""
+"""Data set whose published settings for dense prediction are used; both data sets share them."""
 
 _DENSE = ("coco", "ade20k")
 _SWIN_DENSE = {
@@ -152,21 +152,21 @@ def _arguments(
     dense: Dense,
     kwargs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Gathers the arguments of a published model.
+    """Returns the arguments of a published model.
 
     Args:
-        name: of the entry point.
-        architecture: published arguments of the model's class.
-        dense_settings: published arguments for dense prediction; None where none were published.
-        dense: the data set, or None for classification.
-        kwargs: the caller's arguments, which go before all others.
+        name: Name of the entry point.
+        architecture: Published arguments of the model class.
+        dense_settings: Published arguments for dense prediction; None if none were published.
+        dense: Data set, or None for classification.
+        kwargs: Arguments of the caller, which override all others.
     """
     if dense is None:
         return {**architecture, **kwargs}
     if dense_settings is None:
         raise ValueError(
-            f"No setting for dense prediction was published for {name}, so dense={dense!r} means nothing; "
-            "leave it out: any image size works, and agent_shapes=... sets the agents."
+            f"dense must be None for {name}, got {dense!r}: no settings for dense prediction were published. Any image "
+            "size works, and agent_shapes=... sets the agent grids."
         )
     if dense not in _DENSE:
         raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE))
@@ -175,110 +175,110 @@ def _arguments(
 
 @register_model
 def agent_deit_tiny(*, dense: Dense = None, **kwargs: Any) -> AgentDeiT:
-    """Builds Agent-DeiT-T: 6.0 M parameters, 1.2 G multiply-accumulates at 224x224."""
+    """Builds Agent-DeiT-T: 6.0 M parameters, 1.2 G MACs at 224x224."""
     return AgentDeiT(**_arguments("agent_deit_tiny", {}, None, dense, kwargs))
 
 
 @register_model
 def agent_deit_small(*, dense: Dense = None, **kwargs: Any) -> AgentDeiT:
-    """Builds Agent-DeiT-S: 22.6 M parameters, 4.4 G multiply-accumulates at 224x224."""
+    """Builds Agent-DeiT-S: 22.6 M parameters, 4.4 G MACs at 224x224."""
     return AgentDeiT(**_arguments("agent_deit_small", _DEIT_SMALL, None, dense, kwargs))
 
 
 @register_model
 def agent_deit_small_448(*, dense: Dense = None, **kwargs: Any) -> AgentDeiT:
-    """Builds Agent-DeiT-S for 448x448: 23.1 M parameters, 17.6 G multiply-accumulates."""
+    """Builds Agent-DeiT-S for 448x448: 23.1 M parameters, 17.6 G MACs."""
     return AgentDeiT(**_arguments("agent_deit_small_448", _DEIT_SMALL | {"img_size": 448}, None, dense, kwargs))
 
 
 @register_model
 def agent_deit_base(*, dense: Dense = None, **kwargs: Any) -> AgentDeiT:
-    """Builds Agent-DeiT-B, agents in the first 4 blocks: 87.2 M parameters, 17.5 G multiply-accumulates at 224x224."""
+    """Builds Agent-DeiT-B, agents in the first 4 blocks: 87.2 M parameters, 17.5 G MACs at 224x224."""
     return AgentDeiT(**_arguments("agent_deit_base", _DEIT_BASE, None, dense, kwargs))
 
 
 @register_model
 def agent_pvt_tiny(*, dense: Dense = None, **kwargs: Any) -> AgentPVT:
-    """Builds Agent-PVT-T: 11.6 M parameters, 2.0 G multiply-accumulates at 224x224."""
+    """Builds Agent-PVT-T: 11.6 M parameters, 2.0 G MACs at 224x224."""
     return AgentPVT(**_arguments("agent_pvt_tiny", {}, _PVT_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_pvt_small(*, dense: Dense = None, **kwargs: Any) -> AgentPVT:
-    """Builds Agent-PVT-S: 20.6 M parameters, 4.0 G multiply-accumulates at 224x224."""
+    """Builds Agent-PVT-S: 20.6 M parameters, 4.0 G MACs at 224x224."""
     return AgentPVT(**_arguments("agent_pvt_small", _PVT_SMALL, _PVT_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_pvt_medium(*, dense: Dense = None, **kwargs: Any) -> AgentPVT:
-    """Builds Agent-PVT-M: 35.9 M parameters, 7.0 G multiply-accumulates at 224x224."""
+    """Builds Agent-PVT-M: 35.9 M parameters, 7.0 G MACs at 224x224."""
     return AgentPVT(**_arguments("agent_pvt_medium", _PVT_MEDIUM, _PVT_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_pvt_medium_256(*, dense: Dense = None, **kwargs: Any) -> AgentPVT:
-    """Builds Agent-PVT-M for 256x256: 36.1 M parameters, 9.1 G multiply-accumulates."""
+    """Builds Agent-PVT-M for 256x256: 36.1 M parameters, 9.1 G MACs."""
     return AgentPVT(**_arguments("agent_pvt_medium_256", _PVT_MEDIUM | {"img_size": 256}, None, dense, kwargs))
 
 
 @register_model
 def agent_pvt_large(*, dense: Dense = None, **kwargs: Any) -> AgentPVT:
-    """Builds Agent-PVT-L: 48.7 M parameters, 10.3 G multiply-accumulates at 224x224."""
+    """Builds Agent-PVT-L: 48.7 M parameters, 10.3 G MACs at 224x224."""
     return AgentPVT(**_arguments("agent_pvt_large", _PVT_LARGE, _PVT_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_swin_tiny(*, dense: Dense = None, **kwargs: Any) -> AgentSwin:
-    """Builds Agent-Swin-T: 28.9 M parameters, 4.5 G multiply-accumulates at 224x224."""
+    """Builds Agent-Swin-T: 28.9 M parameters, 4.5 G MACs at 224x224."""
     return AgentSwin(**_arguments("agent_swin_tiny", {}, _SWIN_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_swin_small(*, dense: Dense = None, **kwargs: Any) -> AgentSwin:
-    """Builds Agent-Swin-S: 49.7 M parameters, 8.7 G multiply-accumulates at 224x224."""
+    """Builds Agent-Swin-S: 49.7 M parameters, 8.7 G MACs at 224x224."""
     return AgentSwin(**_arguments("agent_swin_small", _SWIN_SMALL, _SWIN_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_swin_small_288(*, dense: Dense = None, **kwargs: Any) -> AgentSwin:
-    """Builds Agent-Swin-S for 288x288: 49.7 M parameters, 14.5 G multiply-accumulates."""
+    """Builds Agent-Swin-S for 288x288: 49.7 M parameters, 14.5 G MACs."""
     size = {"img_size": 288, "window_size": 9}
     return AgentSwin(**_arguments("agent_swin_small_288", _SWIN_SMALL | size, None, dense, kwargs))
 
 
 @register_model
 def agent_swin_base(*, dense: Dense = None, **kwargs: Any) -> AgentSwin:
-    """Builds Agent-Swin-B: 88.1 M parameters, 15.4 G multiply-accumulates at 224x224."""
+    """Builds Agent-Swin-B: 88.1 M parameters, 15.4 G MACs at 224x224."""
     return AgentSwin(**_arguments("agent_swin_base", _SWIN_BASE, _SWIN_DENSE, dense, kwargs))
 
 
 @register_model
 def agent_swin_base_384(*, dense: Dense = None, **kwargs: Any) -> AgentSwin:
-    """Builds Agent-Swin-B for 384x384: 88.3 M parameters, 46.2 G multiply-accumulates."""
+    """Builds Agent-Swin-B for 384x384: 88.3 M parameters, 46.2 G MACs."""
     size = {"img_size": 384, "window_size": 12}
     return AgentSwin(**_arguments("agent_swin_base_384", _SWIN_BASE | size, None, dense, kwargs))
 
 
 @register_model
 def agent_cswin_tiny(*, dense: Dense = None, **kwargs: Any) -> AgentCSWin:
-    """Builds Agent-CSwin-T: 20.5 M parameters, 4.3 G multiply-accumulates at 224x224."""
+    """Builds Agent-CSwin-T: 20.5 M parameters, 4.3 G MACs at 224x224."""
     return AgentCSWin(**_arguments("agent_cswin_tiny", {}, None, dense, kwargs))
 
 
 @register_model
 def agent_cswin_small(*, dense: Dense = None, **kwargs: Any) -> AgentCSWin:
-    """Builds Agent-CSwin-S: 32.8 M parameters, 6.7 G multiply-accumulates at 224x224."""
+    """Builds Agent-CSwin-S: 32.8 M parameters, 6.7 G MACs at 224x224."""
     return AgentCSWin(**_arguments("agent_cswin_small", _CSWIN_SMALL, None, dense, kwargs))
 
 
 @register_model
 def agent_cswin_base(*, dense: Dense = None, **kwargs: Any) -> AgentCSWin:
-    """Builds Agent-CSwin-B: 73.2 M parameters, 14.9 G multiply-accumulates at 224x224."""
+    """Builds Agent-CSwin-B: 73.2 M parameters, 14.9 G MACs at 224x224."""
     return AgentCSWin(**_arguments("agent_cswin_base", _CSWIN_BASE, None, dense, kwargs))
 
 
 @register_model
 def agent_cswin_base_384(*, dense: Dense = None, **kwargs: Any) -> AgentCSWin:
-    """Builds Agent-CSwin-B for 384x384: 73.3 M parameters, 46.2 G multiply-accumulates."""
+    """Builds Agent-CSwin-B for 384x384: 73.3 M parameters, 46.2 G MACs."""
     size = {"img_size": 384, "stripe_sizes": (1, 2, 12, 12)}
     return AgentCSWin(**_arguments("agent_cswin_base_384", _CSWIN_BASE | size, None, dense, kwargs))

@@ -1,4 +1,4 @@
-"""Efficient channel attention as a token mixer for any body."""
+"""Efficient channel attention as a token mixer."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _MIXINGS = ("conv", "pool")
 
 
 class EfficientChannelAttentionMixer(nn.Module):
-    """Mixes neighbouring positions, each channel for itself, then gates the channels by their means (`attn`).
+    """Mixes neighboring positions per channel, then gates the channels by their means (`attn`).
 
-    No paper has it: ECA-Net puts its gate into convolutional blocks. Here the gate is what tells positions about the
-    whole map, and a depthwise convolution or PoolFormer's pooling what tells them about their neighbours.
+    Not from a paper: ECA-Net puts its gate into convolutional blocks. Here the gate carries global information, and a
+    depthwise convolution or PoolFormer's pooling carries local information.
 
     Args:
-        dim: channels.
-        num_heads: taken so that every attention module is called alike; changes nothing, since the gate has no heads.
-        mixing: "conv" for a depthwise convolution with a bias (`conv`), or "pool" for the mean of the positions around
-            without what stands there itself (Yu et al., "MetaFormer Is Actually What You Need for Vision", CVPR 2022).
-        window_size: positions along each axis that are mixed; odd.
-        kernel_size: neighbouring channels that a gate sees; None for `adaptive_kernel_size(dim)`.
+        dim: Number of channels.
+        num_heads: Ignored; present so that all attention modules have the same signature.
+        mixing: "conv" for a depthwise convolution with bias (`conv`), or "pool" for the mean of the neighborhood minus
+            the input (Yu et al., "MetaFormer Is Actually What You Need for Vision", CVPR 2022).
+        window_size: Kernel size of the mixing, odd.
+        kernel_size: Kernel size of the gate's convolution along the channels; None for `adaptive_kernel_size(dim)`.
 
     Raises:
-        ValueError: there is no such mixing, or a size is even or less than 1.
+        ValueError: The mixing is unknown, or a size is even or less than 1.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class EfficientChannelAttentionMixer(nn.Module):
         if self.conv is not None:
             mixed = self.conv(x)
         else:
-            around = self.window_size // 2
-            mixed = F.avg_pool2d(x, self.window_size, 1, around, count_include_pad=False) - x
+            padding = self.window_size // 2
+            mixed = F.avg_pool2d(x, self.window_size, 1, padding, count_include_pad=False) - x
         return self.attn(mixed).permute(0, 2, 3, 1)
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         return f"mixing={'pool' if self.conv is None else 'conv'}, window_size={self.window_size}"

@@ -1,7 +1,8 @@
-"""Published forms of the family's checkpoints, turned into the models' own names.
+"""Conversion of published ECA-Net checkpoints to this package's names.
 
-Forms: the authors' files (ResNets and MobileNetV2, of data-parallel models, so that names begin with "module.") and
-timm's ResNets.
+Supported: the authors' files (ResNets and MobileNetV2, saved from DataParallel, so names begin with "module.") and
+    timm's
+ResNets.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ import torch
 from ..common.checkpoints import strip_prefixes
 
 _DEEP_STEM = {"0": "0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv"}
-"""Places in timm's sequence of a deep stem; what is between has no parameters, and the last batch norm is `bn1`."""
+"""Positions in timm's sequential deep stem; layers between have no parameters, and the last BatchNorm is `bn1`."""
 
 _STAGE_STARTS = ((1, 0), (4, 1), (7, 2), (14, 3))
 """First of the authors' numbered blocks, `features.N`, in each stage of MobileNetV2."""
 _LAST_CONV = 18
-"""Number of MobileNetV2's convolution after the blocks."""
+"""Index of MobileNetV2's convolution after the blocks."""
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of any published form into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of any published form to the model's names; the model's own names pass unchanged.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off.
-        model: the model to load into. Its names do not depend on it, so it may be any.
+        state_dict: Checkpoint entries. Prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed.
+        model: Model to load into. The result does not depend on it.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.
@@ -44,7 +45,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: Any) -> 
 
 
 def _resnet(name: str, tensor: torch.Tensor, has_deep_stem: bool) -> str:
-    """Renames an entry of a ResNet of the authors or of timm."""
+    """Renames an entry of the authors' or timm's ResNet."""
     name = re.sub(r"^conv1\.weight$", "stem.convs.0.conv.weight", name)
     name = re.sub(r"^conv1\.([01346])\.", lambda match: f"stem.convs.{_DEEP_STEM[match[1]]}.", name)
     name = re.sub(r"^bn1\.", f"stem.convs.{2 if has_deep_stem else 0}.bn.", name)
@@ -55,7 +56,7 @@ def _resnet(name: str, tensor: torch.Tensor, has_deep_stem: bool) -> str:
     rest = re.sub(r"^(?:eca|se)\.conv\.", "attn.conv.", match[3])
     rest = re.sub(r"^conv(\d)\.", r"conv\1.conv.", rest)
     rest = re.sub(r"^bn(\d)\.", r"conv\1.bn.", rest)
-    # With a pooling before them, the convolution and the batch norm are 1 and 2 in the sequence, else 0 and 1.
+    # Convolution and BatchNorm are 1 and 2 in the sequence after a pooling, otherwise 0 and 1.
     rest = re.sub(r"^downsample\.\d\.", f"shortcut.layer.{'conv' if tensor.ndim == 4 else 'bn'}.", rest)
     return f"stages.{int(match[1]) - 1}.blocks.{match[2]}.{rest}"
 
@@ -71,7 +72,7 @@ def _mobilenet(name: str) -> str:
     if number in (0, _LAST_CONV):
         outer = "norm" if number else "stem.conv"
         return re.sub(r"^([01])\.", lambda part: f"{outer}.{('conv', 'bn')[int(part[1])]}.", rest)
-    # The first block does not widen, so that its layers stand one place earlier.
+    # The first block does not expand, so its layers are one position earlier.
     layers = ("depthwise", "project") if number == 1 else ("expand", "depthwise", "project")
     place, kinds = len(layers) - 1, ("conv", "bn")
     rest = re.sub(r"^conv\.(\d)\.([01])\.", lambda part: f"{layers[int(part[1])]}.{kinds[int(part[2])]}.", rest)

@@ -1,4 +1,4 @@
-"""MobileNetV2 with efficient channel attention: the block and the model."""
+"""MobileNetV2 with efficient channel attention."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from .resnet import KernelSizes, channels_last_on_cpu
 __all__ = ["ECAMobileNetV2", "InvertedResidual"]
 
 _ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Expansion, channels, blocks and stride of the first block; Sandler et al., "MobileNetV2" (CVPR 2018), table 2."""
+"""Expansion, channels, blocks and stride of each row of blocks; Sandler et al., "MobileNetV2" (CVPR 2018), table 2."""
 _STAGE_ENDS = (1, 2, 4, 6)
 """Rows that end a stage: the last ones at strides 4, 8, 16 and 32."""
 
 
 class MobileNetStem(nn.Module):
-    """A 3x3 convolution of stride 2 with a batch norm and a ReLU6."""
+    """A 3x3 convolution of stride 2 with BatchNorm and ReLU6."""
 
     def __init__(self, in_chans: int, out_chans: int) -> None:
         super().__init__()
         self.conv = ConvNormAct(in_chans, out_chans, 3, 2, act_layer=nn.ReLU6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_chans, H, W) to (B, C, ceil(H / 2), ceil(W / 2)); on a CPU channels come last in memory."""
+        """Maps (B, in_chans, H, W) to (B, C, ceil(H / 2), ceil(W / 2)); on a CPU channels-last memory format."""
         return self.conv(channels_last_on_cpu(x))
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution that widens, a depthwise 3x3 one, a linear 1x1 one that narrows, and the gate.
+    """1x1 expansion, depthwise 3x3 convolution, linear 1x1 projection, and the gate.
 
-    The gated branch is added to the input where both have one shape; nothing follows the sum.
+    The gated branch is added to the input if both have the same shape; no activation follows.
 
     Args:
-        in_chans: channels of the input.
-        out_chans: channels of the output.
-        stride: of the depthwise convolution.
-        expansion: channels between over `in_chans`; with 1 there is no widening convolution.
-        kernel_size: neighbouring channels that a gate sees; None for the adaptive formula.
-        drop_path: rate of stochastic depth.
+        in_chans: Number of input channels.
+        out_chans: Number of output channels.
+        stride: Stride of the depthwise convolution.
+        expansion: Ratio of hidden channels to `in_chans`; with 1 there is no expansion convolution.
+        kernel_size: Kernel size of the gate's convolution along the channels; None for the adaptive formula.
+        drop_path: Stochastic depth rate.
     """
 
     def __init__(
@@ -76,26 +76,26 @@ class InvertedResidual(nn.Module):
 
 
 class ECAMobileNetV2(Backbone):
-    """MobileNetV2 whose blocks end in efficient channel attention.
+    """MobileNetV2 whose blocks end with efficient channel attention.
 
-    The maps of the four stages have 24, 32, 96 and 320 channels; the 1x1 convolution to 1280 that comes before the
-    pooling is the model's `norm`, so that it is no part of the maps.
+    The feature maps of the four stages have 24, 32, 96 and 320 channels. The 1x1 convolution to 1280 channels before
+    pooling is the model's `norm`, so it is not part of the feature maps.
 
-    Initial values as published: convolutions from a normal of variance 2 / (kernel area * output channels), batch norms
-    1 and 0, the classifier from a normal of std 0.01 with zero biases, the gates' PyTorch's own.
+    Initialization as published: convolutions normal with variance 2 / (kernel area * output channels), BatchNorm
+    weights 1 and biases 0, classifier normal with std 0.01 and zero biases, gates as in PyTorch.
 
     Args:
-        k_size: neighbouring channels that a gate sees: one number for all blocks, or one for each of the seven rows of
-            blocks (16, 24, 32, 64, 96, 160 and 320 channels); None for the adaptive formula.
-        width_mult: multiplies all channels, rounded down; those of the last convolution only where it is over 1.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+        k_size: Kernel size of the gates: one number for all blocks, or one for each of the seven rows of blocks (16,
+            24, 32, 64, 96, 160 and 320 channels); None for the adaptive formula.
+        width_mult: Multiplier of all channels, rounded down; applied to the last convolution only if above 1.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it.
+        ValueError: An argument is out of range.
     """
 
     map_layout = "NCHW"
@@ -116,7 +116,7 @@ class ECAMobileNetV2(Backbone):
         check_positive("num_classes", num_classes, least=0)
         check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         if not 16 * width_mult >= 1:
-            raise ValueError(f"width_mult must leave at least one channel of 16, but is {width_mult!r}.")
+            raise ValueError(f"width_mult must be >= 1/16, got {width_mult!r}.")
         sizes = per_stage("k_size", k_size, len(_ROWS), unit="row")
         rates = iter(drop_path_rates(drop_path_rate, [sum(depth for _, _, depth, _ in _ROWS)])[0])
 
@@ -147,12 +147,12 @@ class ECAMobileNetV2(Backbone):
         self._init_classifier()
 
     def _init_classifier(self) -> None:
-        """Gives the classifier its published initial values."""
+        """Initializes the classifier as published."""
         if isinstance(self.head.fc, nn.Linear):
             nn.init.normal_(self.head.fc.weight, std=0.01)
             nn.init.zeros_(self.head.fc.bias)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier; 0 classes remove it. None leaves the pooling as it is."""
+        """Replaces the classifier; 0 classes remove it. None keeps the pooling."""
         super().reset_classifier(num_classes, global_pool)
         self._init_classifier()

@@ -1,4 +1,4 @@
-"""Residual networks with efficient channel attention: the stem, the blocks and the model."""
+"""ResNets with efficient channel attention."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..common.head import PooledHead
 __all__ = ["BasicBlock", "Bottleneck", "ECAResNet"]
 
 KernelSizes = int | Sequence[int] | None
-"""Neighbouring channels that a gate sees: one number for all, one a stage, or None for the adaptive formula."""
+"""Kernel size of the gates: one number for all stages, one per stage, or None for the adaptive formula."""
 
 _STEMS: dict[str, tuple[int, ...]] = {"plain": (64,), "deep": (32, 32, 64), "tiered": (24, 32, 64)}
-"""Channels of the stem's convolutions: one of 7x7, or three of 3x3."""
+"""Number of channels of the stem's convolutions: one 7x7, or three 3x3."""
 
 
 class ResNetStem(nn.Module):
-    """Convolutions, the first of stride 2, each with a batch norm and a ReLU."""
+    """Convolutions with BatchNorm and ReLU, the first one with stride 2."""
 
     def __init__(self, in_chans: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -36,20 +36,20 @@ class ResNetStem(nn.Module):
         self.convs = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_chans, H, W) to (B, C, ceil(H / 2), ceil(W / 2)); on a CPU channels come last in memory."""
+        """Maps (B, in_chans, H, W) to (B, C, ceil(H / 2), ceil(W / 2)); on a CPU channels-last memory format."""
         return self.convs(channels_last_on_cpu(x))
 
 
 class Shortcut(nn.Module):
-    """Brings the input of a block to the shape of its output: a 1x1 convolution and a batch norm.
+    """Maps the input of a block to the shape of its output: a 1x1 convolution with BatchNorm.
 
     Args:
-        in_chans: channels of the input.
-        out_chans: channels of the output.
+        in_chans: Number of input channels.
+        out_chans: Number of output channels.
         stride: 1 or 2.
-        pooled: whether means of 2x2 positions are taken where the stride is 2, instead of every other position
-            (ResNet-D; He et al., "Bag of Tricks for Image Classification", CVPR 2019). A row or column that has no
-            partner stands for itself.
+        pooled: Whether to average 2x2 positions for stride 2 instead of skipping every other position (ResNet-D; He et
+            al., "Bag of Tricks for Image Classification", CVPR 2019). At odd borders, the positions that exist are
+            averaged.
     """
 
     def __init__(self, in_chans: int, out_chans: int, stride: int, pooled: bool) -> None:
@@ -65,7 +65,7 @@ class Shortcut(nn.Module):
 
 
 class _Residual(nn.Module):
-    """What both kinds of blocks share: gate the branch, add the shortcut, apply the ReLU."""
+    """Base class of both kinds of blocks: gate the branch, add the shortcut, apply ReLU."""
 
     def __init__(self, out_chans: int, kernel_size: int | None, shortcut: nn.Module, drop_path: float) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Residual(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps the block's input to what the gate sees."""
+        """Maps the block's input to the input of the gate."""
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,16 +87,16 @@ class _Residual(nn.Module):
 
 
 class BasicBlock(_Residual):
-    """Two 3x3 convolutions; the first one strides.
+    """Two 3x3 convolutions, the first one strided.
 
     Args:
-        in_chans: channels of the input.
-        widths: channels after each convolution.
-        stride: of the block.
-        kernel_size: neighbouring channels that a gate sees; None for the adaptive formula.
-        shortcut: brings the input to the output's shape.
-        groups: must be 1, as these blocks have none.
-        drop_path: rate of stochastic depth.
+        in_chans: Number of input channels.
+        widths: Number of output channels of each convolution.
+        stride: Stride of the block.
+        kernel_size: Kernel size of the gate's convolution along the channels; None for the adaptive formula.
+        shortcut: Maps the input to the output's shape.
+        groups: Must be 1; these blocks have no groups.
+        drop_path: Stochastic depth rate.
     """
 
     def __init__(
@@ -117,26 +117,26 @@ class BasicBlock(_Residual):
         self.conv2 = ConvNormAct(first, last, 3, act_layer=None)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps the block's input to what the gate sees."""
+        """Maps the block's input to the input of the gate."""
         return self.conv2(self.conv1(x))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:
-        """The batch norm that ends the branch."""
+        """The last BatchNorm of the branch."""
         return self.conv2.bn
 
 
 class Bottleneck(_Residual):
-    """A 1x1, a 3x3 and a 1x1 convolution; the 3x3 one strides and has the groups.
+    """1x1, 3x3 and 1x1 convolutions; the 3x3 one is strided and grouped.
 
     Args:
-        in_chans: channels of the input.
-        widths: channels after each convolution.
-        stride: of the block.
-        kernel_size: neighbouring channels that a gate sees; None for the adaptive formula.
-        shortcut: brings the input to the output's shape.
-        groups: of the 3x3 convolution.
-        drop_path: rate of stochastic depth.
+        in_chans: Number of input channels.
+        widths: Number of output channels of each convolution.
+        stride: Stride of the block.
+        kernel_size: Kernel size of the gate's convolution along the channels; None for the adaptive formula.
+        shortcut: Maps the input to the output's shape.
+        groups: Number of groups of the 3x3 convolution.
+        drop_path: Stochastic depth rate.
     """
 
     def __init__(
@@ -156,12 +156,12 @@ class Bottleneck(_Residual):
         self.conv3 = ConvNormAct(second, last, act_layer=None)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps the block's input to what the gate sees."""
+        """Maps the block's input to the input of the gate."""
         return self.conv3(self.conv2(self.conv1(x)))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:
-        """The batch norm that ends the branch."""
+        """The last BatchNorm of the branch."""
         return self.conv3.bn
 
 
@@ -169,33 +169,34 @@ _BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {"basic": BasicBlock, "bottl
 
 
 class ECAResNet(Backbone):
-    """A residual network whose blocks end in efficient channel attention, before the shortcut is added.
+    """A ResNet whose blocks end with efficient channel attention, before the shortcut is added.
 
-    Initial values as published: convolutions from a normal of variance 2 / (kernel area * output channels), batch norms
-    1 and 0, the gates' and the classifier's PyTorch's own.
+    Initialization as published: convolutions normal with variance 2 / (kernel area * output channels), BatchNorm
+    weights 1 and biases 0, gates and classifier as in PyTorch.
 
     Args:
-        depths: blocks of each stage.
-        planes: width of each stage: output channels of basic blocks, a quarter of those of bottlenecks.
+        depths: Number of blocks of each stage.
+        planes: Width of each stage: output channels of basic blocks, a quarter of those of bottlenecks.
         block: "basic" or "bottleneck".
-        k_size: neighbouring channels that a gate sees: one number for all blocks, or one a stage; None for the adaptive
-            formula of the block's output channels.
-        stem: "plain" (one 7x7 convolution), "deep" (three 3x3 ones of 32, 32, 64 channels) or "tiered" (24, 32, 64).
-        pooled_shortcut: whether shortcuts of stride 2 take means of 2x2 positions, as in ResNet-D.
-        groups: of the bottlenecks' 3x3 convolutions.
-        base_width: channels of a group in the first stage, where `planes` is 64.
-        widths: channels after each convolution of each block of each stage, where they are not regular; these go before
-            `planes`, `groups` and `base_width`, and the last number of all blocks of a stage must be the same.
-        zero_init_last: whether the last batch norm of each branch begins with factors of 0, so that blocks begin as
-            their shortcuts.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
+        k_size: Kernel size of the gates: one number for all blocks, or one per stage; None for the adaptive formula of
+            the block's output channels.
+        stem: "plain" (one 7x7 convolution), "deep" (three 3x3 convolutions with 32, 32, 64 channels) or "tiered" (24,
+            32, 64).
+        pooled_shortcut: Whether shortcuts of stride 2 average 2x2 positions, as in ResNet-D.
+        groups: Number of groups of the bottlenecks' 3x3 convolutions.
+        base_width: Channels per group in the first stage, where `planes` is 64.
+        widths: Number of output channels of each convolution of each block of each stage, for irregular models;
+            overrides `planes`, `groups` and `base_width`. The last number must be equal for all blocks of a stage.
+        zero_init_last: Whether the last BatchNorm of each branch starts with zero weights, so that blocks start as
+            identities.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another one.
     """
 
     stem_is_level = True
@@ -260,7 +261,7 @@ class ECAResNet(Backbone):
         self._init_weights(zero_init_last)
 
     def _init_weights(self, zero_init_last: bool) -> None:
-        """Gives all parameters their initial values, where these are not PyTorch's."""
+        """Initializes the parameters that differ from PyTorch's defaults."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -269,18 +270,18 @@ class ECAResNet(Backbone):
         _init_classifier(self.head)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier; 0 classes remove it. None leaves the pooling as it is."""
+        """Replaces the classifier; 0 classes remove it. None keeps the pooling."""
         super().reset_classifier(num_classes, global_pool)
         _init_classifier(self.head)
 
 
 def channels_last_on_cpu(x: torch.Tensor) -> torch.Tensor:
-    """Gives images on a CPU the order in memory that convolutions and batch norms are fastest with there."""
+    """Converts images on a CPU to channels-last, with which convolutions and BatchNorm are fastest there."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 def _init_classifier(head: PooledHead) -> None:
-    """Gives the classifier PyTorch's initial values, as published."""
+    """Initializes the classifier with PyTorch's defaults, as published."""
     if isinstance(head.fc, nn.Linear):
         head.fc.reset_parameters()
 
@@ -288,7 +289,7 @@ def _init_classifier(head: PooledHead) -> None:
 def _regular_widths(
     depths: Sequence[int], planes: Sequence[int], block: str, groups: int, base_width: int
 ) -> list[list[tuple[int, ...]]]:
-    """Gives the channels after each convolution of each block of each stage."""
+    """Returns the number of output channels of each convolution of each block of each stage."""
     found: list[list[tuple[int, ...]]] = []
     for depth, plane in zip(depths, planes, strict=True):
         inner = plane * base_width // 64 * groups
@@ -297,13 +298,15 @@ def _regular_widths(
 
 
 def _check_widths(widths: Sequence[Sequence[Sequence[int]]], depths: Sequence[int], convs: int) -> None:
-    """Raises a ValueError unless there is a number for each convolution, and one output width a stage."""
+    """Raises a ValueError unless there is one number per convolution and one output width per stage."""
     if [len(stage) for stage in widths] != list(depths):
-        raise ValueError(f"widths needs one entry a block, {list(depths)} in the stages, for these depths.")
+        raise ValueError(
+            f"widths must have one entry per block ({list(depths)} per stage), got {[len(stage) for stage in widths]}."
+        )
     for index, stage in enumerate(widths):
         if any(len(block) != convs for block in stage) or len({block[-1] for block in stage}) > 1:
             raise ValueError(
-                f"widths[{index}] needs {convs} numbers a block, the last the same in all, but is {list(stage)}."
+                f"widths[{index}] must have {convs} numbers per block, the last one equal in all, got {list(stage)}."
             )
         for place, block in enumerate(stage):
             for number in block:

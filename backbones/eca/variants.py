@@ -1,4 +1,4 @@
-"""The published models of the family and their checkpoints, from small to large."""
+"""Published models and checkpoints of the family, from small to large."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _OFFICIAL = PretrainedCfg(
     paper_url="https://arxiv.org/abs/1910.03151",
     origin_url="https://github.com/BangguWu/ECANet",
     verified=False,
-    note="The link is the official code's and was not opened. It leads to a page for browsers: save the file by hand "
-    "and give its path to load_weights. The repository is under the MIT licence; none is stated for the weights.",
+    note="The link is the official one and was not checked. It leads to a web page: download the file by hand and pass "
+    "its path to load_weights. The repository is MIT-licensed; no license is stated for the weights.",
 )
 _TIMM_PAPER = "ECA-Net; this body and its training are timm's"
 _TIMM = replace(
@@ -49,10 +49,10 @@ _TIMM = replace(
     license="apache-2.0",
     paper=_TIMM_PAPER,
     origin_url="https://github.com/huggingface/pytorch-image-models",
-    note="Links and hub ids are timm's and were not opened.",
+    note="Links and hub ids are timm's and were not checked.",
 )
 _UNTRAINED = replace(_TIMM, verified=True, note=None)
-_NOT_PUBLISHED = "Links and hub ids are timm's and were not opened. Its training was not published in full."
+_NOT_PUBLISHED = "Links and hub ids are timm's and were not checked. The training recipe was not published in full."
 _WEIGHTS_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
 _TRESNET_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-tresnet"
 _RSB_URL = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-rsb-weights"
@@ -223,11 +223,11 @@ _TIERED: dict[str, Any] = {"stem": "tiered", "pooled_shortcut": True, "zero_init
 _DEEP: dict[str, Any] = {**_TIERED, "stem": "deep"}
 _X32X4D: dict[str, Any] = {"groups": 32, "base_width": 4}
 _PRUNED: dict[str, Any] = {**_DEEP, "k_size": (5, 5, 5, 7)}
-"""Pruning left the gates as they were: of the sizes that the formula gives before it."""
+"""Pruning kept the gates, whose sizes follow the formula for the unpruned channels."""
 
 
 def _pruned(*stages: tuple[int, str]) -> tuple[tuple[tuple[int, int, int], ...], ...]:
-    """Reads what pruning left of the channels: for each stage those of its output, and "inner x inner" a block."""
+    """Parses the channels of a pruned model: for each stage its output channels, and "inner x inner" per block."""
     return tuple(
         tuple((int(first), int(second), last) for first, second in (block.split("x") for block in blocks.split()))
         for last, blocks in stages
@@ -253,107 +253,107 @@ _PRUNED_101D = _pruned(
 
 
 def _resnet(depths: tuple[int, ...], kwargs: dict[str, Any], **architecture: Any) -> ECAResNet:
-    """Builds a published model; the caller's arguments go before all others."""
+    """Builds a published model; arguments of the caller override all others."""
     return ECAResNet(**{"depths": depths, **architecture, **kwargs})
 
 
 @register_model
 def eca_mobilenet_v2(**kwargs: Any) -> ECAMobileNetV2:
-    """Builds ECA-MobileNetV2: 3.5 M parameters, 0.3 G multiply-accumulates at 224x224."""
+    """Builds ECA-MobileNetV2: 3.5 M parameters, 0.3 G MACs at 224x224."""
     return ECAMobileNetV2(**kwargs)
 
 
 @register_model
 def eca_resnet18(**kwargs: Any) -> ECAResNet:
-    """Builds ECA-ResNet-18: 11.7 M parameters, 1.8 G multiply-accumulates at 224x224."""
+    """Builds ECA-ResNet-18: 11.7 M parameters, 1.8 G MACs at 224x224."""
     return _resnet((2, 2, 2, 2), kwargs, block="basic", k_size=(3, 5, 7, 7))
 
 
 @register_model
 def eca_resnet34(**kwargs: Any) -> ECAResNet:
-    """Builds ECA-ResNet-34: 21.8 M parameters, 3.7 G multiply-accumulates at 224x224."""
+    """Builds ECA-ResNet-34: 21.8 M parameters, 3.7 G MACs at 224x224."""
     return _resnet((3, 4, 6, 3), kwargs, block="basic", k_size=(3, 3, 5, 7))
 
 
 @register_model
 def eca_resnet50(**kwargs: Any) -> ECAResNet:
-    """Builds ECA-ResNet-50: 25.6 M parameters, 4.1 G multiply-accumulates at 224x224."""
+    """Builds ECA-ResNet-50: 25.6 M parameters, 4.1 G MACs at 224x224."""
     return _resnet((3, 4, 6, 3), kwargs, k_size=(3, 5, 5, 7))
 
 
 @register_model
 def eca_resnet101(**kwargs: Any) -> ECAResNet:
-    """Builds ECA-ResNet-101: 44.5 M parameters, 7.8 G multiply-accumulates at 224x224."""
+    """Builds ECA-ResNet-101: 44.5 M parameters, 7.8 G MACs at 224x224."""
     return _resnet((3, 4, 23, 3), kwargs, k_size=(3, 3, 5, 7))
 
 
 @register_model
 def eca_resnet152(**kwargs: Any) -> ECAResNet:
-    """Builds ECA-ResNet-152: 60.2 M parameters, 11.5 G multiply-accumulates at 224x224."""
+    """Builds ECA-ResNet-152: 60.2 M parameters, 11.5 G MACs at 224x224."""
     return _resnet((3, 8, 36, 3), kwargs, k_size=(3, 3, 5, 7))
 
 
 @register_model
 def ecaresnet26t(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-26-T: 16.0 M parameters, 3.3 G multiply-accumulates at 256x256."""
+    """Builds timm's ECA-ResNet-26-T: 16.0 M parameters, 3.3 G MACs at 256x256."""
     return _resnet((2, 2, 2, 2), kwargs, **_TIERED)
 
 
 @register_model
 def ecaresnext26t_32x4d(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNeXt-26-T: 15.4 M parameters, 2.7 G multiply-accumulates at 224x224."""
+    """Builds timm's ECA-ResNeXt-26-T: 15.4 M parameters, 2.7 G MACs at 224x224."""
     return _resnet((2, 2, 2, 2), kwargs, **_TIERED, **_X32X4D)
 
 
 @register_model
 def ecaresnetlight(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-Light: 30.2 M parameters, 4.1 G multiply-accumulates at 224x224."""
+    """Builds timm's ECA-ResNet-Light: 30.2 M parameters, 4.1 G MACs at 224x224."""
     return _resnet((1, 1, 11, 3), kwargs, **{**_TIERED, "stem": "plain"})
 
 
 @register_model
 def ecaresnet50d_pruned(**kwargs: Any) -> ECAResNet:
-    """Builds timm's pruned ECA-ResNet-50-D: 19.9 M parameters, 2.5 G multiply-accumulates at 224x224."""
+    """Builds timm's pruned ECA-ResNet-50-D: 19.9 M parameters, 2.5 G MACs at 224x224."""
     return _resnet((3, 4, 6, 3), kwargs, widths=_PRUNED_50D, **_PRUNED)
 
 
 @register_model
 def ecaresnet50t(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-50-T: 25.6 M parameters, 5.6 G multiply-accumulates at 256x256."""
+    """Builds timm's ECA-ResNet-50-T: 25.6 M parameters, 5.6 G MACs at 256x256."""
     return _resnet((3, 4, 6, 3), kwargs, **_TIERED)
 
 
 @register_model
 def ecaresnet50d(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-50-D: 25.6 M parameters, 4.3 G multiply-accumulates at 224x224."""
+    """Builds timm's ECA-ResNet-50-D: 25.6 M parameters, 4.3 G MACs at 224x224."""
     return _resnet((3, 4, 6, 3), kwargs, **_DEEP)
 
 
 @register_model
 def ecaresnext50t_32x4d(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNeXt-50-T: 25.0 M parameters, 4.4 G multiply-accumulates at 224x224."""
+    """Builds timm's ECA-ResNeXt-50-T: 25.0 M parameters, 4.4 G MACs at 224x224."""
     return _resnet((3, 4, 6, 3), kwargs, **_TIERED, **_X32X4D)
 
 
 @register_model
 def ecaresnet101d_pruned(**kwargs: Any) -> ECAResNet:
-    """Builds timm's pruned ECA-ResNet-101-D: 24.9 M parameters, 3.5 G multiply-accumulates at 224x224."""
+    """Builds timm's pruned ECA-ResNet-101-D: 24.9 M parameters, 3.5 G MACs at 224x224."""
     return _resnet((3, 4, 23, 3), kwargs, widths=_PRUNED_101D, **_PRUNED)
 
 
 @register_model
 def ecaresnet101d(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-101-D: 44.6 M parameters, 8.0 G multiply-accumulates at 224x224."""
+    """Builds timm's ECA-ResNet-101-D: 44.6 M parameters, 8.0 G MACs at 224x224."""
     return _resnet((3, 4, 23, 3), kwargs, **_DEEP)
 
 
 @register_model
 def ecaresnet200d(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-200-D: 64.7 M parameters, 19.9 G multiply-accumulates at 256x256."""
+    """Builds timm's ECA-ResNet-200-D: 64.7 M parameters, 19.9 G MACs at 256x256."""
     return _resnet((3, 24, 36, 3), kwargs, **_DEEP)
 
 
 @register_model
 def ecaresnet269d(**kwargs: Any) -> ECAResNet:
-    """Builds timm's ECA-ResNet-269-D: 102.1 M parameters, 41.4 G multiply-accumulates at 320x320."""
+    """Builds timm's ECA-ResNet-269-D: 102.1 M parameters, 41.4 G MACs at 320x320."""
     return _resnet((3, 30, 48, 8), kwargs, **_DEEP)

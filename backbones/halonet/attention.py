@@ -1,4 +1,4 @@
-"""What takes the place of a bottleneck's 3x3 convolution: halo attention, and the two others of timm's mixed models."""
+"""Replacements for the 3x3 convolution of a bottleneck: halo attention, global attention and lambda layers."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ __all__ = ["GlobalRelativeAttention", "HaloAttention", "LambdaLayer"]
 
 
 class HaloAttention(nn.Module):
-    """Multi-head attention of blocks of queries to their own block of keys and a halo around it.
+    """Multi-head attention of blocks of queries to their own block of keys and a halo local it.
 
-    Positions enter through embeddings of relative rows and columns that meet the query, unscaled and shared by all
-    heads. Where a window reaches beyond the map, the missing keys and values are zeros that take part in the softmax,
-    as in timm's published weights; the paper needs no mask either.
+    Relative row and column embeddings are multiplied with the unscaled query and shared by all heads. Where a window
+    extends beyond the feature map, zero keys and values take part in the softmax, as in timm's published weights.
 
-    With stride 2 and an even block every other query of a row and column is taken, and relative positions count the
-    queries, not the pixels, as the published weights need it. An odd block cannot be divided: then all queries attend,
-    and the output is averaged over 2x2 positions.
+    With stride 2 and an even block size, every other query of a row and column is used, and relative positions count
+    queries rather than pixels, which the published weights require. With an odd block size all queries attend, and the
+    output is averaged over 2x2 positions.
 
     Args:
-        dim: channels of the input.
-        num_heads: must divide `dim_out`.
-        block_size: side of a block of queries, in positions of the input.
-        halo_size: positions that a window reaches beyond its block on every side.
-        dim_out: channels of the output; `dim` by default.
-        qk_head_dim: channels of a head's queries and keys; by default as many as its values have.
-        stride: 1, or 2 to halve the map, rounded up.
-        mask_halo: whether positions outside the map are hidden from the softmax.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        proj: whether a linear layer follows. HaloNet has none, because its bottleneck ends with a 1x1 convolution;
-            in other bodies it mixes the heads.
+        dim: Number of input channels.
+        num_heads: Number of attention heads; must divide `dim_out`.
+        block_size: Side of a block of queries, in positions of the input.
+        halo_size: Number of positions that a window extends beyond its block on each side.
+        dim_out: Number of output channels; `dim` by default.
+        qk_head_dim: Query and key channels per head; equal to the value channels by default.
+        stride: 1, or 2 to halve the feature map, rounding up.
+        mask_halo: Whether positions outside the feature map are masked.
+        qkv_bias: Whether the query, key and value projections have biases.
+        proj: Whether to append an output projection. HaloNet has none, because its bottleneck ends with a 1x1
+            convolution; in other bodies it mixes the heads.
 
     Source: Vaswani et al., "Scaling Local Self-Attention for Parameter Efficient Visual Backbones" (CVPR 2021),
     sections 2 and 3.
@@ -101,27 +100,26 @@ class HaloAttention(nn.Module):
             mask_halo=self.mask_halo,
             scale=self.scale,
         ).flatten(3)
-        return linear(self.proj, _average_pairs(x) if self.pools else x)
+        return linear(self.proj, _average_pool(x) if self.pools else x)
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         stride = 2 if self.pools else self.query_stride
         return f"num_heads={self.num_heads}, block_size={self.block_size}, halo_size={self.halo_size}, stride={stride}"
 
 
 class GlobalRelativeAttention(nn.Module):
-    """Multi-head attention of every position to the whole map, with embeddings of relative rows and columns.
+    """Multi-head attention of every position to the entire feature map, with relative row and column embeddings.
 
-    This is halo attention with one block that holds the map and no halo, and so it is computed. timm's takes one size
-    of map alone. Here an axis with fewer positions than the embeddings were made for uses their inner part, the same
-    offsets; along a longer one they are stretched linearly.
+    Implemented as halo attention with one block and no halo. timm's module supports a single feature-map size. Here, an
+    axis shorter than `table_size` uses the inner part of the embeddings, and a longer one interpolates them linearly.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        table_size: positions along each axis of the map that the embeddings are made for.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        table_size: Side of the feature map that the embeddings are built for.
         stride: 1, or 2 to average the output over 2x2 positions.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
+        qkv_bias: Whether the query, key and value projection has a bias.
 
     Source: Srinivas et al., "Bottleneck Transformers for Visual Recognition" (CVPR 2021), section 3.
     """
@@ -152,28 +150,29 @@ class GlobalRelativeAttention(nn.Module):
             value,
             (sides[0], sides[1]),
             0,
-            row_embedding=_stretched(self.row_embedding, 2 * sides[0] - 1),
-            col_embedding=_stretched(self.col_embedding, 2 * sides[1] - 1),
+            row_embedding=_resize_embedding(self.row_embedding, 2 * sides[0] - 1),
+            col_embedding=_resize_embedding(self.col_embedding, 2 * sides[1] - 1),
             scale=self.scale,
         ).flatten(3)
-        return _average_pairs(x) if self.pools else x
+        return _average_pool(x) if self.pools else x
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         return f"num_heads={self.num_heads}, table_size={self.table_size}"
 
 
 class LambdaLayer(nn.Module):
-    """Turns each query into its output by linear functions, one of the whole map and one of the query's surroundings.
+    """Applies linear functions (lambdas) to each query: one from the entire feature map, one from its neighborhood.
 
-    Keys, one head of them, are normalised over the map, so that with the values they make one matrix (K, V) for all
-    queries; a convolution of each channel of the values makes one a position. Nothing is quadratic in the map.
+    Keys, with a single head, are normalized over the feature map; together with the values they form one matrix (K, V)
+    for all queries. A convolution of the values adds one matrix per position. Nothing is quadratic in the number of
+    positions.
 
     Args:
-        dim: channels.
-        num_heads: heads of queries; must divide `dim`.
-        kernel_size: side of the convolution, odd.
-        qk_dim: channels K of a query's head and of the keys.
+        dim: Number of channels.
+        num_heads: Number of query heads; must divide `dim`.
+        kernel_size: Kernel size of the convolution, odd.
+        qk_dim: Number of channels K per query head and of the keys.
         stride: 1, or 2 to average the output over 2x2 positions.
 
     Source: Bello, "LambdaNetworks: Modeling Long-Range Interactions Without Attention" (ICLR 2021), section 3, with
@@ -205,40 +204,40 @@ class LambdaLayer(nn.Module):
         query, key, value = linear(self.qkv, x).permute(0, 3, 1, 2).split(sizes, dim=1)
         query = self.norm_q(query).reshape(batch, self.num_heads, self.qk_dim, height * width)
         value = self.norm_v(value)
-        around = self.conv_lambda(value.reshape(batch * self.v_dim, 1, height, width))
-        around = around.reshape(batch, self.v_dim, self.qk_dim, height * width)
+        local = self.conv_lambda(value.reshape(batch * self.v_dim, 1, height, width))
+        local = local.reshape(batch, self.v_dim, self.qk_dim, height * width)
         value = value.reshape(batch, self.v_dim, height * width)
-        of_map = value @ key.flatten(2).softmax(dim=-1).mT  # (B, V, K)
-        x = of_map[:, None] @ query + torch.einsum("bhkm,bvkm->bhvm", query, around)
+        global_lambda = value @ key.flatten(2).softmax(dim=-1).mT  # (B, V, K)
+        x = global_lambda[:, None] @ query + torch.einsum("bhkm,bvkm->bhvm", query, local)
         x = x.reshape(batch, -1, height, width).permute(0, 2, 3, 1)
-        return _average_pairs(x) if self.pools else x
+        return _average_pool(x) if self.pools else x
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the arguments shown when the module is printed."""
         return f"num_heads={self.num_heads}, qk_dim={self.qk_dim}"
 
 
 def _check_stride(stride: int) -> None:
     """Raises a ValueError unless the stride is 1 or 2."""
     if stride not in (1, 2):
-        raise ValueError(f"The stride of an attention must be 1 or 2, but is {stride!r}.")
+        raise ValueError(f"stride must be 1 or 2, got {stride!r}.")
 
 
 def _init_projection(layer: nn.Module) -> None:
-    """Initialises a linear layer as published: a truncated normal of std fan_in ** -0.5, no bias."""
+    """Initializes a linear layer as published: truncated normal of std fan_in ** -0.5, zero bias."""
     if isinstance(layer, nn.Linear):
         trunc_normal_(layer.weight, std=layer.in_features**-0.5)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
 
-def _average_pairs(x: torch.Tensor) -> torch.Tensor:
-    """Averages (B, H, W, C) over 2x2 positions, at odd ends over those that there are."""
+def _average_pool(x: torch.Tensor) -> torch.Tensor:
+    """Averages (B, H, W, C) over 2x2 positions; at odd borders over the positions that exist."""
     x = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, ceil_mode=True, count_include_pad=False)
     return x.permute(0, 2, 3, 1)
 
 
-def _stretched(embedding: torch.Tensor, length: int) -> torch.Tensor:
+def _resize_embedding(embedding: torch.Tensor, length: int) -> torch.Tensor:
     """Resizes embeddings (offsets, dim) to (length, dim) by linear interpolation that keeps the outermost offsets."""
     if len(embedding) == length:
         return embedding

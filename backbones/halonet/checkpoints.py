@@ -1,6 +1,6 @@
-"""Published forms of the family's checkpoints, turned into the model's own names.
+"""Conversion of timm's HaloNet checkpoints to this package's names.
 
-There is one form: timm's (`stages.0.1.conv1_1x1.conv.weight`), with projections of attentions as 1x1 convolutions.
+timm's names look like `stages.0.1.conv1_1x1.conv.weight`; attention projections are 1x1 convolutions there.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _MODULES = {
     "conv2_kxk": "conv2",
     "conv3_1x1": "conv3",
 }
-"""timm's names inside of a block, and ours; others are the same."""
+"""timm's names inside a block and ours; other names are equal."""
 _EMBEDDINGS = {"pos_embed.height_rel": "row_embedding", "pos_embed.width_rel": "col_embedding"}
 _PROJECTION = re.compile(r"\.attn\.(q|kv|qkv)\.weight$")
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: HaloNet) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of timm's into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of timm to the model's names; the model's own names pass unchanged.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off.
-        model: the model to load into.
+        state_dict: Checkpoint entries. Prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.

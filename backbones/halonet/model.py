@@ -21,7 +21,7 @@ from ..common.head import PooledHead
 from ..common.init import init_conv
 from .attention import GlobalRelativeAttention, HaloAttention, LambdaLayer
 
-# timm.layers is where timm documents it, but it does not mark it as exported, so pyright takes it for private.
+# timm documents it in timm.layers but does not mark it as exported, so pyright considers it private.
 make_divisible = timm_layers.make_divisible  # pyright: ignore[reportPrivateImportUsage]
 
 Activation = Literal["relu", "silu"]
@@ -40,18 +40,18 @@ _KINDS = {"c": "convolution", "h": "halo attention", "g": "global attention", "l
 
 
 class Bottleneck(nn.Module):
-    """A residual block: 1x1 convolution, something that mixes positions, 1x1 convolution; maps are NCHW.
+    """A residual block: 1x1 convolution, spatial mixing, 1x1 convolution; feature maps are NCHW.
 
     Args:
-        in_chans: channels of the input.
-        hidden: channels that the first convolution makes.
-        mixed: channels that the mixing in the middle makes.
-        out_chans: channels of the output.
-        stride: of the mixing.
-        projects: whether the shortcut is a 1x1 convolution; None for no shortcut at all.
-        act: makes the activations.
-        acts_last: whether an activation follows the sum.
-        drop_path: rate of stochastic depth; a block without a shortcut is never left out.
+        in_chans: Number of input channels.
+        hidden: Number of output channels of the first convolution.
+        mixed: Number of output channels of the spatial mixing.
+        out_chans: Number of output channels.
+        stride: Stride of the spatial mixing.
+        projects: Whether the shortcut is a 1x1 convolution; None for no shortcut.
+        act: Activation constructor.
+        acts_last: Whether an activation follows the sum.
+        drop_path: Stochastic depth rate; a block without a shortcut is never dropped.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Bottleneck(nn.Module):
         """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride)).
 
         Args:
-            x: the block's input.
-            owns_input: whether the output may be written over it in inference, because nobody else will read it.
+            x: Input of the block.
+            owns_input: Whether the output may overwrite the input in inference.
         """
         out = self.mix(self.conv1(x))
         if self.has_shortcut and can_run_in_place(self, x):
@@ -97,7 +97,7 @@ class Bottleneck(nn.Module):
 
 
 class ConvBottleneck(Bottleneck):
-    """A bottleneck around a 3x3 convolution and, where wanted, a gate over channels."""
+    """A bottleneck with a 3x3 convolution and an optional channel gate."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class ConvBottleneck(Bottleneck):
 
 
 class AttentionBottleneck(Bottleneck):
-    """A bottleneck around an attention, which a batch norm and an activation follow unless `norms` is False."""
+    """A bottleneck with attention, followed by BatchNorm and an activation unless `norms` is False."""
 
     def __init__(
         self,
@@ -172,10 +172,10 @@ class AttentionBottleneck(Bottleneck):
 
 
 class HaloStage(Stage):
-    """Bottlenecks of one resolution; in inference on a CPU each but the first writes over its own input."""
+    """Bottlenecks of one resolution; in CPU inference, each one except the first overwrites its input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps the output of the stage before to this stage's."""
+        """Maps the output of the previous stage to this stage's output."""
         if not can_run_in_place(self, x):
             return super().forward(x)
         x = self.downsample(x)
@@ -185,7 +185,7 @@ class HaloStage(Stage):
 
 
 class Stem(nn.Sequential):
-    """Convolutions with batch norms, `conv1`, `conv2`, ..., the first of stride 2; their maps are channels last."""
+    """Convolutions with BatchNorm (`conv1`, `conv2`, ...), the first one with stride 2; output is channels-last."""
 
     def __init__(self, in_chans: int, kernel_size: int, dims: Sequence[int], act: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -196,55 +196,55 @@ class Stem(nn.Sequential):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Maps images (B, in_chans, H, W) to (B, dims[-1], ceil(H / 2), ceil(W / 2))."""
-        # In this format of memory the attentions' (B, H, W, C) is a view, and convolutions keep to it.
+        # Channels-last makes the (B, H, W, C) layout of the attentions a view, and convolutions preserve it.
         return super().forward(input.contiguous(memory_format=torch.channels_last))
 
 
 class HaloNet(Backbone):
-    """A residual network whose bottlenecks hold convolutions or halo attention.
+    """A residual network whose bottlenecks use convolutions or halo attention.
 
-    The maps have strides 2 (the stem's), 4, 8, 16 and 32. Initial values as timm has them: convolutions normal with
-    variance 2 / fan_out, projections of attentions truncated normal of std fan_in ** -0.5, relative embeddings of std
-    head_dim ** -0.5, zeros for the last batch norm weights of blocks with a shortcut, a classifier of std 0.01.
+    Feature maps have strides 2 (stem), 4, 8, 16 and 32. Initialization follows timm: convolutions normal with variance
+    2 / fan_out, attention projections truncated normal with std fan_in ** -0.5, relative embeddings with std head_dim
+    ** -0.5, zero weights for the last BatchNorm of blocks with a shortcut, and std 0.01 for the classifier.
 
     Args:
-        blocks: the blocks of each stage as one letter each: "c" 3x3 convolution, "h" halo attention, "g" attention to
-            the whole map, "l" lambda layer.
-        embed_dims: channels of each stage.
-        hidden_dims: channels inside the bottlenecks of each stage; None where `expansion` says them.
-        num_heads: attention heads of each stage.
-        block_size: side of the halo attention's blocks.
-        halo_size: positions that a window reaches beyond its block on every side.
-        stem: "tiered" (three 3x3 convolutions, 24, 32 and 64 channels), "7x7" (64) or "3x3" (32).
-        stem_pool: what halves the map after the stem: True for a 3x3 max pool, False for a stride of 2 in the last
-            convolution of a tiered stem, or else in the first block.
-        expansion: channels inside a bottleneck over its input's channels.
-        value_ratio: channels of halo attention's values over `hidden_dims`; queries and keys have `hidden_dims`.
-        qk_ratio: channels of queries and keys over `hidden_dims`, rounded to a multiple of 8.
-        qk_head_dim: channels of a head's queries and keys; goes before `qk_ratio`.
-        group_width: channels of a group of the 3x3 convolutions; None for one group.
+        blocks: Blocks of each stage, one letter each: "c" 3x3 convolution, "h" halo attention, "g" global attention,
+            "l" lambda layer.
+        embed_dims: Number of channels of each stage.
+        hidden_dims: Number of channels inside the bottlenecks of each stage; None if `expansion` sets them.
+        num_heads: Number of attention heads of each stage.
+        block_size: Side of the query blocks of halo attention.
+        halo_size: Number of positions that a window extends beyond its block on each side.
+        stem: "tiered" (three 3x3 convolutions with 24, 32 and 64 channels), "7x7" (64) or "3x3" (32).
+        stem_pool: How the feature map is halved after the stem: True for a 3x3 max pooling, False for stride 2 in the
+            last convolution of a tiered stem, or in the first block otherwise.
+        expansion: Ratio of the channels inside a bottleneck to its input channels.
+        value_ratio: Ratio of halo attention's value channels to `hidden_dims`; queries and keys have `hidden_dims`.
+        qk_ratio: Ratio of query and key channels to `hidden_dims`, rounded to a multiple of 8.
+        qk_head_dim: Query and key channels per head; overrides `qk_ratio`.
+        group_width: Channels per group of the 3x3 convolutions; None for one group.
         gate: "se" or "eca" after the 3x3 convolutions; None for no gate.
-        gate_ratio: hidden channels of "se" over its channels, rounded up to a multiple of 8.
-        lambda_kernel_size: side of the lambda layers' convolution.
-        table_size: positions along each axis of the map that global attention's embeddings are made for.
-        attn_norms: whether a batch norm and an activation follow each attention.
-        shortcut: where shortcuts are 1x1 convolutions: "changed" (where the shape changes), "first" (in the first block
-            of each stage); "none" leaves them out where the shape changes.
-        acts_last: whether a block ends with an activation.
+        gate_ratio: Ratio of the hidden channels of "se" to its channels, rounded up to a multiple of 8.
+        lambda_kernel_size: Kernel size of the lambda layers' convolution.
+        table_size: Side of the feature map that global attention's embeddings are built for.
+        attn_norms: Whether BatchNorm and an activation follow each attention.
+        shortcut: Where shortcuts are 1x1 convolutions: "changed" (where the shape changes) or "first" (in the first
+            block of each stage). "none" removes shortcuts where the shape changes.
+        acts_last: Whether a block ends with an activation.
         act: "relu" or "silu".
-        final_dim: channels of a last 1x1 convolution, the end of the last stage; None for none.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        mask_halo: whether positions outside the map are hidden from halo attention.
+        final_dim: Number of channels of a final 1x1 convolution in the last stage; None for no convolution.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of channels of the images.
+        global_pool: "avg", "max", or "" for no pooling (requires num_classes=0).
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Stochastic depth rate of the last block; rates increase linearly from 0.
+        mask_halo: Whether positions outside the feature map are masked in halo attention.
 
     Attributes:
-        moved_modules: timm's names of modules that are elsewhere here, and their names here.
+        moved_modules: Maps timm's names of modules that are in another place here to their names here.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another one.
     """
 
     stem_is_level = True
@@ -317,7 +317,7 @@ class HaloNet(Backbone):
         drop_rate: float,
         act: Callable[[], nn.Module],
     ) -> None:
-        """Builds what follows the stages, describes the feature maps, and sets the initial values."""
+        """Builds the final convolution and the head, describes the feature maps, and initializes all weights."""
         channels = [self.stem.out_chans, *embed_dims]
         if final_dim is not None:
             check_positive("final_dim", final_dim)
@@ -336,7 +336,7 @@ class HaloNet(Backbone):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Gives convolutions, last batch norms and the classifier the initial values that the class tells of."""
+        """Initializes convolutions, last BatchNorms and the classifier as described for the class."""
         for module in self.modules():
             if isinstance(module, (ConvNormAct, SqueezeExcite)):
                 module.apply(init_conv)
@@ -347,7 +347,7 @@ class HaloNet(Backbone):
 
 
 class _BlockShape(NamedTuple):
-    """What a block is built for: its kind, its channels, its stride, and its shortcut (see `Bottleneck`)."""
+    """Kind, channels, stride and shortcut of a block (see `Bottleneck`)."""
 
     kind: str
     in_chans: int
@@ -366,7 +366,7 @@ def _block_shapes(
     in_chans: int,
     first_stride: int,
 ) -> list[list[_BlockShape]]:
-    """Returns the shape of each block of each stage; the first stage is given `in_chans` and strides `first_stride`."""
+    """Returns the shape of each block of each stage; `in_chans` and `first_stride` are those of the first one."""
     shapes = []
     for index, (kinds, out_chans) in enumerate(zip(blocks, embed_dims, strict=True)):
         shapes.append([])
@@ -384,7 +384,7 @@ def _block_shapes(
 
 @dataclass(frozen=True)
 class _AttentionFactory:
-    """Builds the attentions of bottlenecks; the fields are arguments of `HaloNet`."""
+    """Builds the attention modules of bottlenecks; fields are arguments of `HaloNet`."""
 
     block_size: int
     halo_size: int
@@ -414,7 +414,7 @@ class _AttentionFactory:
 
 @dataclass(frozen=True)
 class _BottleneckFactory:
-    """Builds bottlenecks; the fields are arguments of `HaloNet`, or what they stand for."""
+    """Builds bottlenecks; fields are arguments of `HaloNet`, resolved."""
 
     attention: _AttentionFactory
     value_ratio: float
@@ -435,7 +435,7 @@ class _BottleneckFactory:
         }
         if kind == "c":
             if self.group_width and hidden % self.group_width:
-                raise ValueError(f"group_width must divide {hidden} channels, but is {self.group_width}.")
+                raise ValueError(f"group_width must divide {hidden} channels, got {self.group_width}.")
             groups = hidden // self.group_width if self.group_width else 1
             return ConvBottleneck(in_chans, hidden, out_chans, groups=groups, gate=self.gate, **options)
         mixed = int(hidden * self.value_ratio) if kind == "h" else hidden
@@ -446,7 +446,7 @@ class _BottleneckFactory:
 def _build_stem(
     stem: str, stem_pool: bool, in_chans: int, act: Callable[[], nn.Module]
 ) -> tuple[Stem, nn.Module, dict[str, str]]:
-    """Builds the stem, what halves its map before the first stage, and the table of timm's names that this moves."""
+    """Builds the stem, the downsampling before the first stage, and the table of timm names that this moves."""
     kernel_size, dims = _STEMS[stem]
     halves_in_stem = len(dims) > 1 and not stem_pool
     built = Stem(in_chans, kernel_size, dims[:-1] if halves_in_stem else dims, act)
@@ -459,7 +459,7 @@ def _build_stem(
 
 
 def _gate(kind: Gate | None, ratio: float) -> Callable[[int], nn.Module] | None:
-    """Gives what makes a gate of a number of channels."""
+    """Returns a constructor of gates for a number of channels."""
     if kind is None:
         return None
     check_choice("gate", kind, _GATES)
@@ -475,10 +475,10 @@ def _check_arguments(
     num_heads: Sequence[int],
     expansion: int | None,
 ) -> None:
-    """Raises a ValueError unless the arguments have one entry a stage, and the letters mean something."""
+    """Raises a ValueError unless the arguments have one entry per stage and all letters are known."""
     if (hidden_dims is None) == (expansion is None):
         raise ValueError(
-            f"Either hidden_dims or expansion must be given, but they are {hidden_dims!r} and {expansion!r}."
+            f"Exactly one of hidden_dims and expansion must be given, got {hidden_dims!r} and {expansion!r}."
         )
     hidden = {} if hidden_dims is None else {"hidden_dims": hidden_dims}
     check_stages(embed_dims=embed_dims, others={"blocks": blocks, "num_heads": num_heads, **hidden})
@@ -486,4 +486,4 @@ def _check_arguments(
         wrong = sorted(set(kinds) - _KINDS.keys())
         if wrong or not kinds:
             allowed = ", ".join(f"{letter!r} ({meaning})" for letter, meaning in _KINDS.items())
-            raise ValueError(f"A stage of blocks must be letters of {allowed}, but one is {kinds!r}.")
+            raise ValueError(f"Each stage of blocks must consist of the letters {allowed}, got {kinds!r}.")

@@ -1,4 +1,4 @@
-"""The models of the family and their checkpoints: timm's hybrids, and the paper's H0 to H7, from small to large."""
+"""Models and checkpoints of the family: timm's hybrids, and the paper's H0 to H7, from small to large."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TIMM = PretrainedCfg(
     paper_url="https://arxiv.org/abs/2103.12731",
     origin_url="https://github.com/huggingface/pytorch-image-models",
     verified=False,
-    note="A hybrid of timm's that is not in the paper. Its links are timm's and were not opened.",
+    note="A hybrid model of timm that is not in the paper. Links are timm's and were not checked.",
 )
 _PAPER = replace(
     _TIMM,
@@ -46,19 +46,19 @@ _PAPER = replace(
     license=None,
     origin_url=None,
     verified=True,
-    note="Neither code nor weights were published. The accuracy is the paper's as re-implementations quote it, the "
-    "crop for evaluation is a guess.",
+    note="Neither code nor weights were published. The accuracy is the paper's as quoted by re-implementations; the "
+    "evaluation crop is a guess.",
 )
 _URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-attn-weights"
 
 
 def _timm_cfg(name: str, file: str, **fields: Any) -> PretrainedCfg:
-    """Describes a checkpoint of timm's by its name with the tag and the file's name."""
+    """Returns the metadata of a timm checkpoint from its tagged name and file name."""
     return replace(_TIMM, url=f"{_URL}/{file}", hf_hub_id=f"timm/{name}", **fields)
 
 
 def _paper_cfg(size: int, top1: float, params: int, macs: float) -> PretrainedCfg:
-    """Describes one of the paper's models."""
+    """Returns the metadata of one of the paper's models."""
     side = -(-size // 32)
     return replace(_PAPER, input_size=(3, size, size), pool_size=(side, side), top1=top1, params=params, macs=macs)
 
@@ -152,13 +152,13 @@ def _paper_model(
     """Builds one of the paper's models.
 
     Args:
-        kwargs: the caller's arguments, which go before all others.
-        block_size: the paper's b.
-        halo_size: the paper's h.
-        value_ratio: the paper's r_v, channels of values over those of queries.
-        width_ratio: the paper's r_b, channels of a block's output over those of queries.
-        third_depth: the paper's l_3, blocks of the third stage.
-        final_dim: the paper's d_f, channels of the last convolution.
+        kwargs: Arguments of the caller, which override all others.
+        block_size: b in the paper.
+        halo_size: h in the paper.
+        value_ratio: r_v in the paper, ratio of value to query channels.
+        width_ratio: r_b in the paper, ratio of a block's output channels to its query channels.
+        third_depth: l_3 in the paper, number of blocks of the third stage.
+        final_dim: d_f in the paper, number of channels of the last convolution.
     """
     dims = (64, 128, 256, 512)
     architecture = {
@@ -180,13 +180,13 @@ def _paper_model(
 
 @register_model
 def halonet26t(**kwargs: Any) -> HaloNet:
-    """Builds timm's HaloNet-26-T: 12.5 M parameters, 3.2 G multiply-accumulates at 256x256."""
+    """Builds timm's HaloNet-26-T: 12.5 M parameters, 3.2 G MACs at 256x256."""
     return HaloNet(**{"blocks": ("cc", "cc", "ch", "hh"), "halo_size": 2, **kwargs})
 
 
 @register_model
 def eca_halonext26ts(**kwargs: Any) -> HaloNet:
-    """Builds timm's ECA-HaloNeXt-26-TS: 10.8 M parameters, 2.4 G multiply-accumulates at 256x256."""
+    """Builds timm's ECA-HaloNeXt-26-TS: 10.8 M parameters, 2.4 G MACs at 256x256."""
     architecture = {
         "blocks": ("cc", "cc", "ch", "hh"),
         "halo_size": 2,
@@ -200,7 +200,7 @@ def eca_halonext26ts(**kwargs: Any) -> HaloNet:
 
 @register_model
 def haloregnetz_b(**kwargs: Any) -> HaloNet:
-    """Builds timm's HaloRegNetZ-B: 11.7 M parameters, 2.0 G multiply-accumulates at 224x224."""
+    """Builds timm's HaloRegNetZ-B: 11.7 M parameters, 2.0 G MACs at 224x224."""
     architecture = {
         "blocks": ("cc", "cccccc", "ccch" * 3, "hh"),
         "embed_dims": (48, 96, 192, 288),
@@ -224,7 +224,7 @@ def haloregnetz_b(**kwargs: Any) -> HaloNet:
 
 @register_model
 def sehalonet33ts(**kwargs: Any) -> HaloNet:
-    """Builds timm's SE-HaloNet-33-TS: 13.7 M parameters, 3.5 G multiply-accumulates at 256x256."""
+    """Builds timm's SE-HaloNet-33-TS: 13.7 M parameters, 3.5 G MACs at 256x256."""
     architecture = {
         "blocks": ("cc", "cch", "cch", "hh"),
         "embed_dims": (256, 512, 1024, 1536),
@@ -238,14 +238,14 @@ def sehalonet33ts(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halonet50ts(**kwargs: Any) -> HaloNet:
-    """Builds timm's HaloNet-50-TS: 22.7 M parameters, 5.3 G multiply-accumulates at 256x256."""
+    """Builds timm's HaloNet-50-TS: 22.7 M parameters, 5.3 G MACs at 256x256."""
     architecture = {"blocks": ("ccc", "ccch", "ch" * 3, "chc"), "num_heads": (8, 4, 8, 8), "act": "silu"}
     return HaloNet(**{**architecture, **kwargs})
 
 
 @register_model
 def lamhalobotnet50ts_256(**kwargs: Any) -> HaloNet:
-    """Builds timm's net of lambda layers, halo and global attention: 22.6 M parameters, 5.0 G MACs at 256x256."""
+    """Builds timm's LamHaloBotNet-50-TS (lambda, halo, global attention): 22.6 M parameters, 5.0 G MACs at 256x256."""
     architecture = {
         "blocks": ("ccc", "clcl", "ch" * 3, "cgc"),
         "num_heads": (8, 4, 8, 4),
@@ -257,7 +257,7 @@ def lamhalobotnet50ts_256(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halo2botnet50ts_256(**kwargs: Any) -> HaloNet:
-    """Builds timm's net of halo and global attention: 22.6 M parameters, 5.0 G multiply-accumulates at 256x256."""
+    """Builds timm's Halo2BotNet-50-TS (halo, global attention): 22.6 M parameters, 5.0 G MACs at 256x256."""
     architecture = {
         "blocks": ("ccc", "chch", "ch" * 3, "cgc"),
         "num_heads": (8, 8, 8, 4),
@@ -269,7 +269,7 @@ def halo2botnet50ts_256(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halonet_h1_timm(**kwargs: Any) -> HaloNet:
-    """Builds timm's halonet_h1: 8.1 M parameters, 3.0 G multiply-accumulates at 256x256."""
+    """Builds timm's halonet_h1: 8.1 M parameters, 3.0 G MACs at 256x256."""
     architecture = {
         "blocks": ("hhh", "hhh", "h" * 10, "hhh"),
         "embed_dims": (64, 128, 256, 512),
@@ -280,37 +280,37 @@ def halonet_h1_timm(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halonet_h0(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H0: 5.5 M parameters, 2.4 G multiply-accumulates at 256x256."""
+    """Builds the paper's HaloNet-H0: 5.5 M parameters, 2.4 G MACs at 256x256."""
     return _paper_model(kwargs, width_ratio=0.5, third_depth=7)
 
 
 @register_model
 def halonet_h1(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H1: 8.1 M parameters, 3.0 G multiply-accumulates at 256x256."""
+    """Builds the paper's HaloNet-H1: 8.1 M parameters, 3.0 G MACs at 256x256."""
     return _paper_model(kwargs, width_ratio=1.0, third_depth=10)
 
 
 @register_model
 def halonet_h2(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H2: 9.4 M parameters, 3.3 G multiply-accumulates at 256x256."""
+    """Builds the paper's HaloNet-H2: 9.4 M parameters, 3.3 G MACs at 256x256."""
     return _paper_model(kwargs, width_ratio=1.25, third_depth=11)
 
 
 @register_model
 def halonet_h3(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H3: 11.8 M parameters, 6.2 G multiply-accumulates at 320x320."""
+    """Builds the paper's HaloNet-H3: 11.8 M parameters, 6.2 G MACs at 320x320."""
     return _paper_model(kwargs, block_size=10, width_ratio=1.5, third_depth=12, final_dim=1024)
 
 
 @register_model
 def halonet_h4(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H4: 19.1 M parameters, 12.0 G multiply-accumulates at 384x384."""
+    """Builds the paper's HaloNet-H4: 19.1 M parameters, 12.0 G MACs at 384x384."""
     return _paper_model(kwargs, block_size=12, halo_size=2, width_ratio=3.0, third_depth=12, final_dim=1280)
 
 
 @register_model
 def halonet_h5(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H5: 30.7 M parameters, 32.2 G multiply-accumulates at 448x448."""
+    """Builds the paper's HaloNet-H5: 30.7 M parameters, 32.2 G MACs at 448x448."""
     return _paper_model(
         kwargs, block_size=14, halo_size=2, value_ratio=2.5, width_ratio=2.0, third_depth=23, final_dim=1536
     )
@@ -318,11 +318,11 @@ def halonet_h5(**kwargs: Any) -> HaloNet:
 
 @register_model
 def halonet_h6(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H6: 43.4 M parameters, 52.8 G multiply-accumulates at 512x512."""
+    """Builds the paper's HaloNet-H6: 43.4 M parameters, 52.8 G MACs at 512x512."""
     return _paper_model(kwargs, halo_size=4, value_ratio=3.0, width_ratio=2.75, third_depth=24, final_dim=1536)
 
 
 @register_model
 def halonet_h7(**kwargs: Any) -> HaloNet:
-    """Builds the paper's HaloNet-H7: 67.4 M parameters, 109.0 G multiply-accumulates at 600x600."""
+    """Builds the paper's HaloNet-H7: 67.4 M parameters, 109.0 G MACs at 600x600."""
     return _paper_model(kwargs, block_size=10, value_ratio=4.0, width_ratio=3.5, third_depth=26, final_dim=2048)

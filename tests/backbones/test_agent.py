@@ -17,10 +17,10 @@ from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
 from attnzoo.backbones.agent import (
     AgentAttention,
     ClassTokenAgentAttention,
+    GlobalAttention,
     ShiftedWindowAttention,
     StripeAttention,
     TokenAttention,
-    WholeMapAttention,
     cswin,
     swin,
 )
@@ -122,7 +122,7 @@ class TestParity:
         assert cfg.input_size == (3, facts["input"], facts["input"])
         assert cfg.license is not None
         assert cfg.license.startswith("none stated")
-        assert "was not opened" in (cfg.note or "")
+        assert "was not checked" in (cfg.note or "")
         assert not cfg.verified
 
     def test_every_model_and_every_published_file_is_there(self):
@@ -184,7 +184,7 @@ class TestParity:
         else:
             by_letter = {"A": AgentAttention, "B": StripeAttention}
             expected = [by_letter[letter] for letter in config["attn_type"]]
-            expected[3] = WholeMapAttention
+            expected[3] = GlobalAttention
             assert [set(stage) for stage in kinds] == [{kind} for kind in expected]
             assert {block.attn.stripe_size for block in blocks_of(model)[2]} == {config["split_size_of_B"][2]}
 
@@ -194,9 +194,7 @@ class TestParity:
         for data_set in ("coco", "ade20k"):
             with torch.device("meta"):
                 if body not in DENSE_AGENTS or variant.endswith(("_256", "_288", "_384")):
-                    with pytest.raises(
-                        ValueError, match=f"No setting for dense prediction was published for {variant}"
-                    ):
+                    with pytest.raises(ValueError, match=f"dense must be None for {variant}, got"):
                         build(dense=data_set)
                     continue
                 model: Any = build(dense=data_set)

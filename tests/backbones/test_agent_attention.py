@@ -14,10 +14,10 @@ from torch import nn
 from attnzoo.backbones.agent import (
     AgentAttention,
     ClassTokenAgentAttention,
+    GlobalAttention,
     ShiftedWindowAttention,
     StripeAttention,
     TokenAttention,
-    WholeMapAttention,
 )
 
 
@@ -123,19 +123,19 @@ class TestAgentAttention:
         ("args", "kwargs", "message"),
         [
             ((10, 4), {}, "num_heads must divide dim, got dim=10 and num_heads=4"),
-            ((8, 2, 5), {}, "num_agents must be a square number, but is 5"),
+            ((8, 2, 5), {}, "num_agents must be a square number, got 5"),
             ((8, 2, 0), {}, "num_agents must be an integer >= 1"),
             ((8, 2, 4, 0), {}, "grid_size must be a positive integer or a pair of them"),
             ((8, 2, 4, (3, 3, 3)), {}, "grid_size must be a positive integer or a pair of them"),
             ((8, 2, 4, 7), {"agent_shape": (2.0, 2)}, "agent_shape must be a positive integer or a pair of them"),
         ],
     )
-    def test_wrong_arguments_are_named(self, args: Any, kwargs: dict[str, Any], message: str):
+    def test_invalid_arguments_raise(self, args: Any, kwargs: dict[str, Any], message: str):
         with pytest.raises(ValueError, match=message):
             AgentAttention(*args, **kwargs)
 
 
-class TestKeptBiases:
+class TestCachedBiases:
     """In inference the biases are kept; whatever changes them is seen."""
 
     @pytest.fixture
@@ -176,7 +176,7 @@ class TestKeptBiases:
         assert attn.an_bias.grad is not None
 
     @torch.no_grad()
-    def test_other_sizes_are_not_kept(self, counted: list[int]):
+    def test_other_sizes_are_not_cached(self, counted: list[int]):
         attn, x = self.module()
         for _ in range(2):
             attn(x[:, :3])
@@ -254,7 +254,8 @@ class TestKeptBiases:
             expected, own = other(x), attn(x)
             weights: dict[str, torch.Tensor] = dict(other.named_parameters())
             assert torch.equal(torch.func.functional_call(attn, weights, (x,)), expected)
-            assert torch.equal(torch.func.functional_call(attn, other.state_dict(), (x,)), expected)
+            # Plain tensors in place of parameters take no fast path, so the last bits may differ.
+            torch.testing.assert_close(torch.func.functional_call(attn, other.state_dict(), (x,)), expected)
             assert torch.equal(attn(x), own)
         with torch.inference_mode():
             assert torch.equal(attn(x), own)
@@ -313,8 +314,8 @@ class TestShiftedWindowAttention:
         out = out.roll((shift, shift), (1, 2))[:, : size[0], : size[1]]
         torch.testing.assert_close(attn(x), attn.proj(out))
 
-    def test_wrong_arguments_are_named(self):
-        with pytest.raises(ValueError, match="shift_size must be below window_size = 3, but is 3"):
+    def test_invalid_arguments_raise(self):
+        with pytest.raises(ValueError, match="shift_size must be < window_size, got shift_size=3 and window_size=3"):
             ShiftedWindowAttention(8, 2, 3, 3)
         with pytest.raises(ValueError, match="num_heads must divide dim"):
             ShiftedWindowAttention(8, 3)
@@ -343,20 +344,20 @@ class TestCrossShapedWindows:
         torch.testing.assert_close(attn(x), attn.proj(out[:, : size[0], : size[1]]))
 
     def test_whole_map(self):
-        attn = randomised(WholeMapAttention(8, 2))
+        attn = randomised(GlobalAttention(8, 2))
         x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
         query, key, value = attn.qkv(x).chunk(3, dim=-1)
         q, k, v = (split_heads(one.flatten(1, 2), 2) for one in (query, key, value))
         out = (((q @ k.transpose(2, 3)) * 4**-0.5).softmax(-1) @ v).transpose(1, 2).reshape(2, 3, 5, 8)
         torch.testing.assert_close(attn(x), attn.proj(out + attn.dwc(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
 
-    def test_wrong_arguments_are_named(self):
-        with pytest.raises(ValueError, match="even numbers of heads and channels, but there are 3 and 9"):
+    def test_invalid_arguments_raise(self):
+        with pytest.raises(ValueError, match="num_heads and dim must be even, got num_heads=3 and dim=9"):
             StripeAttention(9, 3)
         with pytest.raises(ValueError, match="stripe_size must be an integer >= 1"):
             StripeAttention(8, 2, 0)
         with pytest.raises(ValueError, match="num_heads must divide dim"):
-            WholeMapAttention(8, 3)
+            GlobalAttention(8, 3)
 
 
 def test_plain_attention_of_tokens():

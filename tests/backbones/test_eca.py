@@ -357,18 +357,18 @@ class TestModels:
             ({"k_size": 4}, "kernel_size must be odd"),
             ({"groups": 0}, "groups must be"),
             ({"block": "basic", "groups": 2}, "have no groups"),
-            ({"depths": (1,), "planes": (64,), "widths": (((1, 2),),)}, r"widths\[0\] needs 3 numbers"),
-            ({"depths": (2,), "planes": (64,), "widths": (((1, 2, 3),),)}, "one entry a block"),
-            ({"depths": (2,), "planes": (64,), "widths": (((1, 2, 3), (1, 2, 4)),)}, "the last the same"),
+            ({"depths": (1,), "planes": (64,), "widths": (((1, 2),),)}, r"widths\[0\] must have 3 numbers per block"),
+            ({"depths": (2,), "planes": (64,), "widths": (((1, 2, 3),),)}, "one entry per block"),
+            ({"depths": (2,), "planes": (64,), "widths": (((1, 2, 3), (1, 2, 4)),)}, "the last one equal in all"),
             ({"depths": (1,), "planes": (64,), "widths": (((1, 0, 3),),)}, r"widths\[0\]\[0\] must be"),
         ],
     )
-    def test_wrong_arguments_are_named(self, arguments: dict[str, Any], message: str):
+    def test_invalid_arguments_raise(self, arguments: dict[str, Any], message: str):
         with torch.device("meta"), pytest.raises(ValueError, match=message):
             ECAResNet(**arguments)
 
-    def test_wrong_arguments_of_mobilenet_are_named(self):
-        with pytest.raises(ValueError, match="width_mult must leave"):
+    def test_invalid_mobilenet_arguments_raise(self):
+        with pytest.raises(ValueError, match="width_mult must be >= 1/16, got 0.01"):
             ECAMobileNetV2(width_mult=0.01)
         with pytest.raises(ValueError, match="k_size must have one entry per row, got 2 for 7 rows"):
             ECAMobileNetV2(k_size=(1, 3))
@@ -423,7 +423,7 @@ class TestMixer:
             ({"kernel_size": 2}, "kernel_size must be odd"),
         ],
     )
-    def test_wrong_arguments_are_named(self, arguments: dict[str, Any], message: str):
+    def test_invalid_arguments_raise(self, arguments: dict[str, Any], message: str):
         with pytest.raises(ValueError, match=message):
             EfficientChannelAttentionMixer(8, **arguments)
 

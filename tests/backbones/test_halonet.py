@@ -353,11 +353,11 @@ class TestHaloAttention:
             ({"num_heads": 3}, "num_heads must divide"),
             ({"block_size": 0}, "block_size must be an integer >= 1"),
             ({"halo_size": -1}, "halo_size must be an integer >= 0"),
-            ({"stride": 3}, "must be 1 or 2, but is 3"),
+            ({"stride": 3}, "stride must be 1 or 2, got 3"),
             ({"qk_head_dim": 0}, "qk_head_dim must be"),
         ],
     )
-    def test_bad_arguments(self, kwargs: dict[str, Any], message: str):
+    def test_invalid_arguments_raise(self, kwargs: dict[str, Any], message: str):
         with pytest.raises(ValueError, match=message):
             HaloAttention(**{"dim": 8, "num_heads": 2, **kwargs})
 
@@ -429,12 +429,12 @@ class TestOtherMixers:
             expected = F.avg_pool2d(whole(x).permute(0, 3, 1, 2), 2, ceil_mode=True, count_include_pad=False)
             torch.testing.assert_close(halved(x), expected.permute(0, 2, 3, 1))
 
-    def test_bad_arguments(self):
+    def test_invalid_arguments_raise(self):
         with pytest.raises(ValueError, match="must be odd, got 4"):
             LambdaLayer(8, 2, 4)
         with pytest.raises(ValueError, match="table_size must be"):
             GlobalRelativeAttention(8, 2, 0)
-        with pytest.raises(ValueError, match="must be 1 or 2, but is 4"):
+        with pytest.raises(ValueError, match="stride must be 1 or 2, got 4"):
             GlobalRelativeAttention(8, 2, 4, stride=4)
 
 
@@ -540,12 +540,12 @@ class TestModel:
             if value.ndim == 1:
                 assert torch.equal(value, other), name
 
-    def test_a_block_without_shortcut_is_never_left_out(self):
+    def test_a_block_without_shortcut_is_never_dropped(self):
         model = model_entrypoint("haloregnetz_b")(drop_path_rate=0.5)
         blocks = blocks_of(model)
-        lonely = [block for block in blocks if not block.has_shortcut]
-        assert len(lonely) == 4
-        assert all(type(block.drop_path) is nn.Identity for block in lonely)
+        without_shortcut = [block for block in blocks if not block.has_shortcut]
+        assert len(without_shortcut) == 4
+        assert all(type(block.drop_path) is nn.Identity for block in without_shortcut)
         rates = [block.drop_path.drop_prob for block in blocks if block.has_shortcut]
         assert rates == sorted(rates)
         assert rates[-1] == 0.5
@@ -553,8 +553,8 @@ class TestModel:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
-            ({"blocks": ("cx", "h")}, "letters of 'c' .*one is 'cx'"),
-            ({"blocks": ("cc", "")}, "letters of"),
+            ({"blocks": ("cx", "h")}, "the letters 'c' .*got 'cx'"),
+            ({"blocks": ("cc", "")}, "must consist of the letters"),
             ({"blocks": ()}, "must have one entry per stage, got 2, 0, 2 and 2"),
             (
                 {"embed_dims": (16,)},
@@ -564,17 +564,17 @@ class TestModel:
                 {"num_heads": (2, 4, 8)},
                 "num_heads and hidden_dims must have one entry per stage, got 2, 2, 3 and 2",
             ),
-            ({"hidden_dims": None}, "Either hidden_dims or expansion"),
-            ({"expansion": 2}, "Either hidden_dims or expansion"),
+            ({"hidden_dims": None}, "Exactly one of hidden_dims and expansion"),
+            ({"expansion": 2}, "Exactly one of hidden_dims and expansion"),
             ({"stem": "tierd"}, "no stem 'tierd'. Did you mean 'tiered'"),
             ({"act": "sily"}, "no act 'sily'. Did you mean 'silu'"),
             ({"gate": "ecs"}, "no gate 'ecs'. Did you mean 'eca'"),
             ({"shortcut": "frist"}, "no shortcut 'frist'. Did you mean 'first'"),
             ({"final_dim": 0}, "final_dim must be"),
-            ({"group_width": 3}, "group_width must divide"),
+            ({"group_width": 3}, "group_width must divide 8 channels, got 3"),
             ({"num_heads": (3, 4)}, "num_heads must divide dim"),
         ],
     )
-    def test_bad_arguments(self, kwargs: dict[str, Any], message: str):
+    def test_invalid_arguments_raise(self, kwargs: dict[str, Any], message: str):
         with pytest.raises(ValueError, match=message):
             tiny(**kwargs)
