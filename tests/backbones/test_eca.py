@@ -368,7 +368,7 @@ class TestModels:
             ECAResNet(**arguments)
 
     def test_invalid_mobilenet_arguments_raise(self):
-        with pytest.raises(ValueError, match="width_mult must be >= 1/16, got 0.01"):
+        with pytest.raises(ValueError, match=r"width_mult must be >= 1/16, got 0\.01"):
             ECAMobileNetV2(width_mult=0.01)
         with pytest.raises(ValueError, match="k_size must have one entry per row, got 2 for 7 rows"):
             ECAMobileNetV2(k_size=(1, 3))
