@@ -81,7 +81,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "zoo.data.label_maps": ("zoo.data.segmentation.label_maps",),
     "zoo.data.photometric": ("zoo.data.common.photometric",),
     "zoo.data.replacement": ("zoo.data.common.dataset",),
-    "zoo.data.resizing": ("zoo.data.common.resizing",),
+    "zoo.data.resizing": ("zoo.data.common.resizing", "zoo.data.common.arguments"),
     "zoo.data.samplers": ("zoo.data.common.samplers",),
     "zoo.data.segmentation_albumentations": ("zoo.data.segmentation.albumentations",),
     "zoo.data.segmentation_checks": ("zoo.data.segmentation.dataset", "zoo.data.common.checks"),

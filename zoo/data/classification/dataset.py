@@ -20,8 +20,8 @@ from .sources import build_source, folder_class_names
 class ClassificationDataset(ImageDataset):
     """Images with one label each. Subclasses find the files and know the classes.
 
-    `load` returns the RGB image (PIL) and its label, which begins at 0. A sample holds `image`, the transform's
-    (3, height, width) tensor, and `label`.
+    `load` returns the RGB image (PIL) and its label, counting from 0. A sample has `image`, the transform's (3, height,
+    width) tensor, and `label`.
     """
 
     kind: ClassVar[str] = "classification"
@@ -96,7 +96,7 @@ class ImageClassificationDataset(ClassificationDataset):
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
-        """Looks for `root`, and for the folder or tar file of the split in it."""
+        """Checks that `root` and the folder or tar file of the split exist."""
         root, split = arguments.get("root"), arguments.get("split")
         if not root or arguments.get("reader") == "hfds" or root.startswith("hfds/"):
             return

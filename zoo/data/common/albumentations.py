@@ -1,7 +1,7 @@
 """Builds Albumentations transforms from configs, and works around what the library does silently.
 
 - Unknown arguments raise; Albumentations only warns about them.
-- All transforms of a pipeline share one random stream, which is drawn anew for every sample. Albumentations' own
+- All transforms of a pipeline share one random stream, which is new for every sample. Albumentations' own
   `set_random_seed` would start each transform from the same seed, so that two flips of probability 1/2 would always
   happen together.
 - Pixels beyond an image's border get the label that the caller names. Albumentations labels them 0, which is a class.
@@ -75,7 +75,7 @@ def build_transforms(configs: Sequence[Mapping[str, Any]], fill_mask: int | None
 
     Args:
         configs: One dict per transform with `type`, an Albumentations class ("HorizontalFlip", "OneOf"), and its
-            arguments. The `transforms` of a composition are such a list, too.
+            arguments. The `transforms` of a composition have the same form.
         fill_mask: Label of pixels beyond an image's border, for transforms whose own default is 0 and whose config
             does not set it.
 
@@ -113,6 +113,6 @@ def _build(config: Mapping[str, Any], fill_mask: int | None) -> Any:
 
 
 def reseed(pipeline: Any) -> None:
-    """Gives all transforms of an Albumentations composition one new random stream, drawn from Python's generator."""
+    """Seeds all transforms of an Albumentations composition with one new stream, drawn from Python's generator."""
     seed = random.getrandbits(63)
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))

@@ -22,12 +22,12 @@ class ImageDataset(Dataset[dict[str, Any]]):
     A sample is the same whichever worker builds it, whatever was built before it, and wherever a run was resumed.
 
     In training, a broken image (truncated, damaged, missing) is replaced by another one, which is drawn from the
-    sample's own seed, and its path is listed under `broken`. In evaluation it raises, because metrics of other images
+    sample's own seed, and its path is listed under `broken`. In evaluation it raises, because metrics on other images
     would be wrong.
 
-    A subclass passes its classes to this constructor and implements `__len__`, `path` and `load`. It derives from the
-    base class of its task (`ClassificationDataset`, `DetectionDataset`, `SegmentationDataset`), or from this class,
-    sets `kind` and implements `transform_sample`, too.
+    A subclass passes its classes to this constructor and implements `__len__`, `path` and `load`. It usually derives
+    from the base class of its task: `ClassificationDataset`, `DetectionDataset` or `SegmentationDataset`. A subclass of
+    `ImageDataset` itself also sets `kind` and implements `transform_sample`.
 
     Args:
         name: Where the data set is stored, for messages.
@@ -36,7 +36,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         seed: Seed of the augmentation and of the choice of replacements.
         num_classes: Expected number of classes; None accepts any number.
         replace_broken: Whether broken images are replaced. None replaces them if the transform is for training.
-        max_retries: Number of replacements that may be broken, too, before a sample raises.
+        max_retries: Number of replacements to try before a sample raises.
 
     Attributes:
         kind: Task that the data set is for: "classification", "detection" or "segmentation".
@@ -114,8 +114,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
             **arguments: Arguments of the constructor, as in a config.
 
         Yields:
-            A sentence for each, after the argument's name: "root: there is no data/pets." A caller that puts the data
-            set's own key and a dot before it gets the full key.
+            One message each, beginning with the argument's name: "root: there is no data/pets." Callers prepend the key
+            of the data set and a dot.
         """
         yield from ()
 
@@ -131,7 +131,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def load(self, index: int) -> Any:
-        """Reads a sample as its files hold it, before the transform; `transform_sample` takes the result.
+        """Reads the content of a sample's files, which `transform_sample` takes.
 
         Raises:
             BrokenImageError: If a file cannot be read.
@@ -142,7 +142,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """Applies the transform; all random generators are seeded for this sample.
 
         Args:
-            loaded: What `load` has returned.
+            loaded: Result of `load`.
             index: Index of the loaded sample.
 
         Returns:
@@ -151,10 +151,10 @@ class ImageDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def check(self) -> list[str]:
-        """Looks for errors in the files before they show in training.
+        """Checks the files before training starts.
 
         Returns:
-            A sentence for everything that is unusual but not an error.
+            Sentences about what is unusual but not an error.
 
         Raises:
             ValueError: If there are errors; the message names them and their remedies.
@@ -185,8 +185,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
         Returns:
             What `transform_sample` returns; `index`, `epoch` and `repeat` of the key, as int; `path` of the image;
-            `broken`, the paths of the broken files that this sample replaces. Of a replaced sample, `index` is the
-            one asked for, and all else belongs to the replacement.
+            `broken`, the paths of the broken files that this sample replaces. If it is a replacement, `index` is
+            still the requested one, and the other entries belong to the replacement.
 
         Raises:
             BrokenImageError: If a file is broken and not to be replaced, or `max_retries` replacements are broken, too.
@@ -240,6 +240,6 @@ def read_or_replace(
                 raise
             broken.append(error.path)
             if len(broken) > max_retries:
-                reason = f"{error.reason}; nor can {max_retries} others tried before it: {', '.join(broken[:-1])}"
+                reason = f"{error.reason}; {max_retries} others tried before are broken, too: {', '.join(broken[:-1])}"
                 raise BrokenImageError.of(error.path, reason) from error
             current = derive_seed(*seeds, len(broken), stream="replacement") % count

@@ -15,7 +15,7 @@ from ...seeding import derive_seed
 
 
 class SampleKey(NamedTuple):
-    """What a sampler passes to a data set: the sample, and everything that its augmentation is seeded with.
+    """What a sampler passes to a data set: the sample, and what its augmentation is seeded with.
 
     Attributes:
         epoch: Epoch, counting from 0.
@@ -113,7 +113,7 @@ class EpochSampler(Sampler[SampleKey]):
 class InfiniteSampler(Sampler[SampleKey]):
     """One rank's samples of an endless stream, for schedules counted in iterations.
 
-    The stream is cycle after cycle over the data set, each shuffled anew; ranks take turns. It is cut into "epochs" of
+    The stream repeats the data set in cycles, each with a new order; ranks take turns. It is cut into "epochs" of
     any length, which only determine when the training loop starts its next iteration over the data loader. They may end
     anywhere in a cycle without dropping samples, and one may be as long as the entire training, so that workers never
     stop. In a sample's key, `epoch` is the cycle.

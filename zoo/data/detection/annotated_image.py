@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from faster_coco_eval.core import mask as coco_mask
 
+from ....deprecated_paths import renamed_names
 from ....heads.structures import ImageInfo, Instances
 from ..common.resizing import resize_image
 from ..formats.coco import Segmentation
@@ -245,3 +246,8 @@ def _nearest_source(length: int, scale: float, shift: float, begin: int, end: in
     source = np.floor((np.arange(length) + 0.5 - shift) / scale).astype(np.int64)
     pixels = np.flatnonzero((source >= begin) & (source < end))
     return pixels, source[pixels]
+
+
+__getattr__ = renamed_names(
+    __name__, {"Placement": "AxisAlignedAffine", "boxes_of": "masks_to_boxes", "decode": "decode_rle"}
+)

@@ -27,20 +27,19 @@ class CocoDetection(DetectionDataset):
     """A detection data set in COCO's format: COCO itself, or your own.
 
     Labels are numbered from 0 by ascending category id, whatever the ids are; `categories` maps them back. Crowds
-    become `ignored_boxes`, and so do instances without a mask if masks are wanted. Instances that mmdet leaves out
-    (with a box thinner than a pixel or outside of the image, or without area) are left out, too. Boxes are clipped to
-    the image.
+    become `ignored_boxes`, and with `with_masks` so do instances without a mask. As in mmdet, instances are dropped if
+    their box is thinner than a pixel or outside of the image, or their area is 0. Boxes are clipped to the image.
 
     Args:
         root: Folder of the data set.
         split: Folder of the images, in `root`; None if they are in `root` itself.
-        annotations: Annotation file, as a path of its own or in `root`. None is annotations/instances_<split>.json in
-            `root`.
+        annotations: Path of the annotation file, absolute or relative to `root`. None is
+            annotations/instances_<split>.json in `root`.
         transform: Config of a registered transform, or a callable from an AnnotatedImage to a dict.
         classes: Names of the categories to use; None uses all.
-        filter_empty: Whether images without an annotation of the chosen classes are left out (a crowd counts as one).
-            None leaves them out if the transform is for training.
-        min_size: Shortest side of an image in pixels, for images to be kept in the same case. mmdet uses 32.
+        filter_empty: Whether to drop images without an annotation of the chosen classes (crowds count), or with a side
+            shorter than `min_size`. None drops them if the transform is for training.
+        min_size: Minimum side of an image in pixels with `filter_empty`. mmdet uses 32.
         with_masks: Whether samples for training have masks.
         **options: See `ImageDataset`.
 
@@ -82,9 +81,9 @@ class CocoDetection(DetectionDataset):
             self._chosen = np.flatnonzero(self.annotations.has_annotation & wide_enough)
         if not len(self._chosen):
             raise ValueError(
-                f"{self} is empty: of the file's {len(self.annotations)} images none has an annotation of "
-                f"{', '.join(self.classes[:5])}{' ...' if len(self.classes) > 5 else ''} and sides from {min_size} "
-                "pixels on. Set filter_empty=False to keep such images."
+                f"{self} is empty: none of the {len(self.annotations)} images in the file has an annotation of "
+                f"{', '.join(self.classes[:5])}{' ...' if len(self.classes) > 5 else ''} and sides of at least "
+                f"{min_size} pixels. Set filter_empty=False to keep all images."
             )
         self.image_ids = self.annotations.image_ids[self._chosen]
         sizes = self.annotations.sizes[self._chosen].astype(np.float32)
@@ -92,7 +91,7 @@ class CocoDetection(DetectionDataset):
 
     @classmethod
     def class_names(cls, **arguments: Any) -> tuple[str, ...] | None:
-        """Reads the names in the annotation file; without the file, COCO's are known by the name of the file."""
+        """Reads the categories of the annotation file. If it does not exist, only COCO's own files have known names."""
         root, split, annotations = (arguments.get(name) for name in ("root", "split", "annotations"))
         chosen = arguments.get("classes")
         if not (split or annotations):
@@ -110,7 +109,7 @@ class CocoDetection(DetectionDataset):
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
-        """Looks for `root`, the annotation file and the folder of images."""
+        """Checks that `root`, the annotation file and the folder of images exist."""
         root, split, annotations = (arguments.get(name) for name in ("root", "split", "annotations"))
         if not root:
             return
@@ -163,18 +162,18 @@ class CocoDetection(DetectionDataset):
         ignored = self.annotations.is_crowd[instances].copy()
         loaded = AnnotatedImage(image, expected)
         if self.with_masks:
-            shapes = [self.annotations.segmentation(number) for number in range(instances.start, instances.stop)]
-            ignored |= np.array([shape is None for shape in shapes], dtype=bool)
-            loaded.segmentations = [shape for shape, out in zip(shapes, ignored, strict=True) if not out]
+            masks = [self.annotations.segmentation(number) for number in range(instances.start, instances.stop)]
+            ignored |= np.array([mask is None for mask in masks], dtype=bool)
+            loaded.segmentations = [mask for mask, ignore in zip(masks, ignored, strict=True) if not ignore]
         loaded.boxes, loaded.labels, loaded.ignored_boxes = boxes[~ignored], labels[~ignored], boxes[ignored]
         return loaded
 
 
 def _annotation_file(root: str, split: str | None, annotations: str | None) -> Path:
-    """Finds the annotation file."""
+    """Returns the path of the annotation file."""
     if annotations is None:
         if split is None:
-            raise ValueError("Without a split, give the annotation file: annotations='...json'.")
+            raise ValueError("Set split, or the annotation file: annotations='...json'.")
         return Path(root, "annotations", f"instances_{split}.json")
     given = Path(annotations)
     return given if given.is_file() or not Path(root, given).is_file() else Path(root, given)

@@ -12,7 +12,7 @@ class DetectionDataset(ImageDataset):
     """Images with boxes and, optionally, instance masks. Subclasses find the files and know the classes.
 
     `load` returns an `AnnotatedImage` with its instances, which the transform takes. A transform that is not for
-    training gets the image alone. A sample holds what the transform returns (`image`, `info` and `target`, or `views`)
+    training gets the image alone. A sample has what the transform returns (`image`, `info` and `target`, or `views`)
     and `image_id`.
 
     A subclass with an attribute `aspect_ratios` (width / height of each image) works with `AspectRatioBatchSampler`.
@@ -30,11 +30,11 @@ class DetectionDataset(ImageDataset):
         raise NotImplementedError
 
     def image_id(self, index: int) -> int:
-        """Returns the number by which an evaluation knows an image: the index, unless a subclass has its own."""
+        """Returns an image's id for evaluation: the index, unless a subclass has ids of its own."""
         return index
 
     def transform_sample(self, loaded: AnnotatedImage, index: int) -> dict[str, Any]:
-        """Returns what the transform makes of the image, and its `image_id`."""
+        """Returns the result of the transform and `image_id`."""
         if not self.training:
             loaded = AnnotatedImage(loaded.image, loaded.original_size)
         return {**self.transform(loaded), "image_id": self.image_id(index)}

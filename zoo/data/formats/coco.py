@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
+from ....deprecated_paths import renamed_names
 from ....names import unknown_name
 
 POLYGON_UNITS = 1000
@@ -337,3 +338,6 @@ def _repeated(values: Sequence[Any]) -> list[Any]:
             again[value] = None
         seen.add(value)
     return list(again)
+
+
+__getattr__ = renamed_names(__name__, {"Shape": "Segmentation"})

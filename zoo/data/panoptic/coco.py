@@ -103,7 +103,7 @@ class CocoPanopticSemantic(SegmentationDataset):
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
-        """Looks for the annotation file and the folders of images and PNGs."""
+        """Checks that the annotation file and the folders of images and PNGs exist."""
         ann_file = arguments.get("ann_file")
         if ann_file and not Path(ann_file).is_file():
             yield missing_path("ann_file", ann_file)

@@ -15,7 +15,7 @@ from ..common.decoding import BrokenImageError, reading_image
 from .label_maps import LabelTable, read_label_image, voc_palette
 
 SegmentationTransform = Callable[[np.ndarray, "np.ndarray | None"], dict[str, Any]]
-"""From an RGB image (h, w, 3) and a label map (h, w), both uint8, to what a sample holds of them."""
+"""Maps an RGB image (h, w, 3) and a label map (h, w), both uint8, to the entries of a sample."""
 
 
 class Pair(NamedTuple):
@@ -34,7 +34,7 @@ class SegmentationDataset(ImageDataset):
     """Images with a label for every pixel. Subclasses find the files and know the classes.
 
     `load` returns the image (h, w, 3) and its label map (h, w), or None without labels, both uint8, and the transform
-    takes both. A sample holds what the transform returns: `image` (3, h, w) uint8 and `info`, or `views`; and
+    takes both. A sample has what the transform returns: `image` (3, h, w) uint8 and `info`, or `views`; and
     `label_map` (h, w) uint8, as large as the image in training and as the file in evaluation, or None without labels.
 
     Args:
@@ -93,7 +93,7 @@ class SegmentationDataset(ImageDataset):
 
         Raises:
             BrokenImageError: If a file cannot be read.
-            ValueError: If the label image is none, has values out of range or another size than the image.
+            ValueError: If the label image is not one, has values out of range, or another size than the image.
         """
         image = np.asarray(self.read_image(index))
         labels = self.read_labels(index)
@@ -102,14 +102,14 @@ class SegmentationDataset(ImageDataset):
         return image, labels
 
     def transform_sample(self, loaded: tuple[np.ndarray, np.ndarray | None], index: int) -> dict[str, Any]:
-        """Returns what the transform makes of the image and its labels."""
+        """Returns the result of the transform."""
         return self.transform(*loaded)
 
     def read_labels(self, index: int) -> np.ndarray | None:
         """Reads a sample's labels.
 
         Returns:
-            (h, w) uint8, 255 for pixels that do not count; None if the set has no labels.
+            (h, w) uint8, 255 for pixels to ignore; None if the data set has no labels.
 
         Raises:
             BrokenImageError: If the file cannot be read.
@@ -127,7 +127,7 @@ class SegmentationDataset(ImageDataset):
 
         Returns:
             Sentences about what is unusual but not an error: findings of the constructor, files that cannot be read
-            and would be replaced, label images where no pixel counts, classes that do not occur.
+            and would be replaced, label images whose pixels are all ignored, classes that do not occur.
 
         Raises:
             ValueError: If files are not label images, have values out of range, or another size than their image. The
@@ -136,18 +136,18 @@ class SegmentationDataset(ImageDataset):
         return check_segmentation(self, most, seed)
 
     def different_sizes(self, index: int, image: Sequence[int], labels: Sequence[int]) -> str:
-        """Says that a sample's image and labels differ in size; sizes are (height, width)."""
+        """Returns the message for an image and labels of different size; sizes are (height, width)."""
         pair = self.pairs[index]
         return (
             f"The image {pair.image} is {image[1]}x{image[0]} pixels, its label image {pair.labels} is "
-            f"{labels[1]}x{labels[0]}: both must have one size. (An EXIF orientation is not applied.)"
+            f"{labels[1]}x{labels[0]}: both must have the same size. (EXIF orientation is not applied.)"
         )
 
 
 def check_segmentation(dataset: SegmentationDataset, most: int, seed: int) -> list[str]:
     """Checks a data set's files; see `SegmentationDataset.check`."""
     chosen = choose(len(dataset), most, seed)
-    looked_at = f"of all {len(dataset)}" if len(chosen) == len(dataset) else f"of {len(chosen)} out of {len(dataset)}"
+    scope = f"of all {len(dataset)}" if len(chosen) == len(dataset) else f"of {len(chosen)} out of {len(dataset)}"
     errors: list[str] = []
     broken: list[str] = []
     empty: list[str] = []
@@ -173,16 +173,16 @@ def check_segmentation(dataset: SegmentationDataset, most: int, seed: int) -> li
         if counts[IGNORE_INDEX] == labels.size:
             empty.append(str(pair.labels))
     if errors:
-        raise ValueError(f"{dataset} has errors in {len(errors)} {looked_at} samples:\n{first_lines(errors)}")
+        raise ValueError(f"{dataset} has errors in {len(errors)} {scope} samples:\n{first_lines(errors)}")
     findings = list(dataset.findings)
     if broken:
-        findings.append(f"{len(broken)} {looked_at} samples cannot be read:\n{first_lines(broken)}")
+        findings.append(f"{len(broken)} {scope} samples cannot be read:\n{first_lines(broken)}")
     if empty:
-        findings.append(f"In {len(empty)} {looked_at} label images no pixel counts: {first_names(empty)}.")
+        findings.append(f"{len(empty)} {scope} label images have only ignored pixels: {first_names(empty)}.")
     unseen = [name for name, count in zip(dataset.classes, pixels, strict=False) if not count]
     if unseen and pixels.any():
         findings.append(
-            f"{len(unseen)} of {len(dataset.classes)} classes do not occur in the labels {looked_at} samples: "
+            f"{len(unseen)} of {len(dataset.classes)} classes do not occur in the labels {scope} samples: "
             f"{first_names(unseen)}."
         )
     return [f"{dataset}: {finding}" for finding in findings]

@@ -52,7 +52,7 @@ class SegmentationFolders(SegmentationDataset):
     """A folder of images and a folder of label images with the same names, apart from the suffix.
 
     Label images have one channel, gray or palette (indices are read, not colors). Pixel values are labels, beginning at
-    0; 255 marks pixels to ignore. Subfolders are searched, too, and must be the same in both folders.
+    0; 255 marks pixels to ignore. Subfolders are searched, and must be the same in both folders.
 
     Args:
         root: Folder of the data set.
@@ -139,7 +139,7 @@ class SegmentationFolders(SegmentationDataset):
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
-        """Looks for `root`, the folders of images and labels, and the split file."""
+        """Checks that `root`, the folders of images and labels, and the split file exist."""
         root = arguments.get("root")
         if not root:
             return
@@ -198,7 +198,7 @@ class ADE20K(SegmentationFolders):
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
-        """Looks for `root`, and for the folders of the split in it."""
+        """Checks that `root` and the folders of the split exist."""
         root, split = arguments.get("root", ADE20K_ROOT), arguments.get("split", "training")
         yield from super().check_paths(root=root, images=f"images/{split}", labels=f"annotations/{split}")
 
@@ -248,7 +248,7 @@ class PascalVOC(SegmentationFolders):
 
     @classmethod
     def check_paths(cls, **arguments: Any) -> Iterator[str]:
-        """Looks for `root`, the folders of images and labels, and the list of the split."""
+        """Checks that `root`, the folders of images and labels, and the list of the split exist."""
         yield from super().check_paths(
             root=arguments.get("root", VOC_ROOT),
             images="JPEGImages",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from ....deprecated_paths import renamed_names
 from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..common.decoding import reading_image
 
@@ -158,3 +159,6 @@ def voc_palette(count: int = 256) -> list[list[int]]:
         [sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
         for label in range(count)
     ]
+
+
+__getattr__ = renamed_names(__name__, {"IGNORED": "IGNORE_INDEX", "MOST_CLASSES": "MAX_CLASSES"})

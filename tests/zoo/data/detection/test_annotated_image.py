@@ -7,6 +7,7 @@ from attnzoo.zoo.data import (
     CocoDetection,
     DetectionTest,
 )
+from attnzoo.zoo.data.detection import annotated_image
 from attnzoo.zoo.data.detection.annotated_image import AnnotatedImage, AxisAlignedAffine
 from support import painted_coco
 
@@ -118,3 +119,8 @@ def test_an_instance_with_an_empty_mask_is_dropped():
     target = sample.pack()["target"]
     assert target.labels.tolist() == [1]
     assert len(target.masks) == len(target.boxes) == 1
+
+
+def test_old_names_warn():
+    with pytest.warns(DeprecationWarning, match="Placement is now called AxisAlignedAffine"):
+        assert annotated_image.Placement is AxisAlignedAffine

@@ -151,14 +151,14 @@ def test_paths_of_the_annotation_file(root, tmp_path):
     assert inside[0]["path"] == str(root / "train2017" / "000011.png")
     with pytest.raises(ValueError, match=r"no annotation file .*instances_val2017.json"):
         CocoDetection(str(root), "val2017", transform=Plain())
-    with pytest.raises(ValueError, match="Without a split, give the annotation file"):
+    with pytest.raises(ValueError, match="Set split, or the annotation file"):
         CocoDetection(str(root), transform=Plain())
     with pytest.raises(ValueError, match="needs a transform"):
         CocoDetection(str(root), "train2017")
 
 
 def test_a_data_set_without_annotations_is_empty_in_training(tmp_path):
-    with pytest.raises(ValueError, match=r"is empty: of the file's 4 images.*filter_empty=False"):
+    with pytest.raises(ValueError, match=r"is empty: none of the 4 images in the file.*filter_empty=False"):
         train(changed(tmp_path, lambda made: made.update(annotations=[])))
 
 

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from attnzoo.zoo.data.formats import coco
 from attnzoo.zoo.data.formats.coco import CocoAnnotations, PackedBytes, read_categories
 from support import painted_coco
 
@@ -132,3 +133,8 @@ def test_byte_strings_are_packed():
     packed = PackedBytes([b"ab", b"", b"c"])
     assert [packed[index] for index in range(len(packed))] == [b"ab", b"", b"c"]
     assert packed.nbytes == 3 * 8 + 3
+
+
+def test_old_names_warn():
+    with pytest.warns(DeprecationWarning, match="Shape is now called Segmentation"):
+        assert coco.Shape == coco.Segmentation

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from attnzoo.zoo.data.common.decoding import BrokenImageError
+from attnzoo.zoo.data.segmentation import label_maps
 from attnzoo.zoo.data.segmentation.label_maps import LabelTable, read_label_image, voc_palette
 
 
@@ -129,3 +130,8 @@ def test_vocs_palette():
     assert voc_palette(4) == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert voc_palette(21)[20] == [0, 64, 128]
     assert len({tuple(color) for color in voc_palette()}) == 256
+
+
+def test_old_names_warn():
+    with pytest.warns(DeprecationWarning, match="IGNORED is now called IGNORE_INDEX"):
+        assert label_maps.IGNORED == 255
