@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .interop import register_in_timm
     from .weights import LoadReport, extract_state_dict, load_weights, read_checkpoint
 
-_PLACES = {
+_SOURCES = {
     "create_model": ".factory",
     "register_in_timm": ".interop",
     "LoadReport": ".weights",
@@ -27,9 +27,9 @@ __all__ = ["LoadReport", "create_model", "extract_state_dict", "load_weights", "
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _SOURCES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name], __name__), name)
+    return getattr(importlib.import_module(_SOURCES[name], __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""A tiny model and data set with every kind of randomness, and faults to order, for tests of training."""
+"""A tiny model and data set that use every random generator, and a hook that injects faults, for tests of training."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from attnzoo.zoo.training import build_runner
 
 @DATASETS.register_module()
 class ToyDataset(torch.utils.data.Dataset):
-    """Random vectors with labels; each look draws noise from all three global generators, by sample key.
+    """Random vectors with labels, and noise from all three global generators that depends on the sample key.
 
-    `nonfinite` names (epoch, index) pairs whose image is infinite.
+    `nonfinite` lists the (epoch, index) pairs whose image is infinite.
     """
 
     def __init__(self, length: int = 22, seed: int = 0, augment: bool = True, nonfinite: tuple = ()) -> None:
@@ -59,7 +59,7 @@ class ToyDataset(torch.utils.data.Dataset):
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    """Linear, BatchNorm (if wanted), dropout, linear; if careless, draws from Python's and NumPy's generators too."""
+    """Linear, optional BatchNorm, dropout, linear; `careless` also uses the generators of Python and NumPy."""
 
     def __init__(self, norm: bool = True, dropout: float = 0.3, dtype: str = "float32", careless: bool = False) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class ToyModel(BaseModel):
 
 @METRICS.register_module()
 class ToyAccuracy:
-    """Share of right predictions over all processes, and how many there were."""
+    """Percentage of correct predictions over all processes, and the number of predictions."""
 
     def __init__(self) -> None:
         self.results: list[bool] = []
@@ -102,7 +102,7 @@ class ToyAccuracy:
 
 @HOOKS.register_module()
 class FaultHook(Hook):
-    """Does something to its own process before iteration `at`: "kill", "term", "term_group", "interrupt"."""
+    """Sends a signal to its own process before iteration `at`: "kill", "term", "term_group", "interrupt"."""
 
     priority = "VERY_HIGH"
 
@@ -117,13 +117,13 @@ class FaultHook(Hook):
         elif self.what == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
         elif self.what == "term_group":
-            # From outside, as a scheduler sends it; a worker that would die of it is dead before the step is over.
-            group, outside = os.getpgid(0), os.fork()
-            if not outside:
+            # From another process, as a scheduler does. A worker that exits on the signal is gone before the step ends.
+            group, sender = os.getpgid(0), os.fork()
+            if not sender:
                 os.setpgid(0, 0)
                 os.killpg(group, signal.SIGTERM)
                 os._exit(0)
-            os.waitpid(outside, 0)
+            os.waitpid(sender, 0)
             time.sleep(0.5)
         else:
             raise ValueError(self.what)
@@ -138,7 +138,7 @@ class FaultHook(Hook):
 
 
 def toy_config(work_dir: Path | str, **changes: Any) -> dict[str, Any]:
-    """A config of five batches an epoch, three epochs; "a__b" in a change's name is key b of a."""
+    """Returns a config with three epochs of five batches; a change named "a__b" sets the key b of a."""
     config: dict[str, Any] = {
         "model": {"type": "ToyModel"},
         "work_dir": str(work_dir),
@@ -181,14 +181,14 @@ def toy_config(work_dir: Path | str, **changes: Any) -> dict[str, Any]:
 
 
 def build(config: dict[str, Any]) -> Any:
-    """`build_runner`, typed for tests that look inside."""
+    """Calls `build_runner`; the result has type Any, for tests that access internals."""
     return build_runner(config)
 
 
 def run_in_child(
     function: Callable[[], Any], own_group: bool = False, environment: dict[str, str] | None = None
 ) -> Child:
-    """Runs a function in a forked process, which may be killed; see `Child.wait`."""
+    """Runs a function in a forked process, which may be killed."""
     pid = os.fork()
     if pid:
         return Child(pid)
@@ -217,12 +217,12 @@ class Child:
         self.pid = pid
 
     def wait(self) -> int:
-        """Its exit code, or minus the signal that killed it."""
+        """Returns its exit code, or the negative number of the signal that killed it."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def run_ranks(function: Callable[[int], Any], count: int = 2) -> list[int]:
-    """Runs a function in several processes, as torchrun would start them; gives their exit codes."""
+    """Runs a function in several processes, with the environment of torchrun; returns their exit codes."""
     with contextlib.closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -237,7 +237,7 @@ def run_ranks(function: Callable[[int], Any], count: int = 2) -> list[int]:
 
 
 def same(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two plain states differ, bit for bit; times are left out."""
+    """Returns where two plain states differ bit for bit; times are ignored."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return [] if a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all()) else [path]
     if isinstance(a, dict) and isinstance(b, dict):

@@ -55,42 +55,24 @@ def parameter_groups(
     Raises:
         ValueError: An option is unknown, a custom key is in no parameter's name, or no parameter is trainable.
     """
-    settings = dict(OPTIONS)
-    for key, value in (options or {}).items():
-        if key not in OPTIONS:
-            raise ValueError(unknown_name("key of paramwise_cfg", key, OPTIONS))
-        settings[key] = value
-    custom_keys = dict(settings["custom_keys"])
-    for pattern, custom in custom_keys.items():
-        for key in custom:
-            if key not in _CUSTOM:
-                raise ValueError(unknown_name(f"key of paramwise_cfg.custom_keys[{pattern!r}]", key, _CUSTOM))
+    settings = _check_options(options or {})
+    custom_keys: Mapping[str, Any] = settings["custom_keys"]
     by_length = sorted(sorted(custom_keys), key=len, reverse=True)
     unused = set(custom_keys)
-
     no_decay = _no_weight_decay_names(model) if settings["use_no_weight_decay"] else set()
     layer_scales = _layer_scales(model, settings["layer_decay_rate"])
     in_norm = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
-
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         custom_key = next((key for key in by_length if key in name), None)
         unused.discard(custom_key or "")
         if not parameter.requires_grad:
             continue
-        custom = custom_keys.get(custom_key, {})
-        if "decay_mult" in custom:
-            decay_mult = custom["decay_mult"]
-        elif name in no_decay:
-            decay_mult = 0.0
-        elif id(parameter) in in_norm:
-            decay_mult = settings["norm_decay_mult"]
-        elif name.endswith(".bias") or name == "bias":
-            decay_mult = settings["bias_decay_mult"]
-        elif parameter.ndim <= 1:
-            decay_mult = settings["flat_decay_mult"]
-        else:
-            decay_mult = 1.0
+        custom = custom_keys.get(custom_key or "", {})
+        decay_mult = custom.get("decay_mult")
+        if decay_mult is None:
+            is_norm = id(parameter) in in_norm
+            decay_mult = 0.0 if name in no_decay else _decay_factor(name, parameter, is_norm, settings)
         lr_scale = layer_scales.get(name, 1.0) * custom.get("lr_mult", 1.0)
         group = groups.setdefault(
             (lr_scale, float(decay_mult)),
@@ -110,6 +92,28 @@ def parameter_groups(
     if not groups:
         raise ValueError("The model has no trainable parameters: all are frozen.")
     return list(groups.values())
+
+
+def _check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options with defaults; raises a ValueError for unknown keys."""
+    for key in options:
+        if key not in OPTIONS:
+            raise ValueError(unknown_name("key of paramwise_cfg", key, OPTIONS))
+    settings = {**OPTIONS, **options}
+    for pattern, custom in settings["custom_keys"].items():
+        for key in custom:
+            if key not in _CUSTOM:
+                raise ValueError(unknown_name(f"key of paramwise_cfg.custom_keys[{pattern!r}]", key, _CUSTOM))
+    return settings
+
+
+def _decay_factor(name: str, parameter: nn.Parameter, is_norm: bool, settings: Mapping[str, Any]) -> float:
+    """Returns the factor on the weight decay of a parameter to which no custom key and no pattern applies."""
+    if is_norm:
+        return settings["norm_decay_mult"]
+    if name == "bias" or name.endswith(".bias"):
+        return settings["bias_decay_mult"]
+    return settings["flat_decay_mult"] if parameter.ndim <= 1 else 1.0
 
 
 def _no_weight_decay_names(model: nn.Module) -> set[str]:

@@ -85,7 +85,7 @@ def test_a_trained_task_is_evaluated_and_resumed(task: str, scenes: Path, tmp_pa
     (validation,) = [record for record in records if record["mode"] == "val"]
     figure = TASKS[task][2]
     assert 0 <= validation[figure] <= 100
-    # The checkpoint alone gives the same figure.
+    # The checkpoint alone gives the same metric.
     assert evaluate(config(task, scenes, tmp_path))[figure] == pytest.approx(validation[figure], abs=1e-9)
 
 
@@ -119,7 +119,7 @@ def test_two_processes_train_together_and_evaluate_as_one(task: str, scenes: Pat
     cfg.test_evaluator.out_file = str(tmp_path / "alone")
     for name, value in evaluate(cfg).items():
         assert together[name] == pytest.approx(value, abs=1e-9), name
-    # An untrained detector's figures are mostly 0; what it found is not.
+    # The metrics of an untrained detector are mostly 0, but its detections are not empty.
     written = sorted(path.name for path in tmp_path.glob("together*"))
     assert written == (["together.bbox.json", "together.segm.json"] if task == "detector" else ["together"])
     ours = [json.loads((tmp_path / name).read_text()) for name in written]
@@ -128,7 +128,7 @@ def test_two_processes_train_together_and_evaluate_as_one(task: str, scenes: Pat
         assert ours == theirs
         return
     for found, expected in zip(ours, theirs, strict=True):
-        # Images share batches with others, so that the last digit of a score may differ, and the order of two.
+        # Images are batched differently, so the last digit of a score may differ, and with it the order of two.
         assert len(found) == len(expected) > 5
         assert [one["image_id"] for one in found] == [one["image_id"] for one in expected]
         scores = [torch.tensor([one["score"] for one in entries]).sort().values for entries in (found, expected)]

@@ -1,4 +1,4 @@
-"""Two gloo processes on a CPU: the same training as one process with the doubled batch, and agreement on everything."""
+"""Two gloo processes on a CPU train like one process with twice the batch size, and agree on all decisions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NONFINITE = [(1, 5)]
 
 
 def config_of(work_dir, ranks, **changes):
-    """A config without what depends on the batch's make-up: dropout, BatchNorm."""
+    """Returns a config without layers that depend on the composition of a batch: dropout, BatchNorm."""
     config = toy_config(
         work_dir, launcher="pytorch" if ranks > 1 else "none", model__dropout=0.0, model__norm=False, **changes
     )
@@ -50,7 +50,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, changes):
     for part in ("state_dict", "ema_state_dict"):
         for name, tensor in theirs[part].items():
             torch.testing.assert_close(ours[part][name], tensor, rtol=1e-9, atol=1e-11)
-    # 13 validation images over two processes: each counted once.
+    # Each of the 13 validation images counts once, over two processes.
     values = [[(r["iter"], r["top1"], r["count"]) for r in read_scalars(d) if r["mode"] == "val"] for d in (one, two)]
     assert values[0] == values[1]
     assert values[0][0][2] == 13.0
@@ -85,7 +85,7 @@ def test_a_signal_to_one_process_stops_both_and_they_resume_bit_equal(tmp_path):
 
 @HOOKS.register_module()
 class StatisticsHook(Hook):
-    """Writes BatchNorm's running mean as an evaluation sees it, and as the step before it left it."""
+    """Writes BatchNorm's running mean in an evaluation, and after the step before it."""
 
     def _write(self, runner, when):
         model: Any = unwrap_model(runner.model)

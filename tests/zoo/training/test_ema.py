@@ -73,7 +73,7 @@ def test_buffers_tied_weights_and_swapping():
 
     with pytest.raises(KeyError):
         fail()
-    # Given back although the block failed.
+    # Restored although the block failed.
     assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
     assert all(torch.equal(tensor, averages[name]) for name, tensor in average.state_dict().items())
 

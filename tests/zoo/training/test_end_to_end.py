@@ -24,7 +24,7 @@ NAT = {
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Dark and light pictures of 16x16, 12 to train and 6 to evaluate."""
+    """Dark and light images of 16x16, 12 for training and 6 for evaluation."""
     root = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 3)):
@@ -86,24 +86,27 @@ def config(images, work_dir, **changes):
 
 
 def test_trained_stopped_resumed_evaluated_and_loaded(images, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    runner = build(config(images, whole))
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    runner = build(config(images, uninterrupted))
     runner.train()
     assert runner.results()["best"]["top1"]["value"] >= 5 / 6 * 100
 
-    stopping = config(images, parts)
+    stopping = config(images, resumed)
     stopping["custom_hooks"] = [*stopping["custom_hooks"], {"type": "FaultHook", "at": 10, "what": "term"}]
     with pytest.raises(Preempted):
         build(stopping).train()
-    killed = config(images, parts, resume=True)
+    killed = config(images, resumed, resume=True)
     killed["custom_hooks"] = [*killed["custom_hooks"], {"type": "FaultHook", "at": 16, "what": "kill"}]
     assert run_in_child(lambda: build(killed).train()).wait() == -9
-    build(config(images, parts, resume=True)).train()
-    ours, theirs = read_training_checkpoint(parts / "epoch_8.pth"), read_training_checkpoint(whole / "epoch_8.pth")
+    build(config(images, resumed, resume=True)).train()
+    ours, theirs = (
+        read_training_checkpoint(resumed / "epoch_8.pth"),
+        read_training_checkpoint(uninterrupted / "epoch_8.pth"),
+    )
     del ours["meta"]["time"], theirs["meta"]["time"]
     assert not same(ours, theirs)
 
-    best = str(whole / "best_top1.pth")
+    best = str(uninterrupted / "best_top1.pth")
     tester = build(config(images, tmp_path / "test", load_from=best))
     assert tester.test()["top1"] == pytest.approx(runner.results()["best"]["top1"]["value"])
 
@@ -125,7 +128,7 @@ def test_channels_last(images, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_compiled_backbone_trains_alike_and_keeps_its_names(images, tmp_path):
+def test_a_compiled_backbone_trains_equally_and_keeps_its_names(images, tmp_path):
     build(config(images, tmp_path / "plain", **ONE_EPOCH)).train()
     runner = build(config(images, tmp_path / "compiled", compile={"backend": "aot_eager"}, **ONE_EPOCH))
     runner.train()

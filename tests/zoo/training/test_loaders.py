@@ -15,7 +15,7 @@ from support.training_toy import ToyDataset, build, toy_config
 
 @DATASETS.register_module()
 class CarelessDataset(ToyDataset):
-    """Also draws from its worker's generators."""
+    """Also uses the generators of its worker."""
 
     def __getitem__(self, key):
         draws = (random.random(), float(np.random.rand()), torch.rand(1).item())  # noqa: NPY002
@@ -24,7 +24,7 @@ class CarelessDataset(ToyDataset):
 
 @HOOKS.register_module()
 class DrawsHook(Hook):
-    """Notes what the data set drew."""
+    """Records the random numbers of the data set."""
 
     def __init__(self):
         self.draws = []
@@ -33,7 +33,7 @@ class DrawsHook(Hook):
         self.draws.append(data_batch["draws"].tolist())
 
 
-def test_workers_draw_anew_every_epoch_and_the_same_in_every_run(tmp_path):
+def test_workers_have_new_random_numbers_per_epoch_and_equal_ones_per_run(tmp_path):
     def draws():
         loader = {"train_dataloader__num_workers": 2, "train_dataloader__dataset": {"type": "CarelessDataset"}}
         config = toy_config(tmp_path, train_cfg__max_epochs=2, **loader)
@@ -49,7 +49,7 @@ def test_workers_draw_anew_every_epoch_and_the_same_in_every_run(tmp_path):
     assert found == draws()
 
 
-def test_the_seed_reaches_data_and_sampler_unless_they_have_one(tmp_path):
+def test_the_seed_is_passed_to_data_sets_and_samplers_without_one(tmp_path):
     runner = build(toy_config(tmp_path, randomness__seed=9))
     assert (runner.train_dataloader.dataset.seed, runner.train_dataloader.sampler.seed) == (9, 9)
     runner = build(toy_config(tmp_path, randomness__seed=9, train_dataloader__dataset__seed=4))

@@ -15,7 +15,7 @@ from support.training_toy import build, toy_config
 
 @HOOKS.register_module()
 class NoteHook(Hook):
-    """Notes what happens."""
+    """Records what happens."""
 
     def __init__(self):
         self.notes = []
@@ -73,7 +73,7 @@ def test_iterations_with_accumulation_evaluate_between_steps(tmp_path):
     train_cfg = {"type": "IterTrainLoop", "max_iters": 11, "val_interval": 4}
     changes = {"optim_wrapper__accumulative_counts": 3, "train_cfg": train_cfg}
     _, notes = noted(toy_config(tmp_path, **changes))
-    # Windows of an epoch of five: 3 and 2; iteration 11 is a window of its own.
+    # An epoch of five batches has windows of 3 and 2; iteration 11 is a window by itself.
     assert evaluated(notes) == [5, 8, 11]
 
 
@@ -88,7 +88,7 @@ def test_hooks_can_end_training(tmp_path):
 
 @HOOKS.register_module()
 class DisturbHook(Hook):
-    """Draws from torch's generator before every step, as an innocent tool might."""
+    """Uses torch's generator before every step, as any tool might."""
 
     def before_train_iter(self, runner, batch_idx, data_batch: Any = None):
         torch.rand(runner.iter + 1)

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: skipped, counted, recorded, and at last an end."""
+"""Steps with losses or gradients that are not finite are skipped, counted and recorded, and stop training at a limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALWAYS = [(epoch, index) for epoch in range(3) for index in range(22)]
 
 
 class Spy:
-    """Notes the weights after every iteration."""
+    """Records the weights after every iteration."""
 
     def __init__(self, runner):
         self.weights, self.averages = [], []
@@ -37,7 +37,7 @@ def skipped_iterations(work_dir):
 
 
 def test_skips_the_step_and_records_the_batch(tmp_path):
-    # drop_last leaves two samples of an epoch out: take one that is in both.
+    # drop_last omits two samples per epoch: use one that is in both epochs.
     spoilt = ((0, 3), (1, 3))
     runner = build(toy_config(tmp_path, train_dataloader__dataset__nonfinite=spoilt))
     spy = Spy(runner)

@@ -48,7 +48,7 @@ def test_rmsprop_is_tensorflows():
         model.weight.grad = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
         gradient = model.weight.grad + 0.25 * weight
         squares = 0.9 * squares + 0.1 * gradient**2
-        # The rate is inside of the momentum, and epsilon inside of the root.
+        # The momentum includes the learning rate, and the square root includes epsilon.
         momentum = 0.5 * momentum + lr * gradient / (squares + 1e-3).sqrt()
         weight = weight - momentum
         optimizer.step()

@@ -29,7 +29,7 @@ def test_accumulation_is_the_mean_over_a_window_and_ends_with_the_epoch(length):
     expected = nn.Linear(3, 1, dtype=torch.float64)
     expected.load_state_dict(model.state_dict())
     optimizer = torch.optim.SGD(expected.parameters(), lr=0.1)
-    # Two epochs, so that a window which reached into the next one would show.
+    # Two epochs, to detect windows that extend into the next epoch.
     for _ in range(2):
         wrapper.start_epoch(length)
         ours, theirs = losses(model, length), losses(expected, length)
@@ -143,7 +143,7 @@ def test_bfloat16_on_a_cpu():
 
 @pytest.fixture
 def scaling():
-    """A wrapper with a loss scale, as float16 has on a GPU; the arithmetic of scaling is the same on a CPU."""
+    """Returns a wrapper that scales the loss, as with float16 on a GPU; the arithmetic is the same on a CPU."""
     model, wrapper = wrapped(AmpOptimWrapper, lr=1e-3)
     wrapper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, growth_interval=10**6)
     return model, wrapper
@@ -152,7 +152,7 @@ def scaling():
 def test_overflowing_gradients_halve_the_scale_and_do_not_count(scaling):
     model, wrapper = scaling
     before = model.weight.detach().clone()
-    # 1e10 * 2^120 is over float32.
+    # 1e10 * 2^120 exceeds float32.
     wrapper.update_params((model(torch.ones(1, 3)) * 1e10).sum())
     assert (wrapper.stepped, wrapper.nonfinite) == (False, None)
     assert wrapper.scaler.get_scale() == 2.0**119

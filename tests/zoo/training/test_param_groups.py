@@ -1,4 +1,4 @@
-"""Which parameter gets which learning rate and weight decay."""
+"""Learning rate and weight decay of each parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that was killed and resumed is, bit for bit, training that was not."""
+"""Training that is killed and resumed equals uninterrupted training bit for bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def final_state(work_dir):
 
 
 def changed(work_dir, kill_at=None, resume=False, **changes):
-    """A config that saves every second iteration and may kill itself."""
+    """Returns a config that saves every second iteration and may kill its own process."""
     config = toy_config(work_dir, resume=resume, model__careless=True, **changes)
     config["default_hooks"]["checkpoint"].update(interval=2, by_epoch=False, max_keep_ckpts=2)
     if kill_at is not None:
@@ -69,7 +69,7 @@ def test_killed_and_resumed_is_bit_equal(tmp_path, uninterrupted, loader):
 
 
 def test_another_seed_gives_another_result(tmp_path, uninterrupted):
-    # The comparison above would mean nothing if nothing were random.
+    # Otherwise the comparison above would prove nothing.
     train(changed(tmp_path, randomness__seed=4))
     differing = same(final_state(tmp_path), final_state(uninterrupted))
     assert any("fc1.weight" in place for place in differing)
@@ -109,13 +109,13 @@ def test_another_seed_gives_another_result(tmp_path, uninterrupted):
     ],
 )
 def test_variants_resume_bit_equal(tmp_path, changes):
-    train(changed(tmp_path / "whole", **changes))
-    assert run_in_child(lambda: train(changed(tmp_path / "parts", 9, **changes))).wait() == -signal.SIGKILL
-    train(changed(tmp_path / "parts", resume=True, **changes))
-    ours, theirs = final_state(tmp_path / "parts"), final_state(tmp_path / "whole")
+    train(changed(tmp_path / "uninterrupted", **changes))
+    assert run_in_child(lambda: train(changed(tmp_path / "resumed", 9, **changes))).wait() == -signal.SIGKILL
+    train(changed(tmp_path / "resumed", resume=True, **changes))
+    ours, theirs = final_state(tmp_path / "resumed"), final_state(tmp_path / "uninterrupted")
     del ours["meta"]["time"], theirs["meta"]["time"]
     assert not same(ours, theirs)
-    assert not same(read_scalars(tmp_path / "parts"), read_scalars(tmp_path / "whole"))
+    assert not same(read_scalars(tmp_path / "resumed"), read_scalars(tmp_path / "uninterrupted"))
 
 
 def test_an_evaluation_that_was_killed_is_repeated(tmp_path, uninterrupted):

@@ -43,7 +43,7 @@ def test_cosine_is_timms(prefix, by_epoch):
     epochs, length = 12, 4
     unit = 1 if by_epoch else length
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    # timm's own recipe counts the cool-down on top of the cosine's length, and a warm-up prefix too.
+    # timm adds the cool-down and a warm-up prefix to the length of the cosine.
     cosine = epochs - 2 - (3 if prefix else 0)
     theirs = CosineLRScheduler(
         optimizer,

@@ -1,4 +1,4 @@
-"""A training that is asked to stop saves at the next step boundary and says so with its exit code."""
+"""Training saves at the next step boundary after a signal, and reports it with its exit code."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_saves_after_the_step_and_resumes_bit_equal(tmp_path, uninterrupted, wha
         train(stopping(tmp_path, 7, what))
     assert stopped.value.code == code
     assert signal.getsignal(signal.SIGTERM) is before
-    # The step that was under way is in it.
+    # The checkpoint includes the step that was running.
     assert (tmp_path / "iter_8.pth").exists()
     assert (tmp_path / "last_checkpoint").read_text() == "iter_8.pth\n"
     train(toy_config(tmp_path, resume=True))
     ours, theirs = states(tmp_path, uninterrupted)
-    # It was saved at another iteration; nothing else may differ.
+    # Only the iteration of the last checkpoint may differ.
     assert not same(ours, theirs)
     assert not same(read_scalars(tmp_path), read_scalars(uninterrupted))
 
@@ -71,7 +71,7 @@ def test_the_exit_code_of_the_process_and_workers_that_get_the_signal_too(tmp_pa
 def test_waits_for_the_end_of_gradient_accumulation(tmp_path):
     with pytest.raises(Preempted):
         train(stopping(tmp_path, 6, "term", optim_wrapper__accumulative_counts=3))
-    # Windows of an epoch of five: 3 and 2. Iteration 6 is the second of epoch 2.
+    # An epoch of five batches has windows of 3 and 2. Iteration 6 is the second of epoch 2.
     assert (tmp_path / "iter_8.pth").exists()
 
 
@@ -109,7 +109,7 @@ def test_workers_obey_their_parent_alone():
 
     child = run_in_child(worker)
     os.read(ready, 1)
-    # From another process: not obeyed.
+    # From another process: ignored.
     assert run_in_child(lambda: os.kill(child.pid, signal.SIGTERM)).wait() == 0
     os.kill(child.pid, signal.SIGINT)
     time.sleep(0.2)
