@@ -1,4 +1,4 @@
-"""A tiny model and data set that use every random generator, and a hook that injects faults, for tests of training."""
+"""A tiny model and data set that use every random generator, and a hook that injects faults, for training tests."""
 
 from __future__ import annotations
 

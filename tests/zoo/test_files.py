@@ -11,7 +11,7 @@ import pytest
 from attnzoo.zoo.files import write_bytes, write_json
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path):
+def test_a_file_is_replaced_completely(tmp_path: Path):
     path = tmp_path / "new" / "results.json"
     write_json(path, {"top1": 1.5})
     write_json(path, {"top1": 2.5})

@@ -1,4 +1,4 @@
-"""Steps with losses or gradients that are not finite are skipped, counted and recorded, and stop training at a limit."""
+"""Steps with losses or gradients that are not finite are skipped and recorded, and stop training at a limit."""
 
 from __future__ import annotations
 
