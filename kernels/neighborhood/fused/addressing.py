@@ -230,20 +230,26 @@ def locate_query_terms(operands, bias, tile, batch, head, BIAS_SHAPE: tl.constex
 
 
 @triton.jit
-def add_query_terms(scores, operands, bias, terms, tile, step, visible, BIAS_SHAPE: tl.constexpr):
-    """Adds biases and terms to the scores (queries, keys) of a tile and a step."""
+def load_query_terms(operands, bias, terms, tile, step, visible, BIAS_SHAPE: tl.constexpr):
+    """Loads what is added to the scores (queries, keys) of a tile and a step: the sum of biases and terms.
+
+    Only for calls that have one of them.
+    """
+    biases = None
     if bias is not None:
         first = step.bias_row * BIAS_SHAPE.cols + step.bias_col
         tile_offsets = tile.row.offs * BIAS_SHAPE.cols + tile.col.offs
         step_offsets = step.row_offs * BIAS_SHAPE.cols + step.col_offs
-        scores += tl.load(terms.bias + first + (step_offsets[None, :] - tile_offsets[:, None]))
+        biases = tl.load(terms.bias + first + (step_offsets[None, :] - tile_offsets[:, None]))
     if operands.row_terms is not None:
         step_offsets = step.row_slots * operands.row_terms.strides[4]
-        scores += load_terms(terms.row_data, terms.row_offsets, step_offsets, visible)
+        values = load_terms(terms.row_data, terms.row_offsets, step_offsets, visible)
+        biases = values if biases is None else biases + values
     if operands.col_terms is not None:
         step_offsets = step.col_slots * operands.col_terms.strides[4]
-        scores += load_terms(terms.col_data, terms.col_offsets, step_offsets, visible)
-    return scores
+        values = load_terms(terms.col_data, terms.col_offsets, step_offsets, visible)
+        biases = values if biases is None else biases + values
+    return biases
 
 
 @triton.jit

@@ -6,6 +6,7 @@ that belong to the same bias index.
 
 # Kernels are in Triton's language, where a constexpr stands for its value.
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from ...triton_common.addressing import (
 )
 from ...triton_common.constants import LOG2_E
 from ...triton_common.softmax import scaled_scores, score_gradients
-from .addressing import add_query_terms, key_step, locate_query_terms, read_tile, visible_pairs
+from .addressing import key_step, load_query_terms, locate_query_terms, read_tile, visible_pairs
 from .backward_inputs import BackwardInputs
 from .operands import strided_operands
 from .plan import LaunchPlan
@@ -68,6 +69,7 @@ def bias_kernel(
     """
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
+    HAS_TERMS: tl.constexpr = operands.row_terms is not None or operands.col_terms is not None
     number = tl.program_id(0)
     share = tl.program_id(1)
     shares = tl.num_programs(1)
@@ -102,10 +104,12 @@ def bias_kernel(
             keys = load_vectors(key.data, key_offsets, step.known, key.strides[4], QK_DIM)
             value = select_head(operands.value, batch, key_head)
             values = load_vectors(value.data, value_offsets, step.known, value.strides[4], V_DIM)
-            scores = scaled_scores(queries, keys, scale, PRECISION) + biases
-            # Without the biases, which are added already.
-            terms = locate_query_terms(operands, None, tile, batch, head, BIAS_SHAPE, INT64_OFFSETS)
-            scores = add_query_terms(scores, operands, None, terms, tile, step, visible, BIAS_SHAPE)
+            added = biases
+            if HAS_TERMS:
+                # Without the biases, which are loaded already.
+                terms = locate_query_terms(operands, None, tile, batch, head, BIAS_SHAPE, INT64_OFFSETS)
+                added += load_query_terms(operands, None, terms, tile, step, visible, BIAS_SHAPE)
+            scores = scaled_scores(queries, keys, scale, PRECISION) + added
             _probs, grad_scores = score_gradients(
                 scores, upstream, values, visible, tile_lse[:, None], tile_delta[:, None], PRECISION
             )

@@ -2,6 +2,7 @@
 
 # Kernels are in Triton's language, where a constexpr stands for its value.
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ def dkv_kernel(
 ):
     """Computes the gradients of one tile and key head from the queries of all heads that share it."""
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
+    HAS_BIASES: tl.constexpr = bias is not None or operands.row_terms is not None or operands.col_terms is not None
     batch = tl.program_id(0) // tiles
     key_head = tl.program_id(1)
     key_heads = tl.num_programs(1)
@@ -83,10 +85,14 @@ def dkv_kernel(
             step_lse = tl.load(lse + image + index, mask=step.known, other=0.0) * LOG2_E
             step_delta = tl.load(delta + image + index, mask=step.known, other=0.0)
             visible = visible_pairs(tile, step) & step.known[None, :]
+            # Loaded before the product: then kernels need fewer registers.
+            if HAS_BIASES:
+                biases = load_key_terms(
+                    operands, head_bias, tile, step, batch, head, visible, BIAS_SHAPE, INT64_OFFSETS
+                )
             scores = scaled_scores(keys, queries, scale, PRECISION)
-            scores = add_key_terms(
-                scores, operands, head_bias, tile, step, batch, head, visible, BIAS_SHAPE, INT64_OFFSETS
-            )
+            if HAS_BIASES:
+                scores += biases
             probs, grad_scores = score_gradients(
                 scores, values, upstream, visible, step_lse[None, :], step_delta[None, :], PRECISION
             )
@@ -100,8 +106,7 @@ def dkv_kernel(
 
 
 @triton.jit
-def add_key_terms(
-    scores,
+def load_key_terms(
     operands,
     head_bias,
     tile,
@@ -112,25 +117,31 @@ def add_key_terms(
     BIAS_SHAPE: tl.constexpr,
     INT64_OFFSETS: tl.constexpr,
 ):
-    """Adds biases and terms to the scores (keys, queries) of a tile and a step."""
+    """Loads what is added to the scores (keys, queries) of a tile and a step: the sum of biases and terms.
+
+    Only for calls that have one of them.
+    """
+    biases = None
     if head_bias is not None:
         first = step.bias_row * BIAS_SHAPE.cols + step.bias_col
         tile_offsets = tile.row.offs * BIAS_SHAPE.cols + tile.col.offs
         step_offsets = step.row_offs * BIAS_SHAPE.cols + step.col_offs
-        scores += tl.load(head_bias - first + (tile_offsets[:, None] - step_offsets[None, :]))
+        biases = tl.load(head_bias - first + (tile_offsets[:, None] - step_offsets[None, :]))
     if operands.row_terms is not None:
         terms = select_head(operands.row_terms, batch, head)
         tile_offsets = (tile.row.bias + tile.row.offs) * terms.strides[4]
         step_offsets = pixel_offsets(step.rows, step.cols, terms.strides, INT64_OFFSETS)
         step_offsets -= (step.bias_row + step.row_offs) * terms.strides[4]
-        scores += load_terms(terms.data, tile_offsets, step_offsets, visible)
+        values = load_terms(terms.data, tile_offsets, step_offsets, visible)
+        biases = values if biases is None else biases + values
     if operands.col_terms is not None:
         terms = select_head(operands.col_terms, batch, head)
         tile_offsets = (tile.col.bias + tile.col.offs) * terms.strides[4]
         step_offsets = pixel_offsets(step.rows, step.cols, terms.strides, INT64_OFFSETS)
         step_offsets -= (step.bias_col + step.col_offs) * terms.strides[4]
-        scores += load_terms(terms.data, tile_offsets, step_offsets, visible)
-    return scores
+        values = load_terms(terms.data, tile_offsets, step_offsets, visible)
+        biases = values if biases is None else biases + values
+    return biases
 
 
 def launch_dkv(inputs: BackwardInputs, plan: LaunchPlan) -> None:

@@ -2,6 +2,7 @@
 
 # Kernels are in Triton's language, where a constexpr stands for its value.
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ from ...triton_common.constants import LN_2, LOG2_E
 from ...triton_common.softmax import scaled_scores, score_gradients
 from ..geometry import Geometry
 from .addressing import (
-    add_query_terms,
     key_step,
+    load_query_terms,
     load_tokens,
     locate_query_terms,
     read_tile,
@@ -76,6 +77,7 @@ def dq_kernel(
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
     ROW_SLOTS: tl.constexpr = ALL_STEPS.rows
     COL_SLOTS: tl.constexpr = ALL_STEPS.cols
+    HAS_BIASES: tl.constexpr = bias is not None or operands.row_terms is not None or operands.col_terms is not None
     batch = tl.program_id(0) // tiles
     head = tl.program_id(1)
     heads = tl.num_programs(1)
@@ -104,8 +106,12 @@ def dq_kernel(
         keys = load_pixels(key, step.rows, step.cols, step.known, QK_DIM, INT64_OFFSETS)
         values = load_pixels(value, step.rows, step.cols, step.known, V_DIM, INT64_OFFSETS)
         visible = visible_pairs(tile, step)
+        # Loaded before the product: then kernels need fewer registers.
+        if HAS_BIASES:
+            biases = load_query_terms(operands, bias, terms, tile, step, visible, BIAS_SHAPE)
         scores = scaled_scores(queries, keys, scale, PRECISION)
-        scores = add_query_terms(scores, operands, bias, terms, tile, step, visible, BIAS_SHAPE)
+        if HAS_BIASES:
+            scores += biases
         _probs, grad_scores = score_gradients(
             scores, upstream, values, visible, tile_lse[:, None], tile_delta[:, None], PRECISION
         )

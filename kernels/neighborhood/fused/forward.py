@@ -2,6 +2,7 @@
 
 # Kernels are in Triton's language, where a constexpr stands for its value.
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ from ...triton_common.softmax import finish_softmax, online_softmax_step, scaled
 from ..geometry import Geometry
 from ..operands import Operands
 from .addressing import (
-    add_query_terms,
     key_step,
+    load_query_terms,
     load_tokens,
     locate_query_terms,
     read_tile,
@@ -64,6 +65,7 @@ def forward_kernel(
     """Computes the attention of the queries of one tile and head; `scale` and `bias` include log2(e)."""
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
+    HAS_BIASES: tl.constexpr = bias is not None or operands.row_terms is not None or operands.col_terms is not None
     batch = tl.program_id(0) // tiles
     head = tl.program_id(1)
     heads = tl.num_programs(1)
@@ -83,7 +85,8 @@ def forward_kernel(
         keys = load_pixels(key, step.rows, step.cols, step.known, QK_DIM, INT64_OFFSETS)
         scores = scaled_scores(queries, keys, scale, PRECISION)
         visible = visible_pairs(tile, step)
-        scores = add_query_terms(scores, operands, bias, terms, tile, step, visible, BIAS_SHAPE)
+        if HAS_BIASES:
+            scores += load_query_terms(operands, bias, terms, tile, step, visible, BIAS_SHAPE)
         scores = tl.where(visible, scores, -float("inf"))
         probs, row_max, row_sum, acc = online_softmax_step(scores, row_max, row_sum, acc)
         values = load_pixels(value, step.rows, step.cols, step.known, V_DIM, INT64_OFFSETS)
