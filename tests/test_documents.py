@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import attnzoo
+from attnzoo.backbones import registry
 from attnzoo.zoo.config import load_config
 from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.training import write_checkpoint
@@ -38,6 +39,8 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     blocks = re.findall(r"```python\n(.*?)```", text_of(ROOT / name), flags=re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
+    attnzoo.list_models()  # imports all families
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))  # forgets what a page registers
     torch.save(attnzoo.create_model("nat_tiny", num_classes=10).state_dict(), "nat_tiny.pth")
     Image.new("RGB", (128, 96), (200, 30, 30)).save("photo.jpg")
     for folder, config in (("detect", "nat_mask-rcnn_scenes"), ("segment", "eca_semantic-fpn_scenes")):
@@ -46,7 +49,7 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         # These arguments are the only ones that need the network.
         offline = block.replace("pretrained=True)", "pretrained=False)")
         offline = offline.replace('Predictor("nat_mini.in1k")', 'Predictor("nat_mini", weights=False)')
-        exec(compile(offline, name, "exec"), {})
+        exec(compile(offline, name, "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
