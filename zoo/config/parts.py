@@ -109,7 +109,7 @@ class ConfigParts:
     @property
     def has_separate_heads(self) -> bool:
         """Whether heads are outside of the backbone, so that checkpoints of the task hold both."""
-        return bool(getattr(self.model.target, "takes_whole_checkpoints", False))
+        return bool(getattr(self.model.target, "has_separate_heads", False))
 
 
 def config_parts(cfg: Mapping[str, Any]) -> ConfigParts:
@@ -155,7 +155,7 @@ def backbone_of(cfg: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
 
 def has_separate_heads(cfg: Mapping[str, Any]) -> bool:
     """Whether a config's model is a task with heads outside of its backbone: a detector, a segmentor or a probe."""
-    return bool(getattr(MODELS.get(cfg["model"]["type"]), "takes_whole_checkpoints", False))
+    return bool(getattr(MODELS.get(cfg["model"]["type"]), "has_separate_heads", False))
 
 
 def leaves(value: Any, where: str = "", key: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -1,4 +1,4 @@
-"""Tasks: what is computed from a batch, for training and for evaluation."""
+"""Tasks: models with their losses, which turn a batch into losses or predictions."""
 
 from .base import TASK_KINDS, ExportPart, HeadedTask, Task, TaskKind, task_kind
 from .classification import Classifier

@@ -1,4 +1,4 @@
-"""What every task does alike: building its parts, freezing its backbone, weights to start from."""
+"""Base classes of tasks: building parts, freezing the backbone, initial weights, parts to export."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..registry import MODELS
 from .freezing import freeze_stages, keep_frozen
 
 MODES = ("loss", "predict", "tensor")
-"""What a task's `forward` can be asked for."""
+"""Modes of a task's `forward`."""
 
 TaskKind = Literal["classification", "detection", "segmentation", "panoptic"]
-"""What a task predicts, and so what its predictions and its data look like."""
+"""Kind of a task, which determines the form of its predictions and of its data."""
 
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 
@@ -44,9 +44,9 @@ def build_part(config: Any, default: str | None = None, **missing: Any) -> Any:
     """Builds a part of a task.
 
     Args:
-        config: of MODELS; a module is taken as it is, None as an empty config.
-        default: the type where the config names none.
-        **missing: arguments for where the config does not have them.
+        config: Config of a type in MODELS, or a module, which is returned as it is. None is an empty config.
+        default: Type to build if the config has none.
+        **missing: Arguments that are used if the config does not have them.
     """
     if isinstance(config, nn.Module):
         return config
@@ -54,18 +54,18 @@ def build_part(config: Any, default: str | None = None, **missing: Any) -> Any:
 
 
 class Task(BaseModel):
-    """A backbone and what stands on it: modes "loss", "predict" and "tensor" of a batch.
+    """A backbone with a loss or heads, called in the modes "loss", "predict" and "tensor".
 
     Args:
-        backbone: a config of MODELS, or a module.
-        data_preprocessor: a config of MODELS, or a module.
-        default_preprocessor: the type of data preprocessor where the config names none.
-        frozen_stages: -1 trains everything; 0 freezes the backbone's stem; n freezes the stem and the first n stages.
-            What is frozen gets no gradients and stays in evaluation mode (no drop path, fixed statistics of BatchNorm).
-        norm_eval: keep the statistics of every BatchNorm fixed in training; its weights are trained.
-        init_weights: a checkpoint of the backbone to start from, anything that `attnzoo.load_weights` takes; loaded
-            before training starts, not where a finished checkpoint is only evaluated. A head for other classes is left
-            as it is.
+        backbone: Config of a type in MODELS, or a module.
+        data_preprocessor: Config of a type in MODELS, or a module.
+        default_preprocessor: Type of the data preprocessor if its config has none.
+        frozen_stages: -1 trains all stages, 0 freezes the stem, and n freezes the stem and the first n stages. Frozen
+            layers get no gradients and stay in evaluation mode (no drop path, fixed BatchNorm statistics).
+        norm_eval: Keep the statistics of all BatchNorm layers fixed during training. Their weights are trained.
+        init_weights: Checkpoint of the backbone to start training from, in any form that `attnzoo.load_weights`
+            accepts. It is not loaded if the task is only evaluated. A classifier for other classes keeps its initial
+            values.
 
     Attributes:
         kind: What the task predicts.
@@ -75,7 +75,7 @@ class Task(BaseModel):
         not_exportable: Parts that cannot be exported, each with the reason.
 
     Raises:
-        ValueError: arguments are out of range.
+        ValueError: Arguments are out of range.
     """
 
     kind: TaskKind
@@ -100,9 +100,8 @@ class Task(BaseModel):
         self._frozen = freeze_stages(self.backbone, frozen_stages)
 
     def init_weights(self) -> None:
-        """Loads the checkpoint to start from, once. All parts have initialised everything else themselves."""
-        # mmengine's own would call init_weights of the modules below, and with that undo weights that are already
-        # loaded.
+        """Loads the initial checkpoint, once. All other weights are initialized by the constructors."""
+        # mmengine's implementation would call init_weights of the children, which would overwrite loaded weights.
         if self._is_init or self._weights_source is None:
             return
         from ..weights import load_weights
@@ -135,7 +134,7 @@ class Task(BaseModel):
         return {}
 
     def train(self, mode: bool = True) -> Task:
-        """Sets training mode, except for what is frozen."""
+        """Sets training mode, except for frozen layers."""
         super().train(mode)
         if mode:
             keep_frozen(self, self._frozen, self.norm_eval)
@@ -143,19 +142,19 @@ class Task(BaseModel):
 
 
 class HeadedTask(Task):
-    """A task whose heads stand beside its backbone, so that its checkpoints hold both; arguments of `Task`.
+    """A task with heads outside of its backbone, so that its checkpoints contain both; see `Task` for the arguments.
 
-    `load_weights` loads a published checkpoint of OpenMMLab's whole into it: the names of necks and heads are the same,
-    the backbone's are translated.
+    `load_weights` loads complete OpenMMLab checkpoints into it: necks and heads have the same parameter names, and
+    those of the backbone are converted.
     """
 
-    takes_whole_checkpoints = True
+    has_separate_heads = True
 
     def filter_checkpoint(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Turns a checkpoint of the whole task, its backbone in any published form, into this task's names."""
+        """Converts the names in a checkpoint of the complete task, whose backbone may be in any published form."""
         body = {name.removeprefix("backbone."): x for name, x in state_dict.items() if name.startswith("backbone.")}
         rest = {name: x for name, x in state_dict.items() if not name.startswith("backbone.")}
-        with contextlib.suppress(ValueError):  # of a backbone that is not the zoo's, names must be right as they are
+        with contextlib.suppress(ValueError):  # backbones from elsewhere have no conversion
             body = checkpoint_filter(self.backbone)(body)
         return {**{f"backbone.{name}": x for name, x in body.items()}, **rest}
 
@@ -194,15 +193,15 @@ def _run_tensor_mode(task: Any, image: torch.Tensor) -> Any:
 
 
 def map_channels(backbone: Any) -> list[int]:
-    """Gives the channels of a backbone's feature maps.
+    """Returns the number of channels of each feature map of a backbone.
 
     Raises:
-        ValueError: the backbone does not tell, because it was built without `features_only=True`.
+        ValueError: The backbone does not return feature maps.
     """
     info = getattr(backbone, "feature_info", None)
     if info is None or not callable(getattr(info, "channels", None)):
         raise ValueError(
-            f"{type(backbone).__name__} gives no feature maps: build the backbone with features_only=True, or give the "
-            "part behind it its in_channels."
+            f"{type(backbone).__name__} returns no feature maps. Build the backbone with features_only=True, or set "
+            "in_channels of the neck or head."
         )
     return list(info.channels())

@@ -1,4 +1,4 @@
-"""Image classification: a backbone, a loss, and what belongs between them and the data."""
+"""Image classification: a backbone and a loss, with mixup and CutMix."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from ..registry import MODELS
 from ..seeding import derive_seed
 from .base import MODES, Task, build_part
 from .mixing import Mixing
-from .preprocessing import Normalisation
+from .preprocessing import Normalization
 
 
 class ClassificationTask(Task):
-    """What is computed from images with labels, whatever makes the logits.
+    """Base class of classification tasks. Subclasses implement `logits`.
 
     Args:
-        backbone: a config of MODELS, or a module.
-        loss: a config of MODELS: CrossEntropy, SoftTargetCrossEntropy or BinaryCrossEntropy; or a module.
-        mixing: the settings of `Mixing`; None for none. It makes the targets distributions, with its own label
-            smoothing.
-        data_preprocessor: mean and std of `ImagePreprocessor`, or a config of another type.
-        frozen_stages: see `Task`.
-        norm_eval: see `Task`.
-        seed: of mixing, which draws from (seed, epoch, indices of the batch).
-        init_weights: see `Task`.
+        backbone: Config of a type in MODELS, or a module.
+        loss: Config of CrossEntropy, SoftTargetCrossEntropy, BinaryCrossEntropy or another type in MODELS, or a module.
+        mixing: Settings of `Mixing`, which turns labels into distributions and smooths them itself.
+        data_preprocessor: Arguments of `ImagePreprocessor`, or the config of another type.
+        frozen_stages: See `Task`.
+        norm_eval: See `Task`.
+        seed: Seed of mixing, which depends on (seed, epoch, indices of the batch).
+        init_weights: See `Task`.
 
     Attributes:
-        num_classes: of the logits.
+        num_classes: Number of classes.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     kind = "classification"
@@ -45,7 +44,7 @@ class ClassificationTask(Task):
         backbone: dict | nn.Module,
         loss: dict | nn.Module | None,
         mixing: Mixing | dict | None,
-        data_preprocessor: Normalisation | dict | nn.Module | None,
+        data_preprocessor: Normalization | dict | nn.Module | None,
         frozen_stages: int,
         norm_eval: bool,
         seed: int,
@@ -55,11 +54,11 @@ class ClassificationTask(Task):
         self.loss: nn.Module = build_part(loss, "CrossEntropy")
         self.mixing = Mixing(**mixing) if isinstance(mixing, dict) else mixing
         if self.mixing is not None and getattr(self.loss, "label_smoothing", 0):
-            raise ValueError("With mixing, label_smoothing belongs in `mixing`: the loss's own would not be used.")
+            raise ValueError("With mixing, set label_smoothing in `mixing`: that of the loss would not be used.")
         self.seed = seed
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, C, H, W), normalised, to logits (B, num_classes)."""
+        """Maps normalized images (B, C, H, W) to logits (B, num_classes)."""
         raise NotImplementedError
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (mmengine calls it with the batch's keys)
@@ -73,27 +72,27 @@ class ClassificationTask(Task):
         broken: Sequence[str] | None = None,
         mode: str = "tensor",
     ) -> Any:
-        """Computes losses, predictions or logits of a batch that the data preprocessor has prepared.
+        """Computes the losses, predictions or logits of a batch from the data preprocessor.
 
         Args:
-            image: (B, C, H, W), normalised.
-            label: (B,) int64; needed for "loss".
-            index: of each sample; needed for mixing.
-            epoch: of each sample; needed for mixing.
-            repeat: of each sample, where augmentation is repeated.
-            path: of each image; handed on.
-            broken: not used here.
+            image: (B, C, H, W), normalized.
+            label: (B,) int64; required by "loss".
+            index: Index of each sample; required by mixing.
+            epoch: Epoch of each sample; required by mixing.
+            repeat: Repetition of each sample, with repeated augmentation.
+            path: Path of each image, copied to the predictions.
+            broken: Unused.
             mode: "loss", "predict" or "tensor".
 
         Returns:
-            "loss": dict with `loss`, and `train_top1`, the batch's accuracy in percent (with mixing: for the label with
-            the larger share).
-            "predict": a list with a dict an image: `scores` (num_classes,) float32 probabilities on the CPU, `index`,
-            `label` and `path`, None where they are not known.
-            "tensor": logits (B, num_classes).
+            "loss": A dict with `loss` and `train_top1`, the accuracy of the batch in percent (with mixing, for the
+            label with the larger share).
+            "predict": A list with one dict per image: `scores` (num_classes,), float32 probabilities on the CPU, and
+            `index`, `label` and `path`, or None if they are unknown.
+            "tensor": Logits (B, num_classes).
 
         Raises:
-            ValueError: there is no such mode, or something that it needs is missing.
+            ValueError: The mode is unknown, or an input that it requires is missing.
         """
         if mode == "loss":
             return self._losses(image, label, index, epoch, repeat)
@@ -112,11 +111,13 @@ class ClassificationTask(Task):
         repeat: Sequence[int] | None,
     ) -> dict[str, torch.Tensor]:
         if label is None:
-            raise ValueError("A loss needs labels: the batch has no `label`.")
+            raise ValueError("The mode 'loss' needs labels, but the batch has no `label`.")
         target = main_label = label
         if self.mixing is not None:
             if index is None or epoch is None:
-                raise ValueError("Mixing draws from (seed, epoch, indices): the batch has no `index` or no `epoch`.")
+                raise ValueError(
+                    "Mixing depends on (seed, epoch, indices), but the batch has no `index` or no `epoch`."
+                )
             if isinstance(index, torch.Tensor):
                 raise ValueError("The data loader needs collate_fn=dict(type='classification_collate').")
             seed = derive_seed(self.seed, *epoch[:1], *index, *(repeat or ()), stream="mixing")
@@ -144,24 +145,23 @@ class ClassificationTask(Task):
 
 @MODELS.register_module()
 class Classifier(ClassificationTask):
-    """A backbone with its own classifier head, trained on labels.
+    """A backbone with its own classifier.
 
     Args:
-        backbone: a config of MODELS, such as dict(type="nat_mini", num_classes=10, drop_path_rate=0.1), or a module
-            with `num_classes` whose output is logits (B, num_classes).
-        loss: a config of MODELS: CrossEntropy, SoftTargetCrossEntropy or BinaryCrossEntropy; or a module.
-        mixing: the settings of `Mixing`; None for none. It makes the targets distributions, with its own label
-            smoothing.
-        data_preprocessor: mean and std of `ImagePreprocessor`, or a config of another type.
-        frozen_stages: -1 trains everything; 0 freezes the stem; n freezes the stem and the first n stages. What is
-            frozen gets no gradients and stays in evaluation mode (no drop path, fixed statistics of BatchNorm).
-        norm_eval: keep BatchNorm's statistics fixed in training; its weights are trained.
-        seed: of mixing, which draws from (seed, epoch, indices of the batch).
-        init_weights: a checkpoint to start from, anything that `attnzoo.load_weights` takes; loaded before training
-            starts, not where a finished checkpoint is only evaluated. A head for other classes is left as it is.
+        backbone: Config such as dict(type="nat_mini", num_classes=10, drop_path_rate=0.1), or a module with
+            `num_classes` that returns logits (B, num_classes).
+        loss: Config of CrossEntropy, SoftTargetCrossEntropy, BinaryCrossEntropy or another type in MODELS, or a module.
+        mixing: Settings of `Mixing`, which turns labels into distributions and smooths them itself.
+        data_preprocessor: Arguments of `ImagePreprocessor`, or the config of another type.
+        frozen_stages: -1 trains all stages, 0 freezes the stem, and n freezes the stem and the first n stages. Frozen
+            layers get no gradients and stay in evaluation mode (no drop path, fixed BatchNorm statistics).
+        norm_eval: Keep the statistics of all BatchNorm layers fixed during training. Their weights are trained.
+        seed: Seed of mixing, which depends on (seed, epoch, indices of the batch).
+        init_weights: Checkpoint to start training from, in any form that `attnzoo.load_weights` accepts. It is not
+            loaded if the task is only evaluated. A classifier for other classes keeps its initial values.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Classifier(ClassificationTask):
         backbone: dict | nn.Module,
         loss: dict | nn.Module | None = None,
         mixing: Mixing | dict | None = None,
-        data_preprocessor: Normalisation | dict | nn.Module | None = None,
+        data_preprocessor: Normalization | dict | nn.Module | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         seed: int = 0,
@@ -178,8 +178,8 @@ class Classifier(ClassificationTask):
         super().__init__(backbone, loss, mixing, data_preprocessor, frozen_stages, norm_eval, seed, init_weights)
         self.num_classes = int(getattr(self.backbone, "num_classes", 0))
         if self.num_classes < 1:
-            raise ValueError("A classifier's backbone needs a head: num_classes of at least 1.")
+            raise ValueError(f"num_classes of a classifier's backbone must be >= 1, got {self.num_classes}.")
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, C, H, W), normalised, to logits (B, num_classes)."""
+        """Maps normalized images (B, C, H, W) to logits (B, num_classes)."""
         return self.backbone(image)

@@ -1,4 +1,4 @@
-"""What detectors and segmentors do alike: a backbone's maps through a neck, and a batch of images of several sizes."""
+"""Base class of detectors and segmentors: a backbone, a neck, and batches of images of different sizes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ...names import unknown_name
 from .base import MODES, ExportPart, HeadedTask, build_part, map_channels
 
 
-class DenseNormalisation(TypedDict, total=False):
-    """The settings of `DensePreprocessor`, where a config names no type."""
+class DenseNormalization(TypedDict, total=False):
+    """Arguments of `DensePreprocessor` in a config without a type."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -24,19 +24,18 @@ class DenseNormalisation(TypedDict, total=False):
 
 
 class DenseTask(HeadedTask):
-    """A backbone that gives maps, a neck where there is one, and heads that a subclass adds.
+    """A backbone that returns feature maps, an optional neck, and heads, which subclasses add.
 
     Args:
-        backbone: a config of MODELS that builds feature maps, or a module.
-        neck: a config of MODELS, such as dict(type="FPN"), whose `in_channels` are the backbone's where it has none; a
-            module; None for none.
-        data_preprocessor: settings of `DensePreprocessor`, or a config of another type.
-        frozen_stages: see `Task`.
-        norm_eval: see `Task`.
-        init_weights: see `Task`.
+        backbone: Config of a model with feature maps, or a module.
+        neck: Config such as dict(type="FPN"), or a module. Its `in_channels` default to those of the backbone.
+        data_preprocessor: Arguments of `DensePreprocessor`, or the config of another type.
+        frozen_stages: See `Task`.
+        norm_eval: See `Task`.
+        init_weights: See `Task`.
 
     Attributes:
-        info_modes: the modes that need to know how an image came to be.
+        info_modes: Modes that require the `ImageInfo` of each image.
     """
 
     filled_arguments = {"neck": ("in_channels",)}
@@ -46,7 +45,7 @@ class DenseTask(HeadedTask):
         self,
         backbone: dict | nn.Module,
         neck: dict | nn.Module | None,
-        data_preprocessor: DenseNormalisation | dict | nn.Module | None = None,
+        data_preprocessor: DenseNormalization | dict | nn.Module | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         init_weights: str | None = None,
@@ -57,13 +56,13 @@ class DenseTask(HeadedTask):
         self.neck: Any = None if neck is None else build_part(neck)
 
     def features(self, image: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Gives the maps that the heads see.
+        """Computes the inputs of the heads.
 
         Args:
-            image: (B, C, H, W), normalised.
+            image: (B, C, H, W), normalized.
 
         Returns:
-            One (B, channels, h, w) a level, the finest first.
+            One feature map (B, channels, h, w) per level, finest first.
         """
         maps = self.backbone(image)
         return maps if self.neck is None else self.neck(maps)
@@ -77,20 +76,20 @@ class DenseTask(HeadedTask):
             )
         return parts
 
-    def _given(
+    def _checked_inputs(
         self, mode: str, image: Any, info: Any, views: Sequence[Any] | None
     ) -> tuple[torch.Tensor, Sequence[ImageInfo]]:
-        """Gives a batch's image and infos where the mode needs them.
+        """Returns the images and infos of a batch after checking that the inputs of the mode are there.
 
         Raises:
-            ValueError: there is no such mode, or something that it needs is missing.
+            ValueError: The mode is unknown, or an input that it requires is missing.
         """
         if mode not in MODES:
             raise ValueError(unknown_name("mode", mode, MODES))
         if views is not None and mode != "predict":
-            raise ValueError(f"Views of an image are for predictions, not for mode {mode!r}.")
+            raise ValueError(f"A batch with views must have mode 'predict', got mode={mode!r}.")
         if views is None and image is None:
             raise ValueError("The batch has no `image`.")
         if views is None and mode in self.info_modes and info is None:
-            raise ValueError("The batch has no `info`: it needs dense_collate and DensePreprocessor.")
+            raise ValueError("The batch has no `info`. Use dense_collate and DensePreprocessor.")
         return image, info

@@ -1,4 +1,4 @@
-"""From a batch of images of any sizes to one input: normalised, then padded."""
+"""Normalizes images of different sizes and pads them to a batch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .preprocessing import ImagePreprocessor
 
 @MODELS.register_module()
 class DensePreprocessor(ImagePreprocessor):
-    """Moves a batch of images of different sizes to the model's device, normalises them there, and pads them.
+    """Moves images of different sizes to the model's device, normalizes them, and pads them to one size.
 
-    Padding is at the right and at the bottom and comes after normalising, so that it is the mean colour, as OpenMMLab's
-    preprocessors have it.
+    Images are padded at the right and at the bottom after normalization, so that the padding has the mean color, as in
+    OpenMMLab's preprocessors.
 
     Args:
-        mean: per channel, for pixel values in [0, 1], as timm has them.
-        std: per channel, for pixel values in [0, 1].
-        size_divisor: the batch's height and width are rounded up to a multiple of it: 32 for published detectors.
-        train_size: least height and width of a batch in training, in pixels: the crop's for published segmentors.
-        non_blocking: do not wait for the copy; needs `pin_memory=True` in the data loader.
+        mean: Mean per channel for pixel values in [0, 1].
+        std: Standard deviation per channel for pixel values in [0, 1].
+        size_divisor: Height and width of a batch are rounded up to a multiple of this: 32 for published detectors.
+        train_size: Minimum height and width of a training batch in pixels: the crop size for published segmentors.
+        non_blocking: Copy asynchronously. This requires `pin_memory=True` in the data loader.
 
     Raises:
-        ValueError: see `ImagePreprocessor`; or `size_divisor` or a side of `train_size` is under 1.
+        ValueError: See `ImagePreprocessor`. Also if `size_divisor` or a side of `train_size` is less than 1.
     """
 
     def __init__(
@@ -44,30 +44,30 @@ class DensePreprocessor(ImagePreprocessor):
     ) -> None:
         super().__init__(mean, std, non_blocking)
         if train_size is not None and (len(train_size) != 2 or min(train_size) < 1):
-            raise ValueError(f"train_size is height and width in pixels, not {train_size!r}.")
+            raise ValueError(f"train_size must be height and width in pixels, got {train_size!r}.")
         self.train_size = (1, 1) if train_size is None else tuple(train_size)
         if not isinstance(size_divisor, int) or size_divisor < 1:
-            raise ValueError(f"size_divisor is a whole number from 1 on, not {size_divisor!r}.")
+            raise ValueError(f"size_divisor must be an integer >= 1, got {size_divisor!r}.")
         self.size_divisor = size_divisor
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepares a batch.
 
         Args:
-            data: as `dense_collate` makes it. `image`: a list of (C, h, w), uint8 of 0 to 255 or float of 0 to 1, or
-                one tensor (B, C, h, w). `info`: a list of ImageInfo; made up where there is none. Where there are any,
-                `target`: a list of Instances; `label_map`: a list of (h, w); `views`: for each sample a list of dicts
-                with `image` (C, h, w) and `info`, instead of `image` and `info`.
-            training: whether label maps belong to the padded images, and `train_size` counts.
+            data: A batch from `dense_collate`. `image`: a list of (C, h, w), uint8 in [0, 255] or float in [0, 1], or
+                a tensor (B, C, h, w). `info`: a list of `ImageInfo`, by default for images that were not resized.
+                Optional: `target`, a list of `Instances`; `label_map`, a list of (h, w); and `views`, which replaces
+                `image` and `info`, a list of dicts with `image` (C, h, w) and `info` for each sample.
+            training: Whether to pad label maps with the images, and to apply `train_size`.
 
         Returns:
-            The same keys. `image`: (B, C, H, W) float32. `info`: with `batch_size` and `padded_size` filled in.
-            `target`: on the device, masks padded to (H, W). `label_map`: in training (B, H, W) int64, padded with 255;
-            otherwise as it is, on the CPU. `views`: each with `image` (1, C, H, W) and `info`.
+            The same keys. `image`: (B, C, H, W) float32. `info`: with `batch_size` and `padded_size`. `target`: on the
+            device, with masks padded to (H, W). `label_map`: in training (B, H, W) int64, padded with 255, otherwise
+            unchanged on the CPU. `views`: each with `image` (1, C, H, W) and `info`.
 
         Raises:
-            ValueError: images have another number of channels than mean and std, or an image and its label map differ
-                in size.
+            ValueError: The number of channels differs from that of mean and std, or an image and its label map have
+                different sizes.
         """
         if data.get("views") is not None:
             views = [[self._view(view) for view in sample] for sample in data["views"]]
@@ -96,7 +96,7 @@ class DensePreprocessor(ImagePreprocessor):
         batch = torch.zeros(len(images), channels, height, width, device=self.device)
         for place, image, (rows, columns) in zip(batch, images, sizes, strict=True):
             if image.shape[0] != channels:
-                raise ValueError(f"The images have {image.shape[0]} channels, mean and std have {channels}.")
+                raise ValueError(f"Images must have {channels} channels, as mean and std, got {image.shape[0]}.")
             image = image.to(self.device, non_blocking=bool(self._non_blocking))
             image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
             place[:, :rows, :columns] = (image - self.mean[0]) / self.std[0]
@@ -124,8 +124,8 @@ class DensePreprocessor(ImagePreprocessor):
         for place, label_map, info in zip(batch, label_maps, infos, strict=True):
             if tuple(label_map.shape) != tuple(info.image_size):
                 raise ValueError(
-                    f"A label map of {tuple(label_map.shape)} belongs to an image of {tuple(info.image_size)}: in "
-                    "training the transform must give both one size."
+                    f"In training, the transform must resize an image and its label map to the same size, got "
+                    f"{tuple(info.image_size)} and {tuple(label_map.shape)}."
                 )
             rows, columns = label_map.shape
             place[:rows, :columns] = label_map.to(self.device, non_blocking=bool(self._non_blocking))

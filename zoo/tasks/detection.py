@@ -1,4 +1,4 @@
-"""Detection and instance segmentation: a backbone, a neck, and heads that find objects."""
+"""Object detection and instance segmentation: a backbone, a neck and detection heads."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from .dense import DenseTask
 
 
 class ViewMerging(TypedDict, total=False):
-    """How detections in several views of an image become one; see `heads.views.merge_views`."""
+    """How detections in several views of an image are merged; see `heads.views.merge_views`."""
 
     nms_iou: float
     max_per_img: int
 
 
 class DetectionTask(DenseTask):
-    """What all detectors do alike; `_losses` and `_detect` differ.
+    """Base class of detectors. Subclasses implement `_losses`, `_detect` and `_raw`.
 
     Args:
-        backbone: a config of MODELS that builds feature maps, such as dict(type="nat_mini", features_only=True,
-            dense="coco"), or a module.
-        neck: see `DenseTask`.
-        view_merging: how detections in several views are merged, where the data give views.
-        settings: `data_preprocessor`, `frozen_stages` and what else `DenseTask` takes.
+        backbone: Config such as dict(type="nat_mini", features_only=True, dense="coco"), or a module.
+        neck: See `DenseTask`.
+        view_merging: How detections in several views are merged (test-time augmentation).
+        settings: `data_preprocessor`, `frozen_stages` and other arguments of `DenseTask`.
 
     Attributes:
-        num_classes: how many classes there are, without background.
+        num_classes: Number of classes, without the background.
     """
 
     kind = "detection"
@@ -54,22 +53,22 @@ class DetectionTask(DenseTask):
         self.view_merging: dict[str, Any] = dict(view_merging or {})
 
     def _build_head(self, name: str, head: dict | nn.Module) -> Any:
-        """Builds a head for the neck's maps: fills their channels in, and holds the head's strides against theirs."""
+        """Builds a head for the feature maps: sets its `in_channels`, and checks its strides."""
         channels = getattr(self.neck, "out_channels", None)
         if isinstance(head, dict) and "in_channels" not in head and channels is not None:
             head = {**head, "in_channels": channels}
         built = build_part(head)
         if channels is not None and getattr(built, "in_channels", channels) != channels:
             raise ValueError(
-                f"model.{name}.in_channels is {built.in_channels}, but the neck's maps have {channels} channels: leave "
-                "it out, and it is theirs."
+                f"model.{name}.in_channels is {built.in_channels}, but the neck returns {channels} channels. Leave it "
+                "out to use those of the neck."
             )
         given = map_strides(self.backbone, self.neck)
         anchors = getattr(built, "anchor_generator", None)
         wanted = tuple(getattr(built, "strides", ()) if anchors is None else anchors.strides)
         if given is not None and tuple(given[: len(wanted)]) != wanted:
             key = f"model.{name}.strides" if anchors is None else f"model.{name}.anchor_generator.strides"
-            raise ValueError(f"{key} is {wanted}, but the maps' strides are {tuple(given)}.")
+            raise ValueError(f"{key} is {wanted}, but the strides of the feature maps are {tuple(given)}.")
         return built
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (mmengine calls it with the batch's keys)
@@ -86,38 +85,38 @@ class DetectionTask(DenseTask):
         broken: Sequence[str] | None = None,
         mode: str = "tensor",
     ) -> Any:
-        """Computes losses, detections or raw maps of a batch that the data preprocessor has prepared.
+        """Computes the losses, detections or raw outputs of a batch from the data preprocessor.
 
         Args:
-            image: (B, C, H, W), normalised and padded.
-            info: of each image.
-            target: the true objects of each image; needed for "loss".
-            views: instead of `image` and `info`, several views of each image; for "predict".
-            image_id: of each image in its annotation file; handed on.
-            index: of each sample; handed on.
-            epoch: not used.
-            repeat: not used.
-            path: of each image; handed on.
-            broken: not used.
+            image: (B, C, H, W), normalized and padded.
+            info: Sizes and flips of each image.
+            target: Ground truth of each image; required by "loss".
+            views: Several views of each image, instead of `image` and `info`; for "predict".
+            image_id: Id of each image in its annotation file, copied to the predictions.
+            index: Index of each sample, copied to the predictions.
+            epoch: Unused.
+            repeat: Unused.
+            path: Path of each image, copied to the predictions.
+            broken: Unused.
             mode: "loss", "predict" or "tensor".
 
         Returns:
-            "loss": a dict with every term of the loss, and figures without "loss" in their names.
-            "predict": a list with a dict an image: `detections` (Detections on the CPU, in pixels of the original
-            image), `info`, `index`, `image_id` and `path`, None where they are not known.
-            "tensor": what the dense head's `forward` gives, to be exported.
+            "loss": A dict with the terms of the loss, and metrics, which have no "loss" in their names.
+            "predict": A list with one dict per image: `detections` (`Detections` on the CPU, in pixels of the original
+            image), `info`, `index`, `image_id` and `path`, or None if they are unknown.
+            "tensor": The output of the dense head's `forward`, for export.
 
         Raises:
-            ValueError: there is no such mode, or something that it needs is missing.
+            ValueError: The mode is unknown, or an input that it requires is missing.
         """
-        image, info = self._given(mode, image, info, views)
+        image, info = self._checked_inputs(mode, image, info, views)
         if views is not None:
             found, info = self._detect_in_views(views)
         elif mode == "tensor":
             return self._raw(image)
         elif mode == "loss":
             if target is None or any(one is None for one in target):
-                raise ValueError("A loss needs the true objects: the batch has no `target`.")
+                raise ValueError("The mode 'loss' needs ground truth, but the batch has no `target`.")
             return self._losses(image, info, target)
         else:
             found = self._detect(image, info)
@@ -129,7 +128,7 @@ class DetectionTask(DenseTask):
         ]
 
     def _detect_in_views(self, samples: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[Detections], list[ImageInfo]]:
-        """Detects in every view of each image, and merges what was found."""
+        """Detects objects in every view of each image, and merges the detections."""
         merged, infos = [], []
         for views in samples:
             facts = [view["info"] for view in views]
@@ -152,20 +151,20 @@ class DetectionTask(DenseTask):
 
 @MODELS.register_module()
 class TwoStageDetector(DetectionTask):
-    """Proposals first, then their classes, boxes and masks.
+    """A detector with region proposals: Faster R-CNN and its descendants.
 
     Faster R-CNN (Ren et al., NeurIPS 2015), Mask R-CNN (He et al., ICCV 2017), Cascade R-CNN (Cai and Vasconcelos, CVPR
     2018).
 
     Args:
-        backbone: see `DetectionTask`.
-        neck: see `DenseTask`.
-        rpn_head: a config of MODELS, such as dict(type="RPNHead"), or a module.
-        roi_head: a config of MODELS, such as dict(type="StandardRoIHead", num_classes=80), or a module.
-        settings: `data_preprocessor`, `frozen_stages` and what else `DetectionTask` takes.
+        backbone: See `DetectionTask`.
+        neck: See `DenseTask`.
+        rpn_head: Config such as dict(type="RPNHead"), or a module.
+        roi_head: Config such as dict(type="StandardRoIHead", num_classes=80), or a module.
+        settings: `data_preprocessor`, `frozen_stages` and other arguments of `DetectionTask`.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     classes_key = "model.roi_head.num_classes"
@@ -225,16 +224,16 @@ class TwoStageDetector(DetectionTask):
 
 @MODELS.register_module()
 class SingleStageDetector(DetectionTask):
-    """Classes and boxes right from the maps: RetinaNet (Lin et al., ICCV 2017).
+    """A detector with a dense head on all feature maps, such as RetinaNet (Lin et al., ICCV 2017).
 
     Args:
-        backbone: see `DetectionTask`.
-        neck: see `DenseTask`.
-        bbox_head: a config of MODELS, such as dict(type="RetinaHead", num_classes=80), or a module.
-        settings: `data_preprocessor`, `frozen_stages` and what else `DetectionTask` takes.
+        backbone: See `DetectionTask`.
+        neck: See `DenseTask`.
+        bbox_head: Config such as dict(type="RetinaHead", num_classes=80), or a module.
+        settings: `data_preprocessor`, `frozen_stages` and other arguments of `DetectionTask`.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     classes_key = "model.bbox_head.num_classes"
@@ -268,14 +267,14 @@ def _as_list(heads: Any) -> list[Any]:
 
 
 def map_strides(backbone: Any, neck: Any) -> list[int] | None:
-    """Tells how many pixels lie between two steps of each map that the heads see.
+    """Returns the strides of the heads' feature maps in pixels.
 
     Args:
-        backbone: with timm's `feature_info`.
-        neck: an FPN, or None.
+        backbone: A model with timm's `feature_info`.
+        neck: An `FPN`, or None.
 
     Returns:
-        One number a level; None where backbone or neck do not tell.
+        One stride per level; None if they cannot be derived from the backbone and the neck.
     """
     info = getattr(backbone, "feature_info", None)
     if info is None or not callable(getattr(info, "reduction", None)):

@@ -1,4 +1,4 @@
-"""Taking parts of a backbone out of training."""
+"""Freezing stages of a backbone."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from ...backbones.common.features import FeatureMaps
 
 
 def freeze_stages(backbone: Any, frozen_stages: int) -> list[nn.Module]:
-    """Takes the stem and the first stages out of training.
+    """Freezes the stem and the first stages.
 
     Args:
-        backbone: with modules `stem` and `stages`, as the zoo's have them, or a `FeatureMaps` around one, whose output
-            norms stay in training. Parameters and modules elsewhere that its `group_matcher` counts to the stem, such
-            as position embeddings, are frozen with it.
-        frozen_stages: -1 for nothing, else the number of stages that are frozen together with the stem.
+        backbone: A model with `stem` and `stages`, or `FeatureMaps` around one, whose output norms are still trained.
+            Other parameters that its `group_matcher` assigns to the stem, such as position embeddings, are frozen as
+            well.
+        frozen_stages: Number of stages that are frozen in addition to the stem; -1 freezes nothing.
 
     Returns:
         The modules that must stay in evaluation mode.
 
     Raises:
-        ValueError: there are not so many stages, or the backbone is built otherwise.
+        ValueError: The backbone has fewer stages, or no `stem` and `stages`.
     """
     if frozen_stages == -1:
         return []
     body = backbone.body if isinstance(backbone, FeatureMaps) else backbone
     stages = getattr(body, "stages", None)
     if not isinstance(getattr(body, "stem", None), nn.Module) or stages is None:
-        raise ValueError(f"frozen_stages needs a backbone with `stem` and `stages`; {type(body).__name__} has not.")
+        raise ValueError(f"frozen_stages needs a backbone with `stem` and `stages`, which {type(body).__name__} lacks.")
     if not isinstance(frozen_stages, int) or not 0 <= frozen_stages <= len(stages):
-        raise ValueError(f"frozen_stages is -1 (nothing) or 0 to {len(stages)} stages, not {frozen_stages!r}.")
+        raise ValueError(f"frozen_stages must be -1 (nothing) or between 0 and {len(stages)}, got {frozen_stages!r}.")
     patterns = [r"^stem\b", *(rf"^stages\.{number}\b" for number in range(frozen_stages))]
     matcher = body.group_matcher(coarse=True) if hasattr(body, "group_matcher") else {}
     stem = matcher.get("stem", ())
@@ -47,12 +47,12 @@ def freeze_stages(backbone: Any, frozen_stages: int) -> list[nn.Module]:
 
 
 def keep_frozen(module: nn.Module, frozen: Iterable[nn.Module], norm_eval: bool) -> None:
-    """Puts what stays in evaluation mode back there, after `module` was set to training.
+    """Sets frozen modules back to evaluation mode after `module` was set to training mode.
 
     Args:
-        module: whatever holds the frozen parts.
-        frozen: what `freeze_stages` gave.
-        norm_eval: keep the statistics of every BatchNorm in `module` fixed, too.
+        module: The module that contains them.
+        frozen: Result of `freeze_stages`.
+        norm_eval: Also keep the statistics of every BatchNorm in `module` fixed.
     """
     for part in frozen:
         part.eval()

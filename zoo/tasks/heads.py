@@ -1,4 +1,4 @@
-"""Registers necks and heads, so that a config names them by their class."""
+"""Registers necks and heads, so that configs can use them by class name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADS = (
     StandardRoIHead,
     UPerHead,
 )
-"""Every neck and head that a config may name."""
+"""All necks and heads for configs."""
 
 for _head in HEADS:
     MODELS.register_module(module=_head)

@@ -1,4 +1,4 @@
-"""Losses of classification. They compute in float32 whatever the logits' type is, and average over the batch."""
+"""Classification losses. They compute in float32 for logits of any dtype, and average over the batch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..registry import MODELS
 
 def _check_smoothing(label_smoothing: float) -> None:
     if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is a fraction from 0 to less than 1, not {label_smoothing!r}.")
+        raise ValueError(f"label_smoothing must be >= 0 and < 1, got {label_smoothing!r}.")
 
 
 def soft_labels(label: torch.Tensor, num_classes: int, smoothing: float = 0.0) -> torch.Tensor:
-    """Turns labels into distributions, with an equal share of `smoothing` for every class.
+    """Converts labels to smoothed distributions: `smoothing` is divided equally among all classes.
 
     Args:
         label: (B,) int64.
-        num_classes: length of a distribution.
-        smoothing: from 0 to less than 1.
+        num_classes: Number of classes.
+        smoothing: Label smoothing, >= 0 and < 1.
 
     Returns:
         (B, num_classes) float32.
@@ -32,13 +32,13 @@ def soft_labels(label: torch.Tensor, num_classes: int, smoothing: float = 0.0) -
 
 @MODELS.register_module()
 class CrossEntropy(nn.Module):
-    """Cross entropy with labels, smoothed or not, or with distributions, as mixing makes them.
+    """Cross entropy with labels or with distributions, as mixing returns them.
 
     Args:
-        label_smoothing: for labels; distributions are taken as they are (mixing smooths its own).
+        label_smoothing: Smoothing of labels. Distributions are not smoothed; mixing does that itself.
 
     Raises:
-        ValueError: the smoothing is not from 0 to less than 1.
+        ValueError: The smoothing is out of range.
     """
 
     independent_classes = False
@@ -53,7 +53,7 @@ class CrossEntropy(nn.Module):
 
         Args:
             logits: (B, classes).
-            target: labels (B,) int64, or distributions (B, classes).
+            target: Labels (B,) int64 or distributions (B, classes).
 
         Returns:
             A scalar.
@@ -64,7 +64,7 @@ class CrossEntropy(nn.Module):
 
 @MODELS.register_module()
 class SoftTargetCrossEntropy(nn.Module):
-    """Cross entropy with distributions only: refuses labels, so that a recipe that forgot its mixing is found out."""
+    """Cross entropy with distributions only. Labels raise an error, because the recipe lacks its mixing then."""
 
     independent_classes = False
 
@@ -73,33 +73,33 @@ class SoftTargetCrossEntropy(nn.Module):
 
         Args:
             logits: (B, classes).
-            target: (B, classes), a distribution each.
+            target: Distributions (B, classes).
 
         Returns:
             A scalar.
 
         Raises:
-            ValueError: the targets are labels.
+            ValueError: The targets are labels.
         """
         if target.shape != logits.shape:
             raise ValueError(
-                "SoftTargetCrossEntropy needs distributions, which `mixing` makes; with labels use CrossEntropy."
+                "SoftTargetCrossEntropy needs distributions, which `mixing` returns. Use CrossEntropy for labels."
             )
         return -(target * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()
 
 
 @MODELS.register_module()
 class BinaryCrossEntropy(nn.Module):
-    """Cross entropy of each class for itself (Wightman et al., ResNet strikes back, 2021, section 2.2), as timm has it.
+    """Binary cross entropy of every class (Wightman et al., "ResNet strikes back", 2021, section 2.2), as in timm.
 
     Args:
-        label_smoothing: for labels; distributions are taken as they are.
-        target_threshold: where given, targets above it are 1 and others 0, so that both images of a mixture count
+        label_smoothing: Smoothing of labels. Distributions are not smoothed.
+        target_threshold: If given, targets above it become 1 and others 0, so that both labels of a mixed image count
             fully.
-        sum_classes: add the classes up rather than average over them.
+        sum_classes: Sum over classes instead of averaging.
 
     Raises:
-        ValueError: the smoothing is not from 0 to less than 1, or the threshold is not from 0 to less than 1.
+        ValueError: The smoothing or the threshold is out of range.
     """
 
     independent_classes = True
@@ -110,7 +110,7 @@ class BinaryCrossEntropy(nn.Module):
         super().__init__()
         _check_smoothing(label_smoothing)
         if target_threshold is not None and not 0 <= target_threshold < 1:
-            raise ValueError(f"target_threshold is a fraction from 0 to less than 1, not {target_threshold!r}.")
+            raise ValueError(f"target_threshold must be >= 0 and < 1, got {target_threshold!r}.")
         self.label_smoothing = label_smoothing
         self.target_threshold = target_threshold
         self.sum_classes = sum_classes
@@ -120,7 +120,7 @@ class BinaryCrossEntropy(nn.Module):
 
         Args:
             logits: (B, classes).
-            target: labels (B,) int64, or distributions (B, classes).
+            target: Labels (B,) int64 or distributions (B, classes).
 
         Returns:
             A scalar.

@@ -1,4 +1,4 @@
-"""Mixing the images and labels of a batch: mixup and CutMix."""
+"""Mixup and CutMix."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .losses import soft_labels
 
 
 class Mixture(NamedTuple):
-    """How a batch is mixed with itself in reverse order.
+    """How a batch is mixed with the same batch in reverse order.
 
     Attributes:
-        share: of an image's own pixels and label, from 0 to 1.
-        box: top, bottom, left and right of what CutMix takes from the other image; None for mixup.
+        share: Weight of an image's own pixels and label (lambda in the papers), between 0 and 1.
+        box: Top, bottom, left and right of the box that CutMix copies from the other image; None for mixup.
     """
 
     share: float
@@ -25,18 +25,18 @@ class Mixture(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-    """Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019), the same for a whole batch.
+    """Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) with the same parameters for a batch.
 
-    This is timm's "batch" mode. Each image is mixed with the one at the same place from the batch's end; the middle one
-    of an odd number stays as it is.
+    This is timm's "batch" mode. Each image is mixed with its counterpart in the reversed batch, so that the middle
+    image of an odd batch is unchanged.
 
     Attributes:
-        mixup_alpha: both parameters of the beta distribution that mixup's share is drawn from; 0 is no mixup.
-        cutmix_alpha: the same for CutMix.
-        prob: of mixing a batch at all.
-        switch_prob: of CutMix rather than mixup where both are on.
-        label_smoothing: of the labels before they are mixed, also where a batch is not mixed.
-        cutmix_minmax: least and most side of CutMix's box as a fraction of the image's; None draws its area instead.
+        mixup_alpha: Both parameters of the beta distribution for mixup's share; 0 disables mixup.
+        cutmix_alpha: The same for CutMix.
+        prob: Probability of mixing a batch.
+        switch_prob: Probability of CutMix instead of mixup if both are enabled.
+        label_smoothing: Smoothing of labels before they are mixed; applied to unmixed batches as well.
+        cutmix_minmax: Minimum and maximum side of CutMix's box relative to the image; None draws its area instead.
     """
 
     mixup_alpha: float = 0.8
@@ -50,32 +50,32 @@ class Mixing:
         """Checks the settings.
 
         Raises:
-            ValueError: a number is out of its range, or neither mixup nor CutMix is on.
+            ValueError: A number is out of range, or both mixup and CutMix are disabled.
         """
         for name in ("mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
-                raise ValueError(f"mixing.{name} is 0 (off) or more, not {getattr(self, name)!r}.")
+                raise ValueError(f"mixing.{name} must be >= 0, got {getattr(self, name)!r}.")
         for name in ("prob", "switch_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"mixing.{name} is a probability from 0 to 1, not {getattr(self, name)!r}.")
+                raise ValueError(f"mixing.{name} must be between 0 and 1, got {getattr(self, name)!r}.")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"mixing.label_smoothing is from 0 to less than 1, not {self.label_smoothing!r}.")
+            raise ValueError(f"mixing.label_smoothing must be >= 0 and < 1, got {self.label_smoothing!r}.")
         if self.cutmix_minmax is not None:
             if not 0 < self.cutmix_minmax[0] <= self.cutmix_minmax[1] <= 1:
-                raise ValueError(f"mixing.cutmix_minmax is the least and most side in (0, 1]: {self.cutmix_minmax}.")
+                raise ValueError(f"mixing.cutmix_minmax must be ascending in (0, 1], got {self.cutmix_minmax}.")
         elif self.mixup_alpha == self.cutmix_alpha == 0:
-            raise ValueError("mixing needs mixup_alpha or cutmix_alpha over 0; leave `mixing` out for none.")
+            raise ValueError("mixing needs a positive mixup_alpha or cutmix_alpha. Leave `mixing` out to disable both.")
 
     def draw(self, seed: int, height: int, width: int) -> Mixture:
         """Draws how a batch is mixed.
 
         Args:
-            seed: of the draw.
-            height: of the images in pixels.
-            width: of the images in pixels.
+            seed: Seed of the random generator.
+            height: Height of the images in pixels.
+            width: Width of the images in pixels.
 
         Returns:
-            The mixture; CutMix's share is the area that its box, clipped to the image, leaves.
+            The mixture. CutMix's share is the area outside of its box, after the box is clipped to the image.
         """
         generator = np.random.default_rng(seed)
         if generator.random() >= self.prob:
@@ -109,13 +109,13 @@ class Mixing:
         """Mixes a batch.
 
         Args:
-            image: (B, C, H, W), any floating type; not written to.
+            image: (B, C, H, W), any floating-point dtype. It is not modified.
             label: (B,) int64.
-            num_classes: of the targets.
-            seed: of the draw.
+            num_classes: Number of classes.
+            seed: Seed of the random generator.
 
         Returns:
-            The images; the targets (B, num_classes), float32; and the label (B,) with the larger share of each.
+            Images, targets (B, num_classes) float32, and for each image the label (B,) with the larger share.
         """
         share, box = self.draw(seed, image.shape[-2], image.shape[-1])
         target = soft_labels(label, num_classes, self.label_smoothing)

@@ -1,4 +1,4 @@
-"""From a batch of the data loader to a model's input."""
+"""Moves batches to the device and normalizes images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mmengine.model import BaseDataPreprocessor
 from ..registry import MODELS
 
 
-class Normalisation(TypedDict, total=False):
-    """The settings of `ImagePreprocessor`, where a config names no type."""
+class Normalization(TypedDict, total=False):
+    """Arguments of `ImagePreprocessor` in a config without a type."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -21,15 +21,15 @@ class Normalisation(TypedDict, total=False):
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Moves a batch to the model's device and normalises its images there: (pixel - mean) / std.
+    """Moves a batch to the model's device and normalizes its images there: (pixel - mean) / std.
 
     Args:
-        mean: per channel, for pixel values in [0, 1], as timm has them: (0.485, 0.456, 0.406), not (123.675, ...).
-        std: per channel, for pixel values in [0, 1].
-        non_blocking: do not wait for the copy; needs `pin_memory=True` in the data loader.
+        mean: Mean per channel for pixel values in [0, 1], as in timm: (0.485, 0.456, 0.406), not (123.675, ...).
+        std: Standard deviation per channel for pixel values in [0, 1].
+        non_blocking: Copy asynchronously. This requires `pin_memory=True` in the data loader.
 
     Raises:
-        ValueError: mean and std differ in length, are for pixel values to 255, or a std is not over 0.
+        ValueError: mean and std differ in length or are for pixel values up to 255, or a std is not positive.
     """
 
     mean: torch.Tensor
@@ -43,13 +43,13 @@ class ImagePreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking)
         if len(mean) != len(std):
-            raise ValueError(f"mean and std need one value a channel each: {tuple(mean)}, {tuple(std)}.")
+            raise ValueError(f"mean and std must have one value per channel, got {tuple(mean)} and {tuple(std)}.")
         if max(*mean, *std) > 1:
             raise ValueError(
-                f"mean {tuple(mean)} and std {tuple(std)} are for pixel values of 0 to 255: divide them by 255."
+                f"mean and std must be for pixel values in [0, 1], got {tuple(mean)} and {tuple(std)}. Divide by 255."
             )
         if min(std) <= 0:
-            raise ValueError(f"Each std is over 0: {tuple(std)}.")
+            raise ValueError(f"std must be positive, got {tuple(std)}.")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
@@ -57,18 +57,18 @@ class ImagePreprocessor(BaseDataPreprocessor):
         """Prepares a batch.
 
         Args:
-            data: with `image` (B, C, H, W), uint8 of 0 to 255 or float of 0 to 1, and `label` (B,) where there is one.
-            training: not used; mmengine's interface.
+            data: A batch with `image` (B, C, H, W), uint8 in [0, 255] or float in [0, 1], and optionally `label` (B,).
+            training: Unused; part of mmengine's interface.
 
         Returns:
-            The same keys: `image` as float32, normalised, `label` on the model's device, and the rest as it is.
+            The same keys: normalized float32 `image` and `label` on the model's device, and others unchanged.
 
         Raises:
-            ValueError: the images have another number of channels than mean and std.
+            ValueError: The number of channels differs from that of mean and std.
         """
         image = data["image"]
         if image.shape[1] != self.mean.shape[1]:
-            raise ValueError(f"The images have {image.shape[1]} channels, mean and std have {self.mean.shape[1]}.")
+            raise ValueError(f"Images must have {self.mean.shape[1]} channels, as mean and std, got {image.shape[1]}.")
         image = image.to(self.device, non_blocking=bool(self._non_blocking))
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
         data = {**data, "image": (image - self.mean) / self.std}

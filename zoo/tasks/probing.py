@@ -1,4 +1,4 @@
-"""Probing: what the features of a backbone that is not trained are worth."""
+"""Probing: evaluates the features of a frozen backbone with a small classifier."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ..registry import MODELS
 from .base import HeadedTask, build_part
 from .classification import ClassificationTask
 from .mixing import Mixing
-from .preprocessing import Normalisation
+from .preprocessing import Normalization
 
 
 @MODELS.register_module()
 class Probe(HeadedTask, ClassificationTask):
-    """A frozen backbone and a classifier on its last features, which alone is trained.
+    """A frozen backbone and a trainable classifier on its last features.
 
-    The backbone stays in evaluation mode (no drop path, fixed statistics of BatchNorm) and gets no gradients. What the
-    probe sees is the normalised last map, or the tokens of the map where the backbone has a class token, too.
+    The backbone stays in evaluation mode (no drop path, fixed BatchNorm statistics) and gets no gradients. The probe
+    gets the last feature map after the final norm; if the backbone has a class token, it gets the other tokens.
 
     Args:
-        backbone: a config of MODELS, such as dict(type="nat_mini", pretrained=True); it is built without classifier. Or
-            a module: a backbone of the zoo, or any that returns features, the last ones in a list of several.
-        probe: a config of MODELS: dict(type="LinearProbe" or "EfficientProbe", num_classes=...), whose `in_channels`
-            are the backbone's where it has none; or a module.
-        loss: a config of MODELS: CrossEntropy, SoftTargetCrossEntropy or BinaryCrossEntropy; or a module.
-        mixing: the settings of `Mixing`; None for none.
-        data_preprocessor: mean and std of `ImagePreprocessor`, or a config of another type.
-        seed: of mixing, which draws from (seed, epoch, indices of the batch).
-        init_weights: a checkpoint of the backbone, anything that `attnzoo.load_weights` takes; loaded before training
-            starts, not where a finished checkpoint is only evaluated.
+        backbone: Config such as dict(type="nat_mini", pretrained=True), which is built without a classifier, or a
+            module that returns features (if it returns a list, the last element is used).
+        probe: Config such as dict(type="LinearProbe", num_classes=10), or a module. Its `in_channels` default to those
+            of the backbone.
+        loss: Config of CrossEntropy, SoftTargetCrossEntropy, BinaryCrossEntropy or another type in MODELS, or a module.
+        mixing: Settings of `Mixing`.
+        data_preprocessor: Arguments of `ImagePreprocessor`, or the config of another type.
+        seed: Seed of mixing, which depends on (seed, epoch, indices of the batch).
+        init_weights: Checkpoint of the backbone, in any form that `attnzoo.load_weights` accepts. It is not loaded if
+            the task is only evaluated.
 
     Raises:
-        ValueError: arguments contradict each other, or the backbone does not tell its channels.
+        ValueError: Arguments contradict each other, or the number of channels of the backbone is unknown.
     """
 
     filled_arguments = {"probe": ("in_channels",)}
@@ -47,7 +47,7 @@ class Probe(HeadedTask, ClassificationTask):
         probe: dict | nn.Module,
         loss: dict | nn.Module | None = None,
         mixing: Mixing | dict | None = None,
-        data_preprocessor: Normalisation | dict | nn.Module | None = None,
+        data_preprocessor: Normalization | dict | nn.Module | None = None,
         seed: int = 0,
         init_weights: str | None = None,
     ) -> None:
@@ -62,13 +62,13 @@ class Probe(HeadedTask, ClassificationTask):
         self.num_classes = int(self.probe.num_classes)
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        """Computes what the probe sees, without gradients.
+        """Computes the input of the probe, without gradients.
 
         Args:
-            image: (B, C, H, W), normalised.
+            image: (B, C, H, W), normalized.
 
         Returns:
-            A map (B, channels, h, w) or tokens (B, n, channels).
+            A feature map (B, channels, h, w) or tokens (B, n, channels).
         """
         with torch.no_grad():
             if not hasattr(self.backbone, "forward_features"):
@@ -78,15 +78,17 @@ class Probe(HeadedTask, ClassificationTask):
             return found[:, getattr(self.backbone, "num_prefix_tokens", 0) :] if found.ndim == 3 else found
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, C, H, W), normalised, to logits (B, num_classes)."""
+        """Maps normalized images (B, C, H, W) to logits (B, num_classes)."""
         return self.probe(self.features(image))
 
 
 def _channels(backbone: Any) -> int:
-    """Gives the channels of a backbone's last features."""
+    """Returns the number of channels of a backbone's last features."""
     if hasattr(backbone, "num_features"):
         return backbone.num_features
     info = getattr(backbone, "feature_info", None)
     if info is None or not callable(getattr(info, "channels", None)):
-        raise ValueError(f"{type(backbone).__name__} does not tell its channels: give the probe its in_channels.")
+        raise ValueError(
+            f"Set in_channels of the probe: the number of channels of {type(backbone).__name__} is unknown."
+        )
     return info.channels()[-1]

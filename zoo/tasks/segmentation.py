@@ -1,4 +1,4 @@
-"""Semantic segmentation: a backbone, a neck, and heads that give each pixel its class."""
+"""Semantic segmentation: a backbone, an optional neck, and heads that classify every pixel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .dense_preprocessing import DensePreprocessor
 
 
 class Inference(TypedDict, total=False):
-    """How an image is looked at: whole, or in windows of `crop_size`, `stride` apart, (height, width) in pixels."""
+    """How images are predicted: complete, or in windows of `crop_size` with a `stride`, (height, width) in pixels."""
 
     mode: Literal["whole", "slide"]
     crop_size: Sequence[int]
@@ -30,26 +30,25 @@ class Inference(TypedDict, total=False):
 
 @MODELS.register_module()
 class Segmentor(DenseTask):
-    """A backbone, a neck where there is one, a head, and a second head that helps to train.
+    """A backbone, an optional neck, a head, and an optional auxiliary head for training.
 
-    Both heads see the same maps. Where the config has no `in_channels`, a neck's are those of the backbone's maps, and
-    a head's those of the maps that its `in_index` names.
+    Both heads get the same feature maps. `in_channels` defaults to the channels of the backbone's maps for a neck, and
+    to those of the maps that `in_index` chooses for a head.
 
     Args:
-        backbone: a config of MODELS that builds feature maps, such as dict(type="nat_mini", features_only=True,
-            dense="ade20k"), or a module.
-        decode_head: a config of MODELS, such as dict(type="UPerHead", num_classes=150), or a module.
-        neck: a config of MODELS, such as dict(type="FPN", num_outs=4), or a module; None for none.
-        auxiliary_head: a config of MODELS, such as dict(type="FCNHead", in_index=2, num_convs=1, concat_input=False,
-            loss_weight=0.4, num_classes=150), or a module; None for none. It has no part in predictions.
+        backbone: Config such as dict(type="nat_mini", features_only=True, dense="ade20k"), or a module.
+        decode_head: Config such as dict(type="UPerHead", num_classes=150), or a module.
+        neck: Config such as dict(type="FPN", num_outs=4), or a module.
+        auxiliary_head: Config such as dict(type="FCNHead", in_index=2, num_convs=1, concat_input=False,
+            loss_weight=0.4, num_classes=150), or a module. It is not used for predictions.
         inference: dict(mode="whole"), or dict(mode="slide", crop_size=(512, 512), stride=(341, 341)).
-        settings: `data_preprocessor`, `frozen_stages` and what else `DenseTask` takes.
+        settings: `data_preprocessor`, `frozen_stages` and other arguments of `DenseTask`.
 
     Attributes:
-        num_classes: how many classes there are.
+        num_classes: Number of classes.
 
     Raises:
-        ValueError: arguments contradict each other or are out of range.
+        ValueError: Arguments contradict each other or are out of range.
     """
 
     kind = "segmentation"
@@ -72,14 +71,17 @@ class Segmentor(DenseTask):
         for key in ("num_classes", "ignore_index"):
             values = [getattr(head, key) for head in (self.decode_head, self.auxiliary_head) if head is not None]
             if len(set(values)) > 1:
-                raise ValueError(f"decode_head has {key}={values[0]}, auxiliary_head has {values[1]}: one is wrong.")
+                raise ValueError(
+                    f"The heads must have the same {key}, got decode_head.{key}={values[0]} and "
+                    f"auxiliary_head.{key}={values[1]}."
+                )
         ignored = self.decode_head.ignore_index
         if isinstance(self.data_preprocessor, DensePreprocessor) and ignored != IGNORE_INDEX:
             raise ValueError(
-                f"The heads have ignore_index={ignored}, but DensePreprocessor pads labels with {IGNORE_INDEX}."
+                f"ignore_index must be {IGNORE_INDEX}, with which DensePreprocessor pads labels, got {ignored}."
             )
         self.inference = _checked(inference or {"mode": "whole"})
-        # Labels are looked at before they go to a GPU, where a step would wait for the answer.
+        # Labels are checked on the CPU, because a check on a GPU would synchronize every step.
         limits = {"num_classes": self.num_classes, "ignore_index": ignored}
         self.data_preprocessor.register_forward_pre_hook(functools.partial(_check_batch, **limits), with_kwargs=True)
 
@@ -93,7 +95,7 @@ class Segmentor(DenseTask):
         return build_part(head)
 
     def filter_checkpoint(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Turns a checkpoint of the whole task into this one's names; a second head that is not here is left out."""
+        """Converts names in a checkpoint of the complete task, and drops an auxiliary head that this task lacks."""
         names = super().filter_checkpoint(state_dict)
         if self.auxiliary_head is not None:
             return names
@@ -112,44 +114,44 @@ class Segmentor(DenseTask):
         broken: Sequence[str] | None = None,
         mode: str = "tensor",
     ) -> Any:
-        """Computes losses, label maps or logits of a batch that the data preprocessor has prepared.
+        """Computes the losses, label maps or logits of a batch from the data preprocessor.
 
         Args:
-            image: (B, C, H, W), normalised and padded.
-            info: of each image; needed for "predict".
-            label_map: for "loss" (B, H, W) int64, as large as `image`; for "predict" the true label map of each
-                original image, handed on.
-            views: instead of `image` and `info`, several views of each image; for "predict".
-            index: of each sample; handed on.
-            epoch: not used.
-            repeat: not used.
-            path: of each image; handed on.
-            broken: not used.
+            image: (B, C, H, W), normalized and padded.
+            info: Sizes and flips of each image; required by "predict".
+            label_map: For "loss", labels (B, H, W) int64 in the size of `image`. For "predict", the labels of each
+                original image, copied to the predictions.
+            views: Several views of each image, instead of `image` and `info`; for "predict".
+            index: Index of each sample, copied to the predictions.
+            epoch: Unused.
+            repeat: Unused.
+            path: Path of each image, copied to the predictions.
+            broken: Unused.
             mode: "loss", "predict" or "tensor".
 
         Returns:
-            "loss": a dict with `decode.loss_ce`, `decode.acc_seg` (percent), and the same of `aux.`.
-            "predict": a list with a dict an image: `label_map` (height, width) int64 of the original image on the CPU,
-            `truth`, the true one, `info`, `index` and `path`, None where they are not known.
-            "tensor": logits (B, num_classes, h, w), smaller than the images.
+            "loss": A dict with `decode.loss_ce` and `decode.acc_seg` (percent), and the same with `aux.`.
+            "predict": A list with one dict per image: the predicted `label_map` (height, width), int64 on the CPU
+            in the size of the original image, the labels `truth`, `info`, `index` and `path`, or None if they are unknown.
+            "tensor": Logits (B, num_classes, h, w), smaller than the images.
 
         Raises:
-            ValueError: there is no such mode, or something that it needs is missing.
+            ValueError: The mode is unknown, or an input that it requires is missing.
         """
-        image, info = self._given(mode, image, info, views)
+        image, info = self._checked_inputs(mode, image, info, views)
         if views is not None:
-            found = [best_classes([self._look(**_taken(view))[0] for view in sample]) for sample in views]
+            found = [best_classes([self._view_logits(**_view_inputs(view))[0] for view in sample]) for sample in views]
             info = [sample[0]["info"] for sample in views]
         elif mode == "tensor":
             return self.decode_head(self.features(image))
         elif mode == "loss":
             if not isinstance(label_map, torch.Tensor):
                 raise ValueError(
-                    "A loss needs label maps: the batch has no `label_map`, or DensePreprocessor is missing."
+                    "The mode 'loss' needs label maps, but the batch has no `label_map` or no DensePreprocessor."
                 )
             return self._losses(image, label_map)
         else:
-            found = [best_classes([view]) for view in self._look(image, info)]
+            found = [best_classes([view]) for view in self._view_logits(image, info)]
         unknown = [None] * len(found)
         truths = unknown if label_map is None else label_map
         columns = zip(found, truths, info, index or unknown, path or unknown, strict=True)
@@ -167,8 +169,8 @@ class Segmentor(DenseTask):
         return losses
 
     @torch.no_grad()
-    def _look(self, image: torch.Tensor, info: Sequence[ImageInfo]) -> list[View]:
-        """Computes the logits of each image (B, C, H, W), whole or by windows."""
+    def _view_logits(self, image: torch.Tensor, info: Sequence[ImageInfo]) -> list[View]:
+        """Computes the logits of each image (B, C, H, W), complete or in windows."""
         height, width = image.shape[-2:]
         boxes = [(0, 0, height, width)]
         if self.inference["mode"] == "slide":
@@ -189,12 +191,12 @@ class Segmentor(DenseTask):
         ]
 
 
-def _taken(view: Mapping[str, Any]) -> dict[str, Any]:
+def _view_inputs(view: Mapping[str, Any]) -> dict[str, Any]:
     return {"image": view["image"], "info": [view["info"]]}
 
 
 def _used_channels(head: Mapping[str, Any], channels: Sequence[int]) -> list[int] | int:
-    """Gives the channels of the maps that a head's config chooses, one number where it takes one map."""
+    """Returns the channels of the feature maps that a head's config chooses, an int if the head takes a single map."""
     index = head.get("in_index")
     if index is None:
         parameter = inspect.signature(MODELS.get(head["type"])).parameters.get("in_index")
@@ -203,12 +205,14 @@ def _used_channels(head: Mapping[str, Any], channels: Sequence[int]) -> list[int
         return list(channels)
     wanted = [index] if isinstance(index, int) else list(index)
     if not all(-len(channels) <= one < len(channels) for one in wanted):
-        raise ValueError(f"{head['type']} has in_index={index}, but there are {len(channels)} maps.")
+        raise ValueError(
+            f"in_index of {head['type']} must be between {-len(channels)} and {len(channels) - 1}, got {index}."
+        )
     return channels[index] if isinstance(index, int) else [channels[one] for one in wanted]
 
 
 def _checked(inference: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the settings of inference, and gives sizes as pairs."""
+    """Returns the settings of inference after checking them, with sizes as pairs."""
     mode = inference.get("mode", "whole")
     if mode not in ("whole", "slide"):
         raise ValueError(unknown_name("mode of inference", mode, ("whole", "slide")))
@@ -221,11 +225,11 @@ def _checked(inference: Mapping[str, Any]) -> dict[str, Any]:
     sizes = {key: tuple(inference.get(key, ())) for key in ("crop_size", "stride")}
     for key, size in sizes.items():
         if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(f"inference.{key} is (height, width) in pixels with mode 'slide', not {size}.")
+            raise ValueError(f"inference.{key} must be (height, width) in pixels with mode 'slide', got {size}.")
     if any(step > crop for step, crop in zip(sizes["stride"], sizes["crop_size"], strict=True)):
         raise ValueError(
-            f"inference.stride {sizes['stride']} is more than crop_size {sizes['crop_size']}: pixels between the "
-            "windows would not be seen."
+            f"inference.stride must not exceed crop_size={sizes['crop_size']}, got {sizes['stride']}: windows would "
+            "leave gaps."
         )
     return {"mode": mode, **sizes}
 
@@ -233,7 +237,7 @@ def _checked(inference: Mapping[str, Any]) -> dict[str, Any]:
 def _check_batch(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], num_classes: int, ignore_index: int
 ) -> None:
-    """Raises a ValueError where a training batch has a label out of range; a hook before the data preprocessor."""
+    """Raises a ValueError if a training batch has a label out of range; a hook before the data preprocessor."""
     call = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     data = call.get("data")
     if not call.get("training") or not isinstance(data, Mapping) or data.get("label_map") is None:

@@ -75,7 +75,7 @@ def load_weights(
             f"{type(source).__name__}."
         )
     model = _unwrap(model)
-    is_complete_task = bool(getattr(model, "takes_whole_checkpoints", False))
+    is_complete_task = bool(getattr(model, "has_separate_heads", False))
     try:
         extracted = find_state_dict(checkpoint, use_ema, key=key, keep_all_parts=is_complete_task)
     except CheckpointError as error:

@@ -22,7 +22,7 @@ def weights_target(task: Any, checkpoint: Mapping[str, Any] | None = None) -> nn
         contains a backbone only. The backbone of a classifier, which includes the head. A model alone itself.
     """
     backbone = getattr(task, "backbone", task)
-    if not getattr(task, "takes_whole_checkpoints", False):
+    if not getattr(task, "has_separate_heads", False):
         return backbone
     if checkpoint is None:
         return task

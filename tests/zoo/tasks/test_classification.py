@@ -102,9 +102,9 @@ def test_images_are_normalised_on_the_way(classifier):
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), "divide them by 255"),
-        ((0.5, 0.5), (0.5,), "one value a channel"),
-        ((0.5,), (0.0,), "over 0"),
+        ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), "Divide by 255"),
+        ((0.5, 0.5), (0.5,), "one value per channel"),
+        ((0.5,), (0.0,), "std must be positive"),
     ],
 )
 def test_impossible_normalisations_raise(mean, std, message):
@@ -113,7 +113,7 @@ def test_impossible_normalisations_raise(mean, std, message):
 
 
 def test_other_channels_than_expected_raise():
-    with pytest.raises(ValueError, match="3 channels, mean and std have 1"):
+    with pytest.raises(ValueError, match="must have 1 channels, as mean and std, got 3"):
         ImagePreprocessor((0.5,), (0.5,))(batch())
 
 
@@ -224,9 +224,9 @@ def test_weights_to_start_from_are_loaded_once_before_training(classifier, monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frozen_stages": 4}, "0 to 3 stages, not 4"),
-        ({"frozen_stages": -2}, "not -2"),
-        ({"loss": {"type": "CrossEntropy", "label_smoothing": 0.1}, "mixing": {}}, "belongs in `mixing`"),
+        ({"frozen_stages": 4}, "between 0 and 3, got 4"),
+        ({"frozen_stages": -2}, "got -2"),
+        ({"loss": {"type": "CrossEntropy", "label_smoothing": 0.1}, "mixing": {}}, "set label_smoothing in `mixing`"),
         ({"loss": {"type": "CrossEntrpy"}}, "'CrossEntropy'"),
         ({"data_preprocessor": {"type": "ImagePreproccesor"}}, "'ImagePreprocessor'"),
     ],
@@ -241,7 +241,7 @@ def test_a_backbone_must_have_a_head_and_stages_to_freeze():
         Classifier(nn.Identity())
     flat = nn.Linear(3, 4)
     flat.__dict__["num_classes"] = 4
-    with pytest.raises(ValueError, match=r"needs a backbone with `stem` and `stages`; Linear"):
+    with pytest.raises(ValueError, match=r"needs a backbone with `stem` and `stages`, which Linear"):
         Classifier(flat, frozen_stages=0)
 
 

@@ -183,7 +183,7 @@ def test_what_is_missing_is_named():
         model(mode="predict")
     with pytest.raises(ValueError, match="predict"):
         model(**prepared, mode="prediction")
-    with pytest.raises(ValueError, match="Views"):
+    with pytest.raises(ValueError, match="views must have mode 'predict', got mode='loss'"):
         model(views=[[]], mode="loss")
     with pytest.raises(ValueError, match="features_only=True"):
         build({**MASK_RCNN, "backbone": {**BACKBONE, "features_only": False}})
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named():
 def test_heads_are_fitted_to_the_maps():
     narrow = build({**MASK_RCNN, "neck": {"type": "FPN", "out_channels": 8, "num_outs": 3}, **without_channels()})
     assert (narrow.rpn_head.rpn_conv.in_channels, narrow.roi_head.in_channels) == (8, 8)
-    with pytest.raises(ValueError, match=r"model\.rpn_head\.in_channels is 16, but the neck's maps have 8"):
+    with pytest.raises(ValueError, match=r"model\.rpn_head\.in_channels is 16, but the neck returns 8"):
         build({**MASK_RCNN, "neck": {"type": "FPN", "out_channels": 8, "num_outs": 3}})
     with pytest.raises(ValueError, match=r"model\.roi_head\.strides is \(8, 16, 32\), but .* \(4, 8, 16\)"):
         build({**MASK_RCNN, "roi_head": {**ROI, "strides": (8, 16, 32)}})

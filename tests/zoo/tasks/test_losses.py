@@ -64,7 +64,7 @@ def test_half_precision_logits_are_computed_in_float32(kind):
 
 
 def test_labels_without_mixing_are_refused_where_distributions_are_meant():
-    with pytest.raises(ValueError, match="which `mixing` makes"):
+    with pytest.raises(ValueError, match="which `mixing` returns"):
         build("SoftTargetCrossEntropy")(LOGITS, LABELS)
 
 

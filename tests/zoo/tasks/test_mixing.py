@@ -117,7 +117,7 @@ def test_shares_are_distributed_as_timms(settings):
         ({"switch_prob": -0.5}, "switch_prob"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"cutmix_minmax": (0.5, 0.2)}, "cutmix_minmax"),
-        ({"mixup_alpha": 0.0, "cutmix_alpha": 0.0}, "leave `mixing` out"),
+        ({"mixup_alpha": 0.0, "cutmix_alpha": 0.0}, "Leave `mixing` out"),
     ],
 )
 def test_impossible_settings_raise(settings, message):

@@ -128,8 +128,8 @@ def test_weights_to_start_from_are_the_backbones(tmp_path):
     ("options", "message"),
     [
         ({"probe": {"type": "LinearProb"}}, "'LinearProbe'"),
-        ({"probe": {"type": "EfficientProbe", "num_queries": 5}}, "64 channels have 5 queries"),
-        ({"backbone": nn.Identity()}, "Identity does not tell its channels"),
+        ({"probe": {"type": "EfficientProbe", "num_queries": 5}}, "got in_channels=64, num_queries=5"),
+        ({"backbone": nn.Identity()}, "number of channels of Identity is unknown"),
     ],
 )
 def test_impossible_settings_raise(options, message):

@@ -256,7 +256,7 @@ def test_views_average_probabilities(inference):
     with torch.no_grad():
         for view in data["views"][0]:
             prepared = model.data_preprocessor({"image": [view["image"]], "info": [view["info"]]})
-            (seen,) = model._look(prepared["image"], prepared["info"])
+            (seen,) = model._view_logits(prepared["image"], prepared["info"])
             logits = seen.logits()
             total += logits.softmax(0)
     assert torch.equal(found["label_map"], total.argmax(0))
@@ -310,7 +310,7 @@ def test_frozen_stages_and_fixed_statistics():
     assert not any(module.training for part in (body.stem, body.stages[0]) for module in part.modules())
     assert body.stages[1].training
     assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-    with pytest.raises(ValueError, match="0 to 3 stages, not 4"):
+    with pytest.raises(ValueError, match="between 0 and 3, got 4"):
         build(backbone=BODY, frozen_stages=4)
 
 
@@ -343,13 +343,22 @@ def test_a_checkpoint_with_a_second_head_loads_into_a_segmentor_without():
     ("options", "message"),
     [
         ({"inference": {"mode": "slid"}}, "'slide'"),
-        ({"inference": {"mode": "slide", "crop_size": (8, 8)}}, r"inference.stride is \(height, width\)"),
-        ({"inference": {"mode": "slide", "crop_size": (8,), "stride": (4, 4)}}, r"inference.crop_size is"),
-        ({"inference": {"mode": "slide", "crop_size": (8, 8), "stride": (4, 9)}}, "would not be seen"),
+        ({"inference": {"mode": "slide", "crop_size": (8, 8)}}, r"inference.stride must be \(height, width\)"),
+        ({"inference": {"mode": "slide", "crop_size": (8,), "stride": (4, 4)}}, r"inference.crop_size must be"),
+        ({"inference": {"mode": "slide", "crop_size": (8, 8), "stride": (4, 9)}}, "would leave gaps"),
         ({"inference": {"mode": "whole", "crop_size": (8, 8)}}, "with mode 'whole'"),
-        ({"auxiliary_head": {"type": "FCNHead", "num_classes": 5}}, "num_classes=4, auxiliary_head has 5"),
-        ({"auxiliary_head": {"type": "FCNHead", "num_classes": 4, "in_index": 3}}, "in_index=3, but there are 3 maps"),
-        ({"decode_head": {"type": "MLPHead", "num_classes": 4, "ignore_index": 254}}, "pads labels with 255"),
+        (
+            {"auxiliary_head": {"type": "FCNHead", "num_classes": 5}},
+            "got decode_head\.num_classes=4 and auxiliary_head\.num_classes=5",
+        ),
+        (
+            {"auxiliary_head": {"type": "FCNHead", "num_classes": 4, "in_index": 3}},
+            "in_index of FCNHead must be between -3 and 2, got 3",
+        ),
+        (
+            {"decode_head": {"type": "MLPHead", "num_classes": 4, "ignore_index": 254}},
+            "ignore_index must be 255, .* got 254",
+        ),
         ({"backbone": nn.Identity()}, "features_only=True"),
         ({"decode_head": {"type": "FPNHed", "num_classes": 4}}, "'FPNHead'"),
     ],
@@ -368,7 +377,7 @@ def test_what_a_batch_lacks_is_named():
         ({"mode": "loss", "image": image, "label_map": [image]}, "DensePreprocessor"),
         ({"mode": "predict", "image": image}, "no `info`"),
         ({"mode": "predict"}, "no `image`"),
-        ({"mode": "loss", "views": []}, "Views"),
+        ({"mode": "loss", "views": []}, "views must have mode 'predict', got mode='loss'"),
     ):
         with pytest.raises(ValueError, match=message):
             model(**options)
