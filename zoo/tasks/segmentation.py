@@ -132,7 +132,7 @@ class Segmentor(DenseTask):
         Returns:
             "loss": A dict with `decode.loss_ce` and `decode.acc_seg` (percent), and the same with `aux.`.
             "predict": A list with one dict per image: the predicted `label_map` (height, width), int64 on the CPU
-            in the size of the original image, the labels `truth`, `info`, `index` and `path`, or None if they are unknown.
+            in the size of the original image, the labels `truth`, `info`, `index` and `path`, or None if unknown.
             "tensor": Logits (B, num_classes, h, w), smaller than the images.
 
         Raises:
