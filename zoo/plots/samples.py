@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from ..analysis.samples import get_sample
-from ..data.common.decoding import decode_rgb
 from ..data.segmentation.label_maps import voc_palette
 from ..inference.arrays import image_from_tensor
 from .canvas import Canvas
@@ -82,28 +81,24 @@ def draw_original(dataset: Any, index: int, side: int = 400) -> Image.Image:
     """Renders a sample as it is in the files, before any transform.
 
     Args:
-        dataset: A data set of the zoo.
+        dataset: An `ImageDataset`.
         index: Index of the sample.
         side: Longest side of the image in pixels.
 
     Raises:
-        ValueError: A file cannot be read, or the data set has no method that reads one.
+        BrokenImageError: A file cannot be read.
+        ValueError: The data set is of an unknown kind.
     """
-    if hasattr(dataset, "source"):
-        file, label = dataset.source.open(index)
-        with file:
-            image = decode_rgb(file, dataset.source.path(index))
-        return _annotate(dataset, image, dataset.source.path(index), side, label=label)
-    if hasattr(dataset, "read_labels"):
-        path = dataset.pairs[index].image
-        with open(path, "rb") as file:
-            image = decode_rgb(file, path)
-        return _annotate(dataset, image, path, side, labels=dataset.read_labels(index))
-    if hasattr(dataset, "load"):
-        annotated = dataset.load(index)
-        image = Image.fromarray(annotated.image)
-        return _annotate(dataset, image, dataset.path(index), side, target=annotated.pack()["target"])
-    raise ValueError(f"{dataset} has no source, read_labels or load, which read a sample without its transform.")
+    path = dataset.path(index)
+    loaded = dataset.load(index)
+    if dataset.kind == "detection":
+        return _annotate(dataset, Image.fromarray(loaded.image), path, side, target=loaded.pack()["target"])
+    image, annotation = loaded
+    if dataset.kind == "classification":
+        return _annotate(dataset, image, path, side, label=annotation)
+    if dataset.kind == "segmentation":
+        return _annotate(dataset, Image.fromarray(image), path, side, labels=annotation)
+    raise ValueError(f"Cannot render samples of a data set of kind {dataset.kind!r}.")
 
 
 def _annotate(

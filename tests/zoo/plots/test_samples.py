@@ -92,17 +92,24 @@ def test_label_maps_are_drawn_over_their_images(kind: str, tmp_path: Path):
     assert np.any(np.asarray(draw_sample(own, sample)) != np.asarray(draw_sample(dataset, sample)))
 
 
-def test_what_cannot_be_drawn():
-    class Nothing:
+def test_unknown_samples_and_data_sets_raise():
+    class Unknown:
         classes = ("a",)
+        kind = "depth"
+
+        def path(self, index: int) -> str:
+            return "a"
+
+        def load(self, index: int) -> tuple[Any, Any]:
+            return None, None
 
         def __str__(self) -> str:
             return "The data set nowhere"
 
     image = torch.zeros(3, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match="A sample needs a label, a target or a label map, got the keys image, path"):
-        draw_sample(Nothing(), {"image": image, "path": "a"})
+        draw_sample(Unknown(), {"image": image, "path": "a"})
     with pytest.raises(ValueError, match="The data set nowhere has no samples"):
-        draw_samples(Nothing(), [])
-    with pytest.raises(ValueError, match="has no source, read_labels or load"):
-        draw_original(Nothing(), 0)
+        draw_samples(Unknown(), [])
+    with pytest.raises(ValueError, match="data set of kind 'depth'"):
+        draw_original(Unknown(), 0)
