@@ -65,6 +65,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "tools.measuring": ("zoo.analysis.timing",),
     "tools.model_baselines": ("tools.benchmarking.model_baselines",),
     "zoo.config.data_consistency": ("zoo.config.consistency", "zoo.config.parts"),
+    "tools.opening": ("tools.arguments", "zoo.model_loading"),
     "zoo.data.ade20k": ("zoo.data.segmentation.ade20k",),
     "zoo.data.albumentations_pipeline": ("zoo.data.common.albumentations",),
     "zoo.data.annotated_image": ("zoo.data.detection.annotated_image",),

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from attnzoo import __version__
-from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model, size_from_arguments
+from attnzoo.tools.arguments import (
+    UserError,
+    add_model_arguments,
+    load_model_from_arguments,
+    size_from_arguments,
+    user_errors,
+)
 from attnzoo.zoo.export import PARTS, export_onnx, export_program, exportable
+from attnzoo.zoo.model_loading import LoadedModel
 
 SUFFIXES = {"onnx": ".onnx", "program": ".pt2"}
 
@@ -66,19 +72,19 @@ def destination(args: argparse.Namespace) -> tuple[str, Path]:
     return meant, path
 
 
-def metadata_of(opened: OpenedModel, args: argparse.Namespace, size: tuple[int, int]) -> dict[str, str]:
+def metadata_of(loaded: LoadedModel, args: argparse.Namespace, size: tuple[int, int]) -> dict[str, str]:
     """Gives what a user of the file must know, as texts."""
     texts: dict[str, Any] = {
         "attnzoo.version": __version__,
-        "attnzoo.model": opened.architecture,
+        "attnzoo.model": loaded.architecture,
         "attnzoo.part": args.part,
         "attnzoo.image_size": list(size),
         "attnzoo.input": "pixel values of 0 to 255, RGB" if args.normalise else "(pixel / 255 - mean) / std, RGB",
-        "attnzoo.mean": opened.mean,
-        "attnzoo.std": opened.std,
+        "attnzoo.mean": loaded.mean,
+        "attnzoo.std": loaded.std,
     }
-    if opened.classes:
-        texts["attnzoo.classes"] = opened.classes
+    if loaded.classes:
+        texts["attnzoo.classes"] = loaded.classes
     return {name: text if isinstance(text, str) else json.dumps(text) for name, text in texts.items()}
 
 
@@ -88,18 +94,18 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors() as outcome:
         kind, path = destination(args)
         options = {"features_only": True, "out_indices": args.out_indices} if args.features_only else {}
-        opened = open_model(args, **options)
-        size = size_from_arguments(args, opened.image_size)
-        mean, std = (opened.mean, opened.std) if args.normalise else (None, None)
+        loaded = load_model_from_arguments(args, **options)
+        size = size_from_arguments(args, loaded.image_size)
+        mean, std = (loaded.mean, loaded.std) if args.normalise else (None, None)
         settings: dict[str, Any] = {
-            "in_chans": opened.in_chans,
+            "in_chans": loaded.in_chans,
             "batch_size": args.batch_size,
             "dynamic_batch": not args.fixed_batch,
             "dynamic_size": args.dynamic_size,
             "tolerance": args.tolerance,
-            "metadata": metadata_of(opened, args, size),
+            "metadata": metadata_of(loaded, args, size),
         }
-        part = exportable(opened.model, args.part, mean, std)
+        part = exportable(loaded.model, args.part, mean, std)
         if kind == "onnx":
             report = export_onnx(part, path, size, opset=args.opset, **settings)
         else:

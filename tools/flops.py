@@ -8,11 +8,17 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model, size_from_arguments
+from attnzoo.tools.arguments import (
+    UserError,
+    add_model_arguments,
+    load_model_from_arguments,
+    size_from_arguments,
+    user_errors,
+)
 from attnzoo.zoo.analysis.flops import ModelCost, count_cost
 from attnzoo.zoo.analysis.summary import library_versions
 from attnzoo.zoo.files import write_json
+from attnzoo.zoo.model_loading import LoadedModel
 from attnzoo.zoo.plots.tables import cost_table, format_count
 
 
@@ -33,11 +39,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def as_json(opened: OpenedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
+def as_json(loaded: LoadedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
     """Gives the costs as JSON has them, modules down to `depth`."""
     return {
-        "model": opened.name,
-        "architecture": opened.architecture,
+        "model": loaded.name,
+        "architecture": loaded.architecture,
         "flops": cost.flops,
         **{name: value for name, value in asdict(cost).items() if name != "modules"},
         "modules": [asdict(one) for one in cost.modules if 0 < one.depth <= depth],
@@ -52,10 +58,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.depth < 0:
             raise UserError(f"--depth is {args.depth}; it must be at least 0.")
         options = {"features_only": True} if args.features_only else {}
-        opened = open_model(args, on_meta=True, **options)
-        size = size_from_arguments(args, opened.image_size)
-        cost = count_cost(opened.model, size, opened.in_chans, args.proposals, args.detections)
-        content = as_json(opened, cost, args.depth)
+        loaded = load_model_from_arguments(args, on_meta=True, **options)
+        size = size_from_arguments(args, loaded.image_size)
+        cost = count_cost(loaded.model, size, loaded.in_chans, args.proposals, args.detections)
+        content = as_json(loaded, cost, args.depth)
         if args.json:
             print(json.dumps(content, indent=2))
         else:
@@ -69,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
                 format_count, (cost.macs, cost.flops, cost.parameters, cost.activations)
             )
             print(
-                f"\n{opened.name}, an image of {size[0]} x {size[1]} pixels{regions}: {macs} MACs = {flops} FLOPs, "
+                f"\n{loaded.name}, an image of {size[0]} x {size[1]} pixels{regions}: {macs} MACs = {flops} FLOPs, "
                 f"{parameters} parameters, {activations} activations"
             )
         if args.out:

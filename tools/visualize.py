@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.tools.opening import OpenedModel, add_model_arguments, open_model
+from attnzoo.tools.arguments import UserError, add_model_arguments, load_model_from_arguments, user_errors
 from attnzoo.zoo.files import write_bytes
+from attnzoo.zoo.model_loading import LoadedModel
 from attnzoo.zoo.plots.activations import draw_feature_maps, draw_grad_cam, draw_receptive_field
 from attnzoo.zoo.plots.attention import draw_attention
 from attnzoo.zoo.plots.view import View
@@ -71,18 +71,18 @@ def load_image(path: str, size: list[int] | None, usual: tuple[int, int]) -> tup
     return picture, picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def normalised(picture: Image.Image, opened: OpenedModel) -> torch.Tensor:
+def normalised(picture: Image.Image, loaded: LoadedModel) -> torch.Tensor:
     """Gives a picture as the model wants it: (1, 3, H, W)."""
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (opened.mean, opened.std))
-    if opened.in_chans == 1:
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (loaded.mean, loaded.std))
+    if loaded.in_chans == 1:
         pixels = pixels.mean(0, keepdim=True)
-    if len(pixels) != opened.in_chans:
-        raise UserError(f"The model takes images of {opened.in_chans} channels; pictures have 3 or 1.")
+    if len(pixels) != loaded.in_chans:
+        raise UserError(f"The model takes images of {loaded.in_chans} channels; pictures have 3 or 1.")
     return ((pixels - mean) / std)[None]
 
 
-def find_target(given: str | None, opened: OpenedModel) -> int | None:
+def find_target(given: str | None, loaded: LoadedModel) -> int | None:
     """Finds the class that --target names.
 
     Raises:
@@ -90,12 +90,12 @@ def find_target(given: str | None, opened: OpenedModel) -> int | None:
     """
     if given is None or given.isdigit():
         return None if given is None else int(given)
-    if opened.classes is None or given not in opened.classes:
+    if loaded.classes is None or given not in loaded.classes:
         known = (
-            "its classes have no names" if opened.classes is None else f"it has {', '.join(opened.classes[:10])}, ..."
+            "its classes have no names" if loaded.classes is None else f"it has {', '.join(loaded.classes[:10])}, ..."
         )
         raise UserError(f"--target {given}: the model knows no such class; {known}. Give the class's index.")
-    return opened.classes.index(given)
+    return loaded.classes.index(given)
 
 
 def short_name(model: str) -> str:
@@ -122,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with user_errors() as outcome:
         places = paths(args)
-        opened = open_model(args)
-        original, picture = load_image(args.image, args.size, opened.image_size)
+        loaded = load_model_from_arguments(args)
+        original, picture = load_image(args.image, args.size, loaded.image_size)
         scale = picture.width / original.width, picture.height / original.height
         query = tuple(args.query) if args.query else (original.width / 2, original.height / 2)
         if not (0 <= query[0] < original.width and 0 <= query[1] < original.height):
@@ -131,13 +131,13 @@ def main(argv: list[str] | None = None) -> int:
                 f"--query {query[0]:g} {query[1]:g} lies outside the picture, which is {original.width} wide and "
                 f"{original.height} high."
             )
-        backbone: Any = opened.backbone
+        backbone: Any = loaded.backbone
         stages = getattr(backbone, "body", backbone).stages
         stage = max(0, len(stages) - 2) if args.stage is None else args.stage
         look = View(
             model=backbone,
             name=short_name(args.model),
-            image=normalised(picture, opened),
+            image=normalised(picture, loaded),
             photo=np.asarray(picture),
             query=(query[0] * scale[0], query[1] * scale[1]),
             stage=stage,
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
             elif kind == "features":
                 content, said = draw_feature_maps(look)
             else:
-                content, said = draw_grad_cam(look, find_target(args.target, opened), opened.classes)
+                content, said = draw_grad_cam(look, find_target(args.target, loaded), loaded.classes)
             print(f"{write_bytes(path, content)}: {said}")
     return outcome.code
 
