@@ -51,9 +51,9 @@ def test_a_config_with_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
         (["nat_mini", "--out", "model.pb"], "must end with .onnx or .pt2"),
         (["nat_mini", "--out", "model.pt2", "--format", "onnx"], "must end with .onnx."),
         (["metaformer_micro", "--part", "rpn"], "is a backbone and has no 'rpn'"),
-        (["metaformer_micro", "--size", "1", "2", "3"], "--size is one number of pixels or two"),
+        (["metaformer_micro", "--size", "1", "2", "3"], "--size takes one or two positive numbers"),
         (["metaformer_micro", "--cfg-options", "a=1"], "settings of a config"),
-        (["nat_digits", "--pretrained"], "belong to a model's name"),
+        (["nat_digits", "--pretrained"], "apply to a model's name"),
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]):
