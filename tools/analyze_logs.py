@@ -1,4 +1,4 @@
-"""Draws any logged scalars of one or several trainings, and tells their best and last values and their time."""
+"""Draw any logged scalars of one or several trainings, and print their best and last values and their time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnzoo.zoo.plots.tables import scalar_table
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="analyze_logs",
         description="Draw curves of scalars that trainings logged (scalars.jsonl in their work dirs), and print their "
@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--smooth",
         type=int,
         metavar="N",
-        help="running mean of training curves over N values to either side, 0 for none (default: a sixtieth of a long "
+        help="running mean of training curves over N values on either side, 0 for none (default: a sixtieth of a long "
         "curve)",
     )
     parser.add_argument("--title", help="heading of the picture")
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         if args.smooth is not None and args.smooth < 0:

@@ -1,4 +1,4 @@
-"""Draws samples of a config's data set as training sees them, with their labels, boxes, masks or label maps."""
+"""Draw samples of a config's data set as training sees them, with their labels, boxes, masks or label maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="browse_dataset",
         description="Draw samples of a config's data, after their transform: what the model is given to learn from.",
@@ -52,7 +52,7 @@ def build_dataset(cfg: Config, split: str, seed: int) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         for name in ("count", "columns", "epoch"):

@@ -27,12 +27,12 @@ def commands() -> dict[str, str]:
 
 
 def overview() -> str:
-    """Says how the console command is used."""
+    """Returns the usage message of the console command."""
     tools = commands()
     width = max(map(len, tools))
     lines = ["usage: attnzoo COMMAND ...", "", "commands:"]
     lines += [f"  {name:<{width}}  {line}" for name, line in tools.items()]
-    lines += ["", "`attnzoo COMMAND --help` tells a command's arguments."]
+    lines += ["", "`attnzoo COMMAND --help` lists the arguments of a command."]
     return "\n".join(lines)
 
 

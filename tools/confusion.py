@@ -1,4 +1,4 @@
-"""Draws a confusion matrix and lists the worst pairs, for classifiers, segmentors and detectors."""
+"""Draw a confusion matrix and list the worst pairs, for classifiers, segmentors and detectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnzoo.zoo.plots.tables import confused_pair_table
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="confusion",
         description="Draw which classes are taken for which, each row as shares of the right class, and list the worst "
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def load(args: argparse.Namespace) -> ConfusionMatrix:
-    """Reads, or computes, the matrix.
+    """Reads or computes the matrix.
 
     Raises:
         ValueError: a file is missing, or none of its kind.
@@ -56,7 +56,7 @@ def load(args: argparse.Namespace) -> ConfusionMatrix:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         for name, least in (("classes", 2), ("pairs", 0)):

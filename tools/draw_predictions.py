@@ -1,4 +1,4 @@
-"""Draws validation images with what was predicted, from the predictions.json of an evaluation."""
+"""Draw validation images with what was predicted, from the predictions.json of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnzoo.zoo.work_dir import read_results
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="draw_predictions",
         description="Draw a grid of images with predicted classes; wrong predictions come first, framed in red.",
@@ -45,7 +45,7 @@ def model_name(folder: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         for name in ("count", "columns"):

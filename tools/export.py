@@ -1,4 +1,4 @@
-"""Exports a model to ONNX or as a program of torch.export, compared with PyTorch before the file is kept."""
+"""Export a model to ONNX or as a program of torch.export, compared with PyTorch before the file is kept."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SUFFIXES = {"onnx": ".onnx", "program": ".pt2"}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="export",
         description="Export a backbone, a classifier, a segmentor's logits or a single-stage detector's maps, in "
         "torch's own operators. The file is compared with PyTorch and kept only where both agree.",
-        epilog="The file's metadata hold the model's name, its classes and how images are normalised.",
+        epilog="The file's metadata hold the model's name, its classes and how images are normalized.",
     )
     add_model_arguments(parser)
     parser.add_argument("--out", help="file to write (default: MODEL's name with .onnx or .pt2 in this folder)")
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--dynamic-size", action="store_true", help="take images of any height and width, where possible"
     )
-    parser.add_argument("--normalise", action="store_true", help="take pixel values of 0 to 255 and normalise inside")
+    parser.add_argument("--normalise", action="store_true", help="take pixel values of 0 to 255 and normalize inside")
     parser.add_argument("--opset", type=int, help="version of ONNX's operators (default: torch's)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="accepted relative difference (default: 1e-4)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -73,7 +73,7 @@ def destination(args: argparse.Namespace) -> tuple[str, Path]:
 
 
 def metadata_of(loaded: LoadedModel, args: argparse.Namespace, size: tuple[int, int]) -> dict[str, str]:
-    """Gives what a user of the file must know, as texts."""
+    """Returns what a user of the file needs to know, as strings."""
     texts: dict[str, Any] = {
         "attnzoo.version": __version__,
         "attnzoo.model": loaded.architecture,
@@ -89,7 +89,7 @@ def metadata_of(loaded: LoadedModel, args: argparse.Namespace, size: tuple[int, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         kind, path = destination(args)

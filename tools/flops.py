@@ -1,4 +1,4 @@
-"""Counts a model's multiply-accumulates, parameters and activations for one image, by module."""
+"""Count a model's multiply-accumulates, parameters and activations for one image, by module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from attnzoo.zoo.plots.tables import cost_table, format_count
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="flops",
         description="Count multiply-accumulates (half of the floating-point operations) of convolutions, matrix "
@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def as_json(loaded: LoadedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
-    """Gives the costs as JSON has them, modules down to `depth`."""
+    """Converts the costs to JSON, with modules down to `depth`."""
     return {
         "model": loaded.name,
         "architecture": loaded.architecture,
@@ -52,7 +52,7 @@ def as_json(loaded: LoadedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         if args.depth < 0:

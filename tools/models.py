@@ -32,7 +32,7 @@ _KERNELS = {"ranged_attention_2d": "neighborhood", "routed_attention_2d": "routi
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--only-page", action="store_true", help="measure nothing but models that are new")
     args = parser.parse_args(argv)
@@ -59,7 +59,7 @@ def read_measured() -> dict[str, ModelMeasurement]:
 
 
 def page(measured: dict[str, ModelMeasurement]) -> str:
-    """Gives the text of MODELS.md."""
+    """Returns the text of MODELS.md."""
     return catalog_page(measured, plot=PICTURE.relative_to(ROOT).as_posix())
 
 
@@ -85,7 +85,7 @@ def kernels_of(name: str) -> tuple[str, ...]:
 
 
 class _Operators(TorchDispatchMode):
-    """Notes the zoo's operators that are called."""
+    """Records the calls of the zoo's operators."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Predicts for images: writes pictures with what was found, and predictions.json."""
+"""Predict for images: write images with the predictions drawn, and predictions.json."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ LABEL_MAPS = "label_maps"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="predict",
         description="Predict classes, objects or label maps of images; draw them, and write them to predictions.json.",
-        epilog="Files that cannot be read are skipped, told of and listed in predictions.json. Exit codes: 0 done; 2 a "
+        epilog="Files that cannot be read are skipped, reported and listed in predictions.json. Exit codes: 0 done; 2 a "
         "mistake in the command, or no image could be read.",
     )
-    parser.add_argument(
-        "inputs", metavar="IMAGE", nargs="+", help="files, folders, patterns ('photos/**/*.jpg'), addresses"
-    )
+    parser.add_argument("inputs", metavar="IMAGE", nargs="+", help="files, folders, patterns ('photos/**/*.jpg'), URLs")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="a classifier by name: nat_mini, nat_mini.in1k, hf-hub:owner/name")
     which.add_argument("--config", help="a config, by path or by a shipped one's name, or the work dir of a training")
     parser.add_argument(
         "--weights",
-        help="a file, address, hf-hub:owner/name or work dir (default: the published ones, or a work dir's best)",
+        help="a file, URL, hf-hub:owner/name or work dir (default: the published ones, or a work dir's best)",
     )
     parser.add_argument("--out", default="predictions", help="folder for what is written (default: predictions)")
     parser.add_argument(
@@ -87,7 +85,7 @@ class Places:
 
 
 def write_image(path: Path, image: Any) -> None:
-    """Writes a PNG whole or not at all."""
+    """Writes a PNG atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
@@ -153,7 +151,7 @@ def predict(predictor: Predictor, args: argparse.Namespace, given: set[Path]) ->
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         if not 0 <= args.score_threshold <= 1:
@@ -170,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--label-maps needs a model for segmentation; {predictor.name} does {predictor.kind}.")
         begin = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* were skipped")  # they are told of below
+            warnings.filterwarnings("ignore", message=".* were skipped")  # reported below
             entries = predict(predictor, args, given)
         for one in predictor.skipped:
             print(f"skipped: {one.name}: {one.reason}", file=sys.stderr)

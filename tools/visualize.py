@@ -1,4 +1,4 @@
-"""Looks inside a model: attention of a query, receptive field, feature maps, Grad-CAM, as PNGs."""
+"""Plot the inside of a model: attention of a query, receptive field, feature maps, Grad-CAM, as PNGs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = ("attention", "receptive", "features", "gradcam")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="visualize",
         description="Draw which keys a query sees and how strongly (attention), which pixels a position depends on "
@@ -72,7 +72,7 @@ def load_image(path: str, size: list[int] | None, usual: tuple[int, int]) -> tup
 
 
 def normalised(picture: Image.Image, loaded: LoadedModel) -> torch.Tensor:
-    """Gives a picture as the model wants it: (1, 3, H, W)."""
+    """Converts an image to a normalized batch (1, C, H, W)."""
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (loaded.mean, loaded.std))
     if loaded.in_chans == 1:
@@ -99,12 +99,12 @@ def find_target(given: str | None, loaded: LoadedModel) -> int | None:
 
 
 def short_name(model: str) -> str:
-    """Gives the last part of a model's name, or of a config's path."""
+    """Returns the last part of a model name or config path."""
     return model.rpartition(":")[2].rstrip("/").rpartition("/")[2].removesuffix(".py")
 
 
 def paths(args: argparse.Namespace) -> dict[str, Path]:
-    """Says where each picture goes."""
+    """Returns the output file of each kind of plot."""
     stem = short_name(args.model)
     names = {kind: f"{stem}_{kind}.png" for kind in args.what}
     if args.out is None:
@@ -118,7 +118,7 @@ def paths(args: argparse.Namespace) -> dict[str, Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the script; returns its exit code."""
+    """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
         places = paths(args)
