@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first command makes. `make help` lists the targets.
+# Everything runs in .venv, which the first command creates. `make help` lists the targets.
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -11,7 +11,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 help:
 	@sed -n 's/^# make \([a-z-]*\): /  \1: /p' $(firstword $(MAKEFILE_LIST))
 
-# make install: make .venv and install attnzoo in it, editable, with what development needs
+# make install: create .venv and install attnzoo in it, editable, with the development dependencies
 install: .venv/installed build/typing/attnzoo
 
 .venv/installed: pyproject.toml constraints.txt
@@ -21,7 +21,7 @@ install: .venv/installed build/typing/attnzoo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
 	@touch $@
 
-# The root is the package, so type checkers need a folder that shows it under its name.
+# The root is the package, so type checkers need a folder that contains it under its name.
 build/typing/attnzoo:
 	@mkdir -p $(@D)
 	@ln -sfn ../.. $@
@@ -32,7 +32,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# make format: format, and mend what can be mended
+# make format: format, and fix what can be fixed automatically
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -41,11 +41,11 @@ format: install
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' --durations=20
 
-# make test-slow: the tests that the default suite leaves out
+# make test-slow: the slow tests, which the default suite omits
 test-slow: install
 	$(BIN)/python -m pytest -n $(JOBS) -m slow --durations=20
 
-# make quickstart: train, test and draw a small NAT on real handwritten digits
+# make quickstart: train and test a small NAT on real handwritten digits, and draw its predictions
 quickstart: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
 quickstart: install
 	$(BIN)/python tools/make_digits.py
@@ -53,7 +53,7 @@ quickstart: install
 	$(BIN)/python tools/test.py configs/quickstart/nat_digits.py work_dirs/quickstart --work-dir work_dirs/quickstart
 	$(BIN)/python tools/draw_predictions.py work_dirs/quickstart
 
-# make quickstart-detect: train and test a small Mask R-CNN on scenes of these digits, and draw what it finds
+# make quickstart-detect: train and test a small Mask R-CNN on scenes of these digits, and draw its detections
 quickstart-detect: export OMP_NUM_THREADS = $(shell nproc 2>/dev/null || echo 2)
 quickstart-detect: install
 	$(BIN)/python tools/make_scenes.py
@@ -69,7 +69,7 @@ quickstart-segment: install
 	$(BIN)/python tools/test.py eca_semantic-fpn_scenes work_dirs/quickstart_segment --work-dir work_dirs/quickstart_segment
 	$(BIN)/python tools/predict.py 'data/scenes/val/00001*.jpg' --config work_dirs/quickstart_segment --out work_dirs/quickstart_segment
 
-# make models: measure every model and write MODELS.md and its picture
+# make models: measure every model, and write MODELS.md and its plot
 models: install
 	$(BIN)/python tools/models.py
 
@@ -77,6 +77,6 @@ models: install
 gpu-check:
 	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) tools/gpu_check.py --out work_dirs/gpu_check.json
 
-# make clean: remove what was made, but for .venv
+# make clean: remove everything generated, except .venv
 clean:
 	rm -rf build dist *.egg-info work_dirs data .pytest_cache .ruff_cache .hypothesis

@@ -24,8 +24,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="predict",
         description="Predict classes, objects or label maps of images; draw them, and write them to predictions.json.",
-        epilog="Files that cannot be read are skipped, reported and listed in predictions.json. Exit codes: 0 done; 2 a "
-        "mistake in the command, or no image could be read.",
+        epilog="Files that cannot be read are skipped, reported and listed in predictions.json. Exit codes: 0 done; 2 "
+        "wrong arguments, or no image could be read.",
     )
     parser.add_argument("inputs", metavar="IMAGE", nargs="+", help="files, folders, patterns ('photos/**/*.jpg'), URLs")
     which = parser.add_mutually_exclusive_group(required=True)
