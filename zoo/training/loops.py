@@ -24,7 +24,7 @@ class TrainLoop(BaseLoop):
 
     In addition to mmengine's hook points there are two at which the complete state is consistent and can be saved:
     `at_step_boundary` between two optimizer steps of an epoch, and `at_epoch_boundary` after an epoch and before its
-    evaluation.
+    evaluation. The Runner calls `leave` when training or evaluation ends, even after an exception.
 
     Args:
         runner: The Runner.

@@ -258,17 +258,13 @@ class Runner(_Runner):
                 shutdown_workers(loop.dataloader)
 
     def _prepare(self) -> None:
+        """Builds everything that training needs, and restores the state of a checkpoint or loads initial weights."""
         path = find_resume_checkpoint(self._resume, self.work_dir, self.logger)
         state = read_training_checkpoint(path) if path is not None else {}
         if state:
-            self._adopt_seed(state["meta"]["seed"])
+            self._restore_seed(state["meta"]["seed"])
         if self.rank == 0:
-            inside = path is not None and path.resolve().parent == Path(self.work_dir).resolve()
-            iteration = state["meta"]["iter"] if inside else None
-            set_aside_earlier_files(self.work_dir, iteration, self.timestamp, self.logger)
-        if self.rank == 0:
-            remove_leftovers(self.work_dir)
-            write_text(Path(self.work_dir) / CONFIG, self.cfg.pretty_text)
+            self._prepare_work_dir(path, state)
         barrier()
         self._train_loop = self.build_train_loop(self._train_loop)  # pyright: ignore[reportArgumentType]  # train() checked it
         self._write_classes()
@@ -287,6 +283,14 @@ class Runner(_Runner):
             self.load_or_resume()
         self._has_loaded = True
 
+    def _prepare_work_dir(self, resume_path: Path | None, state: Mapping[str, Any]) -> None:
+        """Moves files of an earlier training out of the way, and writes the config."""
+        continues = resume_path is not None and resume_path.resolve().parent == Path(self.work_dir).resolve()
+        iteration = state["meta"]["iter"] if continues else None
+        set_aside_earlier_files(self.work_dir, iteration, self.timestamp, self.logger)
+        remove_leftovers(self.work_dir)
+        write_text(Path(self.work_dir) / CONFIG, self.cfg.pretty_text)
+
     def _write_classes(self) -> None:
         """Writes the class names, which are used for predictions without the data."""
         path = Path(self.work_dir) / CLASS_NAMES
@@ -298,7 +302,7 @@ class Runner(_Runner):
         else:
             path.unlink(missing_ok=True)  # from an earlier training
 
-    def _adopt_seed(self, seed: int) -> None:
+    def _restore_seed(self, seed: int) -> None:
         if seed == self.seed:
             return
         if self._randomness_cfg.get("seed") is not None:
