@@ -1,14 +1,14 @@
-"""The zoo's own registries (scope `attnzoo`): names in a config and what they build.
+"""The registries of the zoo (scope `attnzoo`), which map type names in configs to classes and functions.
 
-They are children of mmengine's root registries, so that a Runner with `default_scope="attnzoo"` finds the zoo's types
-first and mmengine's after them. Three things differ from mmengine's registries:
+They are children of mmengine's root registries, so that a Runner with `default_scope="attnzoo"` searches the zoo's
+types first and then those of mmengine. They differ from mmengine's registries in three ways:
 
-- An unknown type raises a `ValueError` with the nearest right names, whoever asked (mmengine: `KeyError`, no hint).
-- They build in their own scope, whatever the current default scope is.
+- An unknown type raises a `ValueError` with the nearest matches (mmengine: a `KeyError` without).
+- They build in their own scope, independent of the current default scope.
 - Every backbone is a type of `MODELS` (`dict(type="nat_mini", num_classes=10)`, also with a weight tag,
   `"nat_mini.in1k"`) and goes through `create_model`, so that `pretrained=True` and `checkpoint_path=...` work there.
 
-Importing this module imports none of the modules that register something; the first look-up of a type does.
+The modules that register types are imported by the first lookup, not with this module.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from mmengine.registry import DefaultScope
 from ..names import unknown_name
 
 SCOPE = "attnzoo"
-"""The scope of all registries here: the `default_scope` of the zoo's configs."""
+"""Scope of these registries, and `default_scope` of the zoo's configs."""
 
-# A build with a default scope makes mmengine import `<scope>.registry`, and warn on every build where that fails.
+# With a default scope, mmengine imports `<scope>.registry` and warns at every build if that fails.
 sys.modules.setdefault(f"{SCOPE}.registry", sys.modules[__name__])
 
 
 class Registry(roots.Registry):
-    """A registry of scope `attnzoo` below one of mmengine's root registries.
+    """A registry with scope `attnzoo`, a child of one of mmengine's root registries.
 
     Args:
-        name: what the registered things are, in the singular, for messages: "hook", "dataset".
-        parent: mmengine's root registry of the same things.
-        rooms: the packages in `zoo/` that register here.
-        in_own_scope: build with `attnzoo` as mmengine's default scope, whatever that is outside. Off for runners, which
-            set the default scope themselves while they are built.
+        name: What is registered, in the singular, for messages: "hook", "dataset".
+        parent: mmengine's root registry.
+        packages: Packages in `zoo/` that register types here.
+        in_own_scope: Build with `attnzoo` as mmengine's default scope. Disabled for runners, which set it
+            themselves.
     """
 
-    def __init__(self, name: str, parent: roots.Registry, rooms: Iterable[str], in_own_scope: bool = True) -> None:
+    def __init__(self, name: str, parent: roots.Registry, packages: Iterable[str], in_own_scope: bool = True) -> None:
         # mmengine's own types are registered by the modules that its runner imports.
-        locations = ["mmengine.runner", *(f"{__package__}.{room}" for room in rooms)]
+        locations = ["mmengine.runner", *(f"{__package__}.{package}" for package in packages)]
         super().__init__(name, parent=parent, scope=SCOPE, locations=locations)
         self._in_own_scope = in_own_scope
 
@@ -55,7 +55,7 @@ class Registry(roots.Registry):
         return True
 
     def names(self) -> list[str]:
-        """All registered names, the zoo's own and mmengine's."""
+        """Returns all registered names, those of mmengine included."""
         self.import_from_location()
         found: set[str] = set()
         registry: roots.Registry | None = self
@@ -65,16 +65,16 @@ class Registry(roots.Registry):
         return sorted(found)
 
     def get(self, key: str) -> Any:
-        """Finds a registered class or function.
+        """Returns a registered class or function.
 
         Args:
-            key: its name, with or without the scope ("attnzoo.Accuracy"), or an import path ("package.module.Class").
+            key: Its name, with or without the scope ("attnzoo.Accuracy"), or an import path ("package.module.Class").
 
         Raises:
-            ValueError: nothing has that name; the message names the nearest.
+            ValueError: There is no such name; the message has the nearest matches.
         """
         if not isinstance(key, str):
-            raise ValueError(f"The type of a {self.name} is a name, not {key!r}.")
+            raise ValueError(f"The type of a {self.name} must be a string, got {key!r}.")
         plain = key.removeprefix(f"{self.scope}.")
         self.import_from_location()
         if "." not in plain:
@@ -93,18 +93,18 @@ class Registry(roots.Registry):
         return found
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Builds from a config.
+        """Builds an object from a config.
 
         Args:
-            cfg: a dict with "type" (a registered name) and the arguments.
-            *args: passed on to mmengine's build function.
-            **kwargs: passed on to mmengine's build function, such as `default_args`.
+            cfg: A dict with "type", a registered name, and the arguments.
+            *args: Forwarded to mmengine's build function.
+            **kwargs: Forwarded to mmengine's build function, such as `default_args`.
 
         Raises:
-            ValueError: there is no "type", or nothing has that name.
+            ValueError: There is no "type", or no such name.
         """
         if isinstance(cfg, dict) and "type" not in cfg and "type" not in (kwargs.get("default_args") or {}):
-            raise ValueError(f"A {self.name} needs the key 'type'; given: {sorted(cfg)}.")
+            raise ValueError(f"The config of a {self.name} needs the key 'type', got the keys {sorted(cfg)}.")
         current = DefaultScope.get_current_instance()
         if not self._in_own_scope or (current is not None and current.scope_name == self.scope):
             return super().build(cfg, *args, **kwargs)
@@ -114,7 +114,7 @@ class Registry(roots.Registry):
 
 @functools.cache
 def _backbone_builder(name: str) -> Callable[..., Any]:
-    """What a config's `type` builds where it names a backbone: `create_model` with that name."""
+    """Returns the function that builds a backbone from its config: `create_model` with its name."""
 
     def build_backbone(**kwargs: Any) -> Any:
         from .factory import create_model
@@ -127,56 +127,53 @@ def _backbone_builder(name: str) -> Callable[..., Any]:
 
 
 class ModelRegistry(Registry):
-    """`MODELS`: tasks, losses and preprocessors, and every backbone by the name of its entry point."""
+    """`MODELS`: tasks, heads, losses and preprocessors by class name, and backbones by entry point."""
 
     def names(self) -> list[str]:
-        """All registered names, backbones included."""
+        """Returns all registered names, backbones included."""
         from ..backbones.registry import list_models
 
         return sorted({*super().names(), *list_models()})
 
     def get(self, key: str) -> Any:
-        """Finds a registered class or function, or what creates the backbone of that name.
+        """Returns a registered class or function, or a function that builds a backbone.
 
         Args:
-            key: a name as for any registry, or a backbone's, with or without a weight tag ("nat_mini.in1k").
+            key: A registered name, or that of a backbone with or without a weight tag ("nat_mini.in1k").
 
         Raises:
-            ValueError: nothing has that name; the message names the nearest.
+            ValueError: There is no such name; the message has the nearest matches.
         """
         if isinstance(key, str) and self.is_backbone(key):
             from ..backbones.registry import get_pretrained_cfg
 
             name = key.removeprefix(f"{self.scope}.")
-            get_pretrained_cfg(name)  # raises where there is no such tag
+            get_pretrained_cfg(name)  # raises if there is no such tag
             return _backbone_builder(name)
         return super().get(key)
 
     def is_backbone(self, key: str) -> bool:
-        """Tells whether a name is a backbone's, with or without the scope and a weight tag (which need not exist)."""
+        """Whether a name is that of a backbone, with or without the scope and a weight tag, which may not exist."""
         from ..backbones.registry import is_model, split_model_name_tag
 
         return is_model(split_model_name_tag(key.removeprefix(f"{self.scope}."))[0])
 
 
 class AlbumentationsRegistry(Registry):
-    """`ALBUMENTATIONS`: albumentations' own transforms by their class names ("HueSaturationValue", "OneOf").
+    """`ALBUMENTATIONS`: albumentations' transforms by their class names ("HueSaturationValue", "OneOf").
 
-    Albumentations takes seconds to import; so it is, when a transform is first looked up.
+    Albumentations takes seconds to import, so the first lookup imports it.
     """
 
     def names(self) -> list[str]:
-        """All transforms' names."""
+        """Returns the names of all transforms."""
         return sorted(self._classes())
 
     def get(self, key: str) -> Any:
-        """Finds a transform's class.
-
-        Args:
-            key: its name.
+        """Returns the class of a transform.
 
         Raises:
-            ValueError: there is no such transform; the message names the nearest.
+            ValueError: There is no such transform; the message has the nearest matches.
         """
         found = self._classes().get(key)
         if found is None:

@@ -1,4 +1,4 @@
-"""Configs: how one is found and loaded, and what is checked before anything starts."""
+"""Finding, loading and checking configs."""
 
 from .checking import check_config
 from .errors import ConfigError

@@ -1,4 +1,4 @@
-"""Checks a config before anything starts: names, types and arguments everywhere, then whether its parts fit."""
+"""Checks all keys, types and arguments of a config before anything is built, and then whether its parts fit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .signatures import MISSING, Argument, Arguments, arguments_of, keys_of, mis
 
 
 def check_config(cfg: Config, paths: bool = True) -> None:
-    """Checks a config as far as that is possible without reading data.
+    """Checks a config as far as possible without reading data.
 
-    Every key is held against the constructor that will take it, every plain value against its annotation. Then the
-    parts are held against each other: class counts, image sizes, schedule.
+    Every key is checked against the signature of the constructor that gets it, and every plain value against its
+    annotation. Then the parts are checked against each other: class counts, image sizes, schedule.
 
     Args:
-        cfg: a config; it is not changed.
-        paths: also whether data sets and checkpoints are where the config says, and what the folders hold.
+        cfg: A config. It is not modified.
+        paths: Also check that data sets and checkpoints exist.
 
     Raises:
-        ConfigError: something is wrong; one line for each mistake, with the full dotted key and the nearest right name.
+        ConfigError: One line for each mistake, with the full dotted key and the nearest match.
     """
     checker = _Checker()
     plain = cfg.to_dict() if isinstance(cfg, Config) else dict(cfg)
@@ -41,15 +41,15 @@ def check_config(cfg: Config, paths: bool = True) -> None:
 
 
 class _Checker:
-    """Walks a config and collects what is wrong with it."""
+    """Walks through a config and collects mistakes."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def top_level(self, cfg: Mapping[str, Any]) -> None:
-        """Checks the whole config."""
+        """Checks the complete config."""
         if not isinstance(cfg.get("model"), Mapping):
-            self.problems.append("model: a config needs a model, dict(type=...).")
+            self.problems.append("model: a config needs model=dict(type=...).")
         for key, value in cfg.items():
             if key not in SECTIONS:
                 self.problems.append(f"{key}: " + unknown_name("top-level key", key, TOP_LEVEL_KEYS, most=0))
@@ -57,7 +57,7 @@ class _Checker:
                 self.section(key, value, SECTIONS[key])
 
     def section(self, where: str, value: Any, section: Section | Any) -> None:
-        """Checks a value against the section that it stands in; anything that is no Section is an annotation."""
+        """Checks a value against its section, or against an annotation."""
         if isinstance(section, Typed):
             self.typed(where, value, section)
         elif isinstance(section, Keys):
@@ -67,7 +67,7 @@ class _Checker:
                 self.section(place, element, section.of)
         elif isinstance(section, Each):
             if not isinstance(value, Mapping | list | tuple):
-                self.problems.append(f"{where}: must be a dict or a list, not {value!r}.")
+                self.problems.append(f"{where}: must be a dict or a list, got {value!r}.")
                 return
             for place, element in _elements(where, value):
                 kind = section.types.get(place.rpartition(".")[2])
@@ -82,7 +82,7 @@ class _Checker:
     def keys(self, where: str, value: Any, section: Keys) -> None:
         """Checks a dict without a type."""
         if not isinstance(value, Mapping):
-            self.problems.append(f"{where}: must be a dict, not {value!r}.")
+            self.problems.append(f"{where}: must be a dict, got {value!r}.")
             return
         for key in section.required:
             if key not in value:
@@ -96,12 +96,12 @@ class _Checker:
     def typed(self, where: str, value: Any, section: Typed) -> None:
         """Checks a dict(type=...)."""
         if not isinstance(value, Mapping):
-            self.problems.append(f"{where}: must be dict(type=...), not {value!r}.")
+            self.problems.append(f"{where}: must be dict(type=...), got {value!r}.")
             return
         name = value.get("type", section.default)
         registry: Registry = getattr(registries, section.registry)
         if name is None:
-            self.problems.append(f"{where}.type: is missing; it names the {registry.name} to build.")
+            self.problems.append(f"{where}.type: is missing: the type of the {registry.name}.")
             return
         try:
             target = registry.get(name)
@@ -116,7 +116,7 @@ class _Checker:
             if key in section.extra:
                 self.section(place, inner, section.extra[key]) if inner is not None else None
             elif key in supplied:
-                self.problems.append(f"{place}: is given by the Runner; leave it out.")
+                self.problems.append(f"{place}: is set by the Runner. Leave it out.")
             elif key in arguments.known:
                 filled = getattr(target, "filled_arguments", {}).get(key, ())
                 self.value(place, inner, arguments.known[key], name=key, near=registry, filled=filled)
@@ -126,7 +126,7 @@ class _Checker:
                 allowed = {"type", *arguments.known, *section.extra} - supplied
                 self.problems.append(f"{place}: " + unknown_name(f"argument of {name}", key, allowed))
         for key in sorted(arguments.required - {*given, *supplied, *section.filled}):
-            self.problems.append(f"{where}.{key}: is missing; {name} needs it.")
+            self.problems.append(f"{where}.{key}: is missing, but {name} requires it.")
 
     def value(
         self,
@@ -137,15 +137,15 @@ class _Checker:
         near: Registry | None = None,
         filled: tuple[str, ...] = (),
     ) -> None:
-        """Checks what is given for an argument, and everything inside it.
+        """Checks the value of an argument, and everything inside it.
 
         Args:
-            where: full dotted key.
-            value: what is given.
-            argument: what is expected.
-            name: the argument's name; it tells the registry of a dict(type=...).
-            near: the owner's registry, where the name does not tell.
-            filled: arguments of a dict(type=...) that its owner fills in.
+            where: Full dotted key.
+            value: The value.
+            argument: The argument's annotation and default.
+            name: Name of the argument, which may determine the registry of a dict(type=...).
+            near: The owner's registry, which is searched first if the name does not determine one.
+            filled: Arguments of a dict(type=...) that its owner fills in.
         """
         if argument.default is not MISSING and _same(value, argument.default):
             return
@@ -155,7 +155,7 @@ class _Checker:
             return
         expected = misfit(value, argument)
         if expected is not None:
-            self.problems.append(f"{where}: must be {expected}, not {value!r}.")
+            self.problems.append(f"{where}: must be {expected}, got {value!r}.")
         elif isinstance(value, Mapping):
             self.mapping(where, value, argument, near)
         elif isinstance(value, list | tuple):
@@ -164,7 +164,7 @@ class _Checker:
                     self.value(place, element, Argument(), name=name, near=near)
 
     def mapping(self, where: str, value: Mapping[str, Any], argument: Argument, near: Registry | None) -> None:
-        """Checks a dict without a type that is given for an argument; its annotation may tell its keys."""
+        """Checks a dict without a type; the annotation of its argument may define its keys."""
         known: Arguments | None = keys_of(argument.annotation)
         for key, inner in value.items():
             place = f"{where}.{key}"
@@ -179,13 +179,10 @@ class _Checker:
 
 
 def backbone_arguments(name: str) -> Arguments:
-    """Finds what a backbone's dict in a config may hold: what `create_model` takes, and the model's own constructor.
+    """Returns the arguments of a backbone in a config: those of `create_model` and of the model's constructor.
 
     Args:
         name: "nat_mini" or "nat_mini.in1k".
-
-    Returns:
-        All of them.
     """
     from ...backbones.registry import model_entrypoint
     from ..factory import create_model
@@ -203,7 +200,7 @@ def _is_backbone(registry: Registry, name: str) -> bool:
 
 
 def _guess_section(name: str, near: Registry | None) -> Typed:
-    """Finds the registry that knows a type, the owner's first."""
+    """Returns the section of the registry that has a type; the owner's registry is searched first."""
     every = [value for value in vars(registries).values() if isinstance(value, Registry)]
     for candidate in [near, *every] if near is not None else every:
         if candidate is not None and name in candidate:

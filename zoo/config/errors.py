@@ -1,7 +1,7 @@
-"""What is raised for a wrong config."""
+"""The error for wrong configs."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A config that cannot be run; the message names each wrong key in full and the nearest right one."""
+    """A config that cannot be run. The message names each wrong key in full, with the nearest match."""

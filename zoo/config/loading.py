@@ -1,4 +1,4 @@
-"""Loading configs: mmengine's text configs, by path or by the name of a shipped one, with options on top."""
+"""Loads mmengine text configs by path or by the name of a shipped config, and merges options into them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...names import unknown_name
 from .errors import ConfigError
 
 CONFIG_ROOT = Path(__file__).resolve().parents[2] / "configs"
-"""Where the shipped configs are, in a checkout and in an installed package."""
+"""Folder of the shipped configs, in a checkout and in an installed package."""
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
 
 def list_configs() -> list[str]:
-    """Lists the shipped configs by their names, such as "nat/nat_mini_8xb128_300e_in1k"."""
+    """Lists the names of the shipped configs, such as "nat/nat_mini_8xb128_300e_in1k"."""
     paths = (path.relative_to(CONFIG_ROOT).with_suffix("") for path in CONFIG_ROOT.glob("*/*.py"))
     return sorted(path.as_posix() for path in paths if not path.parts[0].startswith("_"))
 
@@ -29,26 +29,26 @@ def find_config(path_or_name: str | os.PathLike[str]) -> Path:
     """Finds a config file.
 
     Args:
-        path_or_name: a path, or the name of a shipped config with or without its folder and ".py". A file that exists
-            at that path wins.
+        path_or_name: A path, which takes precedence, or the name of a shipped config with or without its folder and
+            ".py".
 
     Returns:
-        The file's path.
+        Path of the file.
 
     Raises:
-        ConfigError: there is neither; the message names the nearest shipped configs.
+        ConfigError: There is no such file or shipped config; the message has the nearest matches.
     """
     given = os.fspath(path_or_name)
     path = Path(given).expanduser()
     if path.is_file():
         if path.suffix not in SUFFIXES:
-            raise ConfigError(f"{given} is no config: its name must end with one of {', '.join(SUFFIXES)}.")
+            raise ConfigError(f"The name of a config must end with {', '.join(SUFFIXES)}, got {given}.")
         return path
     wanted = given.removesuffix(".py").removeprefix("configs/")
     shipped = list_configs()
     matches = [name for name in shipped if wanted in (name, name.rpartition("/")[2])]
     if len(matches) > 1:
-        raise ConfigError(f"{given!r} could be any of the shipped configs {', '.join(matches)}.")
+        raise ConfigError(f"{given!r} is ambiguous. It matches the shipped configs {', '.join(matches)}.")
     if not matches:
         allowed = shipped if "/" in wanted else [name.rpartition("/")[2] for name in shipped]
         raise ConfigError(f"There is no file {given}. " + unknown_name("shipped config", wanted, allowed))
@@ -56,7 +56,7 @@ def find_config(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def config_name(path: str | os.PathLike[str]) -> str:
-    """Names a config file: its place below the shipped ones, or the path as it was given."""
+    """Returns the name of a shipped config, or the given path of another file."""
     resolved = Path(path).resolve()
     if resolved.is_relative_to(CONFIG_ROOT):
         return resolved.relative_to(CONFIG_ROOT).with_suffix("").as_posix()
@@ -64,24 +64,23 @@ def config_name(path: str | os.PathLike[str]) -> str:
 
 
 def parse_options(options: Iterable[str]) -> dict[str, Any]:
-    """Reads options as a command line gives them.
+    """Parses options from a command line.
 
     Args:
-        options: "key.inner=value" each. A value is a Python literal, or a bare word, which is a string; `true`,
-            `false` and `none` may be lower case, and brackets around a list may be left out: `dilations=1,2`,
-            `betas=(0.9,0.95)`.
+        options: Strings "key.inner=value". A value is a Python literal or a string without quotes. `true`, `false` and
+            `none` may be lowercase, and the brackets of a list may be omitted: `dilations=1,2`, `betas=(0.9,0.95)`.
 
     Returns:
         Values by dotted key.
 
     Raises:
-        ConfigError: an option has no "=", or no key.
+        ConfigError: An option has no "=" or no key.
     """
     parsed = {}
     for option in options:
         key, equals, value = option.partition("=")
         if not equals or not key or any(not part for part in key.split(".")):
-            raise ConfigError(f"The option {option!r} must read key=value or key.inner=value.")
+            raise ConfigError(f"An option must be key=value or key.inner=value, got {option!r}.")
         parsed[key] = _parse_value(value)
     return parsed
 
@@ -89,30 +88,30 @@ def parse_options(options: Iterable[str]) -> dict[str, Any]:
 def load_config(
     path_or_name: str | os.PathLike[str], cfg_options: Mapping[str, Any] | Iterable[str] | None = None
 ) -> Config:
-    """Loads a config with the files that it is based on, and puts options on top.
+    """Loads a config and its base files, and merges options into it.
 
-    Top-level names that begin with an underscore are helpers of the config file and are left out of the result.
+    Top-level names with a leading underscore are local to the config file and removed from the result.
 
     Args:
-        path_or_name: see `find_config`.
-        cfg_options: values by dotted key, or "key=value" strings; a number in a key is a list's index. A key that is
-            not in the config is added, but at the top level only known ones are.
+        path_or_name: See `find_config`.
+        cfg_options: Values by dotted key, or strings "key=value". A number in a key is the index of a list element. New
+            keys are added, but at the top level they must be known.
 
     Returns:
-        The config, not yet checked.
+        The config, which has not been checked.
 
     Raises:
-        ConfigError: there is no such config, it cannot be read, or an option fits nowhere in it.
+        ConfigError: The config does not exist or cannot be loaded, or an option does not match its structure.
     """
     path = find_config(path_or_name)
     try:
-        # Without lazy_import=False mmengine takes a config with an import for its other format, and fails on it.
+        # Without lazy_import=False, mmengine mistakes a config with an import statement for its lazy format and fails.
         cfg = Config.fromfile(path, lazy_import=False)
     except ConfigError:
         raise
     except Exception as error:  # a config is code and can fail in any way
         reason = str(error).replace("\n", " ") or "no reason given"
-        raise ConfigError(f"The config {path} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise ConfigError(f"Cannot load the config {path}: {type(error).__name__}: {reason}") from error
     for key in [key for key in cfg if key.startswith("_")]:
         cfg.pop(key)
     if cfg_options:
@@ -122,14 +121,14 @@ def load_config(
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Puts options on top of a config, in place.
+    """Merges options into a config, in place.
 
     Args:
-        cfg: the config.
-        options: values by dotted key.
+        cfg: The config.
+        options: Values by dotted key.
 
     Raises:
-        ConfigError: a key begins with no known top-level key, or goes through something that has no keys.
+        ConfigError: The top-level key is unknown, or a key leads through a value that has no keys.
     """
     from .sections import TOP_LEVEL_KEYS
 
@@ -137,28 +136,28 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         first = key.partition(".")[0]
         if first not in TOP_LEVEL_KEYS:
             raise ConfigError(unknown_name("top-level key", first, TOP_LEVEL_KEYS, most=0))
-        _check_way(cfg, key)
+        _check_key_path(cfg, key)
     for key, value in options.items():
         cfg.merge_from_dict({key: value})
 
 
-def _check_way(cfg: Config, key: str) -> None:
-    """Raises unless every part of a dotted key but the last leads to a dict or to a list's element."""
+def _check_key_path(cfg: Config, key: str) -> None:
+    """Raises unless all parts of a dotted key but the last lead to a dict or to an element of a list."""
     here: Any = cfg
     parts = key.split(".")
     for depth, part in enumerate(parts):
         so_far = ".".join(parts[:depth])
         if isinstance(here, tuple):
-            raise ConfigError(f"The option {key}: {so_far} is a tuple; replace it as a whole.")
+            raise ConfigError(f"The option {key}: {so_far} is a tuple. Replace it completely.")
         if isinstance(here, list):
             if not part.isdigit() or int(part) >= len(here):
                 raise ConfigError(
-                    f"The option {key}: {so_far} is a list of {len(here)}; {part!r} is no position in it."
+                    f"The option {key}: {so_far} is a list of {len(here)}, and {part!r} is not one of its indices."
                 )
             here = here[int(part)]
         elif isinstance(here, Mapping | Config):
             if part not in here or (here[part] is None and depth < len(parts) - 1):
-                return  # what is added is checked with the rest
+                return  # new keys are checked with the rest of the config
             here = here[part]
         else:
             raise ConfigError(f"The option {key}: {so_far} is {here!r} and has no keys.")
@@ -174,7 +173,7 @@ def _parse_value(text: str) -> Any:
     except (ValueError, SyntaxError):
         value = text
     else:
-        # A tuple is written with brackets; without them it is the command line's list.
+        # Without brackets, values with commas are a list; a tuple needs brackets.
         return list(value) if isinstance(value, tuple) and not text.startswith("(") else value
     if text[:1] + text[-1:] in ("[]", "()"):
         elements = [_parse_value(part) for part in _split(text[1:-1])]
@@ -184,7 +183,7 @@ def _parse_value(text: str) -> Any:
 
 
 def _split(text: str) -> list[str]:
-    """Splits at the commas outside of brackets and quotes."""
+    """Splits text at commas outside of brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for char in text:
         if quote:

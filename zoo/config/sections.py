@@ -1,4 +1,4 @@
-"""What may stand in which section of a config: its keys, the registry of its types, what the Runner supplies itself."""
+"""The sections of a config: their keys, the registries of their types, and arguments that the Runner sets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Typed:
     """A dict(type=...): built from a registry.
 
     Attributes:
-        registry: the name in zoo/registry.py.
-        default: the type where none is given; None where one must be.
-        supplied: arguments that the Runner gives, and a config must not.
-        filled: arguments that the Runner, or what is built around it, gives where a config does not.
-        extra: keys read by others before the thing is built.
-        called: a function, whose first argument comes when it is called.
+        registry: Name of the registry in zoo/registry.py.
+        default: Default type; None if the type is required.
+        supplied: Arguments that the Runner sets and that a config must not set.
+        filled: Arguments that the Runner or the owner sets if a config does not.
+        extra: Keys that are removed before the object is built.
+        called: Whether the type is a function whose first argument is passed by its caller.
     """
 
     registry: str
@@ -38,7 +38,7 @@ class Typed:
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """A dict without a type: its keys, and a `Section` or an annotation for each."""
+    """A dict without a type, with a `Section` or an annotation for each key."""
 
     known: Mapping[str, Any]
     required: tuple[str, ...] = ()
@@ -46,11 +46,11 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A dict with free keys, or a list, whose values are all of one kind; None values are left alone.
+    """A dict with arbitrary keys, or a list, whose values have the same section. None values are allowed.
 
     Attributes:
-        of: the kind.
-        types: for some keys, the type of a dict that gives none.
+        of: Section of the values.
+        types: Default types by key.
     """
 
     of: Any
@@ -59,7 +59,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class OneOrMore:
-    """One of a kind, or a list of them."""
+    """A value of a section, or a list of them."""
 
     of: Any
 
@@ -151,11 +151,11 @@ SECTIONS: dict[str, Any] = {
     "default_scope": str,
     "experiment_name": OPTIONAL_STR,
 }
-"""Each top-level key with its section, or with its annotation."""
+"""Section or annotation of each top-level key."""
 
 TOP_LEVEL_KEYS = sorted(SECTIONS)
 
-# A Runner's constructor must not know a section that is forgotten here.
+# All arguments of the Runner's constructor must be sections.
 _RUNNER_ONLY = {"self", "cfg", "data_preprocessor"}
 assert not set(inspect.signature(Runner.__init__).parameters) - _RUNNER_ONLY - set(SECTIONS)
 
@@ -180,7 +180,7 @@ NESTED: dict[str, Typed | Keys] = {
     "metrics": METRIC,
     "vis_backends": Typed("VISUALIZER_BACKENDS", supplied=("save_dir",)),
 }
-"""By an argument's name, what a dict(type=...) given for it is built from, or what keys it has where nothing is built.
+"""Sections of dicts that are given for an argument, by the argument's name.
 
-Other names may take any registered type.
+For other names, the registry is the one that has the type; the owner's registry is searched first.
 """

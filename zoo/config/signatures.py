@@ -1,4 +1,9 @@
-"""Which arguments a config's `type` takes, and whether a config's value fits an argument's annotation."""
+"""Arguments of the types in a config, and whether a value in a config matches an annotation.
+
+pydantic's TypeAdapter is not used for the latter. In its strict mode it rejects what configs rely on (lists for tuples,
+a dict(type=...) for any class), in its lax mode it accepts what they must not ("3" for an int, 1 for a bool), and it
+raises for annotations that it cannot resolve, which are common in third-party constructors.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +26,11 @@ _COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-    """One argument.
+    """An argument.
 
     Attributes:
-        annotation: its type; MISSING where the code has none, or none that can be resolved.
-        default: MISSING where it must be given.
+        annotation: Its type; MISSING if there is no annotation that can be resolved.
+        default: Its default; MISSING if it is required.
     """
 
     annotation: Any = MISSING
@@ -34,12 +39,12 @@ class Argument:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """All arguments of a class or function.
+    """The arguments of a class or function.
 
     Attributes:
-        known: by name.
-        required: those without which it cannot be called.
-        open: whether unknown names go somewhere that cannot be followed, and so cannot be called wrong.
+        known: Arguments by name.
+        required: Names of the required arguments.
+        open: Whether other names are accepted, because **kwargs are forwarded to an unknown function.
     """
 
     known: Mapping[str, Argument]
@@ -47,18 +52,18 @@ class Arguments:
     open: bool = False
 
     def __or__(self, other: Arguments) -> Arguments:
-        """Joins two: what this one forwards by **kwargs, the other takes; there nothing is required."""
+        """Merges with the arguments of a function that gets **kwargs; those are all optional."""
         return Arguments({**other.known, **self.known}, self.required, other.open)
 
 
 def arguments_of(target: Callable[..., Any]) -> Arguments:
     """Finds the arguments of a class or function, following **kwargs.
 
-    A class's **kwargs are taken to go to the next constructor in its method resolution order, a function's to the class
-    that its return annotation names. Where neither is there, any name may be given.
+    The **kwargs of a class are assumed to go to the next constructor in its method resolution order, and those of a
+    function to the class in its return annotation. Otherwise, any name is accepted.
 
     Args:
-        target: a class or function.
+        target: A class or function.
 
     Returns:
         Its arguments, without `self`.
@@ -75,7 +80,7 @@ def arguments_of(target: Callable[..., Any]) -> Arguments:
         if constructor is None or cls is object:
             continue
         if total is not None and cls.__module__.startswith("torch.nn"):
-            return total  # nn.Module takes anything by its signature and nothing in fact
+            return total  # nn.Module's signature accepts any argument, but its constructor none
         arguments, forwards = _own_arguments(constructor, bound=True)
         total = arguments if total is None else total | arguments
         if not forwards:
@@ -84,18 +89,18 @@ def arguments_of(target: Callable[..., Any]) -> Arguments:
 
 
 def misfit(value: Any, argument: Argument) -> str | None:
-    """Tells what an argument should be, if a config's value cannot be it.
+    """Describes the expected type of an argument if a value does not match it.
 
     Args:
-        value: a plain value, list, tuple or dict.
-        argument: where it is meant to go.
+        value: A plain value, list, tuple or dict from a config.
+        argument: The argument that it is given for.
 
     Returns:
-        What is expected, such as "int or None"; None where the value fits, or where nothing is known.
+        The expected type, such as "int or None"; None if the value matches, or if the type is unknown.
     """
     if argument.annotation is not MISSING:
         return None if fits(value, argument.annotation) else describe(argument.annotation)
-    # Without an annotation the default tells a number from a word from a switch, and no more.
+    # Without an annotation, the default distinguishes numbers, strings and bools.
     if value is None or not isinstance(value, _PLAIN):
         return None
     for kind in (bool, str):
@@ -107,7 +112,7 @@ def misfit(value: Any, argument: Argument) -> str | None:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Tells whether a config's value can be an argument of that annotation; in doubt it can."""
+    """Whether a value in a config matches an annotation; True in case of doubt."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if isinstance(annotation, str | typing.TypeVar) or annotation in (Any, MISSING, object):
         return True
@@ -138,12 +143,12 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Mapping)
     if kind is os.PathLike or issubclass(kind, PurePath):
         return isinstance(value, str | os.PathLike)
-    # An object of some class: built from a dict(type=...), and in doubt from a list; only a plain value cannot be one.
+    # Objects of other classes are built from a dict(type=...), or maybe from a list, but not from a plain value.
     return isinstance(value, kind) or not isinstance(value, _PLAIN)
 
 
 def describe(annotation: Any) -> str:
-    """Says an annotation as people do: "int or None", "list of float", "'a' or 'b'"."""
+    """Describes an annotation in words: "int or None", "list of float", "'a' or 'b'"."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None or annotation is type(None):
         return "None"
@@ -164,13 +169,13 @@ def describe(annotation: Any) -> str:
 
 
 def keys_of(annotation: Any) -> Arguments | None:
-    """Finds the keys that a dict may have, where an annotation tells them (a TypedDict or dataclass).
+    """Finds the keys of a dict that is annotated as a TypedDict or dataclass.
 
     Args:
-        annotation: of the argument that the dict is given for; the first fitting part of a union counts.
+        annotation: Annotation of the dict's argument. Of a union, the first TypedDict or dataclass is used.
 
     Returns:
-        The keys, or None where nothing is known.
+        The keys, or None if they are unknown.
     """
     for option in (annotation, *typing.get_args(annotation)):
         if typing.is_typeddict(option):
@@ -186,11 +191,11 @@ def _own_arguments(function: Callable[..., Any], bound: bool) -> tuple[Arguments
     """Reads one signature.
 
     Returns:
-        The arguments, and whether others are forwarded by **kwargs.
+        The arguments, and whether there are **kwargs.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # written in C, without a signature
+    except (TypeError, ValueError):  # implemented in C without a signature
         return Arguments({}), True
     hints = _hints(function)
     known = {
@@ -211,12 +216,12 @@ def _hints(target: Any) -> dict[str, Any]:
     target = inspect.unwrap(target) if callable(target) else target
     try:
         return typing.get_type_hints(target)
-    except Exception:  # names imported under TYPE_CHECKING, and other annotations that only a type checker resolves
+    except Exception:  # annotations that only a type checker resolves, such as names imported under TYPE_CHECKING
         return _resolvable_hints(target)
 
 
 def _resolvable_hints(target: Any) -> dict[str, Any]:
-    """Resolves each annotation by itself, and leaves out those that cannot be."""
+    """Resolves each annotation separately and omits those that cannot be resolved."""
     hints = {}
     for name, annotation in getattr(target, "__annotations__", {}).items():
         single = types.SimpleNamespace(__annotations__={name: annotation})

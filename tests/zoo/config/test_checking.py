@@ -108,26 +108,26 @@ def test_wrong_types_name_the_nearest(config: Path, option: str, key: str, neare
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("model=3", "model: a config needs a model, dict(type=...)."),
-        ("model.backbone.num_classes=three", "model.backbone.num_classes: must be int or None, not 'three'."),
-        ("model.backbone.drop_path_rate=[0.1]", "model.backbone.drop_path_rate: must be float or None, not [0.1]."),
-        ("model.backbone.depths=2", "model.backbone.depths: must be list of int, not 2."),
-        ("model.backbone.stem=cnov", "model.backbone.stem: must be 'conv' or 'patch', not 'cnov'."),
-        ("train_dataloader.batch_size=4.5", "train_dataloader.batch_size: must be int or None, not 4.5."),
-        ("train_dataloader.sampler.shuffle=1", "train_dataloader.sampler.shuffle: must be bool, not 1."),
+        ("model=3", "model: a config needs model=dict(type=...)."),
+        ("model.backbone.num_classes=three", "model.backbone.num_classes: must be int or None, got 'three'."),
+        ("model.backbone.drop_path_rate=[0.1]", "model.backbone.drop_path_rate: must be float or None, got [0.1]."),
+        ("model.backbone.depths=2", "model.backbone.depths: must be list of int, got 2."),
+        ("model.backbone.stem=cnov", "model.backbone.stem: must be 'conv' or 'patch', got 'cnov'."),
+        ("train_dataloader.batch_size=4.5", "train_dataloader.batch_size: must be int or None, got 4.5."),
+        ("train_dataloader.sampler.shuffle=1", "train_dataloader.sampler.shuffle: must be bool, got 1."),
         (
             "train_dataloader.dataset.transform.padding=a",
-            "train_dataloader.dataset.transform.padding: must be int, not 'a'.",
+            "train_dataloader.dataset.transform.padding: must be int, got 'a'.",
         ),
-        ("train_dataloader=4", "train_dataloader: must be a dict, not 4."),
-        ("train_dataloader.dataset=imagenet", "train_dataloader.dataset: must be dict(type=...), not 'imagenet'."),
-        ("param_scheduler.0.min_lr=low", "param_scheduler.0.min_lr: must be float, not 'low'."),
-        ("custom_hooks=3", "custom_hooks: must be a dict or a list, not 3."),
-        ("train_cfg.max_epochs=ten", "train_cfg.max_epochs: must be int, not 'ten'."),
-        ("launcher=mpi", "launcher: must be 'none' or 'pytorch' or 'slurm', not 'mpi'."),
+        ("train_dataloader=4", "train_dataloader: must be a dict, got 4."),
+        ("train_dataloader.dataset=imagenet", "train_dataloader.dataset: must be dict(type=...), got 'imagenet'."),
+        ("param_scheduler.0.min_lr=low", "param_scheduler.0.min_lr: must be float, got 'low'."),
+        ("custom_hooks=3", "custom_hooks: must be a dict or a list, got 3."),
+        ("train_cfg.max_epochs=ten", "train_cfg.max_epochs: must be int, got 'ten'."),
+        ("launcher=mpi", "launcher: must be 'none' or 'pytorch' or 'slurm', got 'mpi'."),
         (
             "train_dataloader.sampler.dataset=3",
-            "train_dataloader.sampler.dataset: is given by the Runner; leave it out.",
+            "train_dataloader.sampler.dataset: is set by the Runner. Leave it out.",
         ),
     ],
 )
@@ -145,9 +145,9 @@ def test_missing_arguments_are_named(config: Path):
         check_config(cfg)
     assert set(str(error.value).split("\n")) == {
         "train_dataloader.sampler: is missing.",
-        "train_dataloader.dataset.root: is missing; ImageClassificationDataset needs it.",
-        "train_cfg.max_epochs: is missing; EpochTrainLoop needs it.",
-        "val_cfg.type: is missing; it names the loop to build.",
+        "train_dataloader.dataset.root: is missing, but ImageClassificationDataset requires it.",
+        "train_cfg.max_epochs: is missing, but EpochTrainLoop requires it.",
+        "val_cfg.type: is missing: the type of the loop.",
     }
 
 
@@ -169,7 +169,7 @@ def test_types_may_come_from_a_users_module(config: Path, tmp_path: Path, monkey
     text = config.read_text() + "\ncustom_imports = dict(imports=['users_hook'])\n"
     config.write_text(text + "custom_hooks = [dict(type='UsersHook', often=3)]\n")
     check_config(load_config(config))
-    assert problems(config, "custom_hooks.0.often=x") == ["custom_hooks.0.often: must be int, not 'x'."]
+    assert problems(config, "custom_hooks.0.often=x") == ["custom_hooks.0.often: must be int, got 'x'."]
     config.write_text(text + "custom_hooks = [dict(type='users_hook.UsersHook', often=3)]\n")
     check_config(load_config(config))
 

@@ -88,7 +88,7 @@ def test_values_of_options(option: str, value: object):
 
 @pytest.mark.parametrize("option", ["model.x", "=3", "a..b=3", ".a=1"])
 def test_options_need_a_key_and_a_value(option: str):
-    with pytest.raises(ConfigError, match="must read key=value"):
+    with pytest.raises(ConfigError, match="must be key=value"):
         parse_options([option])
 
 
@@ -100,9 +100,9 @@ def test_a_wrong_top_level_key_names_the_right_one(config: Path):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("param_scheduler.1.warmup=2", "param_scheduler is a list of 1; '1' is no position in it"),
-        ("param_scheduler.first.warmup=2", "'first' is no position"),
-        ("optim_wrapper.optimizer.betas.0=0.5", "optim_wrapper.optimizer.betas is a tuple; replace it as a whole"),
+        ("param_scheduler.1.warmup=2", "param_scheduler is a list of 1, and '1' is not one of its indices"),
+        ("param_scheduler.first.warmup=2", "'first' is not one of its indices"),
+        ("optim_wrapper.optimizer.betas.0=0.5", "optim_wrapper.optimizer.betas is a tuple. Replace it completely"),
         ("model.backbone.type.name=2", "model.backbone.type is 'nat_mini' and has no keys"),
     ],
 )
@@ -153,12 +153,12 @@ def test_an_unknown_name_tells_the_nearest():
 def test_configs_that_cannot_be_loaded(tmp_path: Path, text: str, said: str):
     path = tmp_path / "broken.py"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=f"broken.py cannot be loaded: {said}"):
+    with pytest.raises(ConfigError, match=f"Cannot load the config .*broken.py: {said}"):
         load_config(path)
 
 
 def test_other_files_are_no_configs(tmp_path: Path):
     path = tmp_path / "weights.pth"
     path.write_text("")
-    with pytest.raises(ConfigError, match="must end with one of"):
+    with pytest.raises(ConfigError, match=r"must end with \.py"):
         find_config(path)

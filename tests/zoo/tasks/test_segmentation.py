@@ -349,7 +349,7 @@ def test_a_checkpoint_with_a_second_head_loads_into_a_segmentor_without():
         ({"inference": {"mode": "whole", "crop_size": (8, 8)}}, "with mode 'whole'"),
         (
             {"auxiliary_head": {"type": "FCNHead", "num_classes": 5}},
-            "got decode_head\.num_classes=4 and auxiliary_head\.num_classes=5",
+            r"got decode_head\.num_classes=4 and auxiliary_head\.num_classes=5",
         ),
         (
             {"auxiliary_head": {"type": "FCNHead", "num_classes": 4, "in_index": 3}},
