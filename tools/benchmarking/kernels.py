@@ -52,25 +52,10 @@ def measure_problem(
         forward, training = _passes(implementation, problem.operands, problem.out_grad)
         if implementation.operands not in expected:
             expected[implementation.operands] = _expected(problem, implementation.operands)
-        try:
-            if not agree(training(), expected[implementation.operands], TOLERANCES[dtype]):
-                rows[name] = {"error": DISAGREES}
-                continue
-            rows[name] = {
-                "forward_bytes": peak_memory(forward, device),
-                "train_bytes": peak_memory(training, device),
-            }
-        except ValueError:  # the arguments are wrong, and wrong for every implementation
-            raise
-        except torch.OutOfMemoryError:
-            rows[name] = {"error": "out of memory"}
-        except Exception as error:  # such as a kernel that does not compile for this GPU
-            rows[name] = {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
-        else:
+        rows[name] = _check(forward, training, expected[implementation.operands], TOLERANCES[dtype], device)
+        if "error" not in rows[name]:
             forwards[name], trainings[name] = forward, training
-        finally:
-            if name in rows:
-                on_update(rows)
+        on_update(rows)
     del expected
     reference = next(iter(rows), PLAIN_COPY)
     rows[PLAIN_COPY] = {}
@@ -84,6 +69,30 @@ def measure_problem(
                 rows[name][f"{phase}_ratio"] = milliseconds / times[reference]
         on_update(rows)
     return rows
+
+
+def _check(
+    forward: Callable[[], Any],
+    training: Callable[[], list[torch.Tensor]],
+    expected: list[torch.Tensor],
+    tolerance: float,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Checks results and measures peak memory; returns the row, or `error`.
+
+    Raises:
+        ValueError: If the arguments are wrong, which affects every implementation.
+    """
+    try:
+        if not agree(training(), expected, tolerance):
+            return {"error": DISAGREES}
+        return {"forward_bytes": peak_memory(forward, device), "train_bytes": peak_memory(training, device)}
+    except ValueError:
+        raise
+    except torch.OutOfMemoryError:
+        return {"error": "out of memory"}
+    except Exception as error:  # such as a kernel that does not compile for this GPU
+        return {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
 
 
 def has_disagreement(rows: Rows) -> bool:
