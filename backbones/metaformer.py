@@ -1,39 +1,39 @@
-"""MetaFormer: one plain hierarchical body for the attention modules of all families.
+"""MetaFormer: a plain hierarchical body for the attention modules of all families.
 
 Paper:
     Yu, Luo, Zhou, Si, Zhou, Wang, Feng, Yan: "MetaFormer Is Actually What You Need for Vision", CVPR 2022,
     https://arxiv.org/abs/2111.11418
 
-A body of four stages whose token mixer can be chosen: `create_model("metaformer_s12", mixer="biformer")`. Everything
-else is the same for all mixers: the stem and the downsampling (overlapping convolutions), the MLPs, the layer norms,
-the width of the heads. `MIXERS` lists them:
+The token mixer is an argument: `create_model("metaformer_s12", mixer="biformer")`. Everything else is the same for all
+mixers: stem and downsampling (overlapping convolutions), MLPs, layer norms, and the width of the heads. `MIXERS` lists
+the mixers, and `register_mixer` adds one:
 
-    pool                  average of 3x3 positions, less the position itself: PoolFormer, the default
-    identity              nothing mixes but the stem and the downsampling
-    full                  self-attention over the whole map
+    pool                  average of 3x3 positions minus the position itself: PoolFormer, the default
+    identity              no mixing outside of the stem and the downsampling
+    full                  self-attention over the complete map
     neighborhood          neighborhood attention (NAT)
-    dilated_neighborhood  the same, with dilation in every other block (DiNAT)
-    window                attention in windows that are never shifted
-    dual                  windows and attention between channels in turn (DaViT)
-    halo                  blocks of queries with a halo of keys around them (HaloNet)
-    agent                 attention through few agent tokens (Agent Attention)
+    dilated_neighborhood  the same, dilated in every other block (DiNAT)
+    window                attention in windows without shift
+    dual                  alternating window attention and channel attention (DaViT)
+    halo                  attention of query blocks to a halo of keys around them (HaloNet)
+    agent                 attention through a few agent tokens (Agent Attention)
     biformer              bi-level routing attention
     lka                   large kernel attention (VAN)
     eca                   a depthwise convolution (mixing="pool": pooling), then efficient channel attention (ECA-Net)
 
-Each is its family's own module, with whatever that module has to tell positions apart: biases (NAT, Agent Attention),
-embeddings (HaloNet), convolutions (BiFormer, VAN, ECA), or nothing (full, window, dual). DaViT's convolutions
-around its attention are no part of the module, and are not here. In every body the stem and the downsampling, which see
-the zeros around the map, tell a mixer roughly where it is.
+Each is its family's own module with its own encoding of positions: biases (NAT, Agent Attention), embeddings (HaloNet),
+convolutions (BiFormer, VAN, ECA), or none (full, window, dual). DaViT's convolutional position encodings are outside of
+its attention module, so they are not used here. The zero padding of stem and downsampling gives every mixer a rough
+notion of position.
 
-Mixers whose windows have a size are made for images of `img_size`, by the same rules for all (see `Place`), and take
-images of every other size.
+Window, region and grid sizes are computed for images of `img_size`, by the same rules for all mixers (see `Place`).
+Images of other sizes work, too.
 
-What deviates from PoolFormer, and why:
-- Layer norms over the channels of a position in place of group norms over the whole map: a mixer that looks at few
-  positions shall not learn of the others from the norm.
-- The stem pads by 3 pixels, not 2, so that maps have ceil(size / 4) positions for any size.
-- `layer_scale` can be None. Factors that begin at 1e-5 need long trainings.
+Deviations from PoolFormer, and why:
+- Layer norms over the channels of a position instead of group norms over the complete map, so that a local mixer gets
+  no information about distant positions from the norm.
+- The stem pads by 3 pixels instead of 2, so that maps have ceil(size / 4) positions for any size.
+- `layer_scale` can be None, because factors that start at 1e-5 need long training.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ from .van import LargeKernelAttention
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the body a mixer stands, and the sizes that follow from it.
+    """The place of a mixer in the body, and the sizes that follow from it.
 
-    Published sizes are for 224x224 images: maps of 56, 28, 14 and 7 positions, windows of 7. The rules here give these
-    on such maps, and windows of about half of a smaller map, so that a local mixer stays local.
+    Published sizes are for 224x224 images: maps of 56, 28, 14 and 7 positions, and windows of 7. The rules here return
+    these sizes for such maps, and windows of about half the map for smaller ones, so that a local mixer stays local.
 
     Attributes:
-        dim: channels.
-        num_heads: attention heads.
-        side: positions along each axis of the map of an image of `img_size`.
+        dim: Number of channels.
+        num_heads: Number of attention heads.
+        side: Side of the map of an image of `img_size`.
     """
 
     dim: int
@@ -90,9 +90,9 @@ class Place:
 
     @property
     def window(self) -> int:
-        """Side of a window: of 7, 8, 6, 5 and 4 the first that divides the map and is no more than half of it.
+        """Side of a window: the first of 7, 8, 6, 5 and 4 that divides the map and is at most half of it, otherwise 7.
 
-        A map of less than 8 is one window; where none of them fits, it is 7.
+        A map smaller than 8 is a single window.
         """
         if self.side < 8:
             return self.side
@@ -100,37 +100,37 @@ class Place:
 
     @property
     def kernel_size(self) -> int:
-        """Side of a neighborhood: odd, at most 7 and half of the map; a map of less than 8 is one neighborhood."""
+        """Side of a neighborhood: odd, at most 7 and half of the map; a map smaller than 8 is a single neighborhood."""
         if self.side < 8:
             return max(self.side, 2)
         return min(7, self.side // 2 - (self.side // 2 + 1) % 2)
 
     @property
     def topk(self) -> int:
-        """Regions that a region attends to: those that hold 64 positions, but no more than a third of all.
+        """Number of regions that a region attends to: those with 64 positions in total, but at most a third of all.
 
-        On a map of less than 8, where a region is a position, it is all of them.
+        On a map smaller than 8, where a region is a single position, these are all regions.
         """
         regions, positions = self.window**2, max(1, self.side // self.window) ** 2
         return regions if self.side < 8 else max(1, min(64 // positions, regions // 3))
 
     @property
     def agents_side(self) -> int:
-        """Side of the grid of agents: half of the map, at most 7."""
+        """Side of the grid of agent tokens: half of the map, at most 7."""
         return max(1, min(7, self.side // 2))
 
 
 Choice = tuple[Callable[..., nn.Module], dict[str, Any]]
-"""A class of mixers, called with dim, num_heads and further arguments, and these."""
+"""A mixer class, called with dim, num_heads and further arguments, and these arguments."""
 
 
 class PoolMixer(nn.Module):
-    """Averages the positions around each one, less the position itself, which the residual connection adds.
+    """PoolFormer's token mixer: average pooling minus the position itself, which the residual connection adds.
 
     Args:
-        dim: not used.
-        num_heads: not used.
-        pool_size: positions along each axis, odd; those outside of the map do not count.
+        dim: Unused.
+        num_heads: Unused.
+        pool_size: Size of the pooling window, odd; positions outside of the map are not counted.
 
     Source: "MetaFormer Is Actually What You Need for Vision", section 3.2.
     """
@@ -148,11 +148,11 @@ class PoolMixer(nn.Module):
 
 
 class IdentityMixer(nn.Identity):
-    """Mixes nothing.
+    """Returns its input.
 
     Args:
-        dim: not used.
-        num_heads: not used.
+        dim: Unused.
+        num_heads: Unused.
     """
 
     def __init__(self, dim: int, num_heads: int = 1) -> None:
@@ -208,7 +208,7 @@ MIXERS: dict[str, Callable[[Place], list[Choice]]] = {
     "lka": _lka,
     "eca": lambda place: [(EfficientChannelAttentionMixer, {})],
 }
-"""For each name the modules that the blocks have in turn, with their arguments at a place in the body."""
+"""Maps each name to the modules that the blocks alternate between, with their arguments at a place in the body."""
 
 
 def register_mixer(
@@ -239,14 +239,14 @@ def make_mixer(name: str, place: Place, index: int, kwargs: Mapping[str, Any]) -
     """Builds the mixer of a block.
 
     Args:
-        name: one of `MIXERS`.
-        place: where it stands.
-        index: of the block in the whole network; where a mixer is two modules, blocks have them in turn.
-        kwargs: the user's arguments, which go before those that `place` gives. Where a mixer is two modules, each gets
-            what it knows.
+        name: One of `MIXERS`.
+        place: Place of the block.
+        index: Index of the block in the network, by which mixers of two modules alternate.
+        kwargs: Arguments of the user, which override those that follow from `place`. If a mixer consists of two
+            modules, each gets the arguments that it has.
 
     Raises:
-        ValueError: there is no such mixer, it has no such argument, or the argument does not fit.
+        ValueError: There is no such mixer, it has no such argument, or an argument is invalid.
     """
     check_choice("mixer", str(name), MIXERS)
     choices = MIXERS[name](place)
@@ -267,7 +267,7 @@ class Stem(nn.Module):
         super().__init__()
         kernels = {1: 3, 2: 3, 4: 7}
         if stride not in kernels:
-            raise ValueError(f"stem_stride must be 1, 2 or 4, but is {stride!r}.")
+            raise ValueError(f"stem_stride must be 1, 2 or 4, got {stride!r}.")
         self.proj = nn.Conv2d(in_chans, dim, kernels[stride], stride=stride, padding=kernels[stride] // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -288,32 +288,33 @@ class Downsample(nn.Module):
 
 
 class MetaFormer(Backbone):
-    """A hierarchical body whose token mixer can be chosen.
+    """A hierarchical body with any token mixer.
 
-    Linear layers begin with a truncated normal of std 0.02, convolutions as PyTorch has them, mixers as their families.
+    Linear layers are initialized from a truncated normal with std 0.02, convolutions with PyTorch's defaults, and
+    mixers as in their families.
 
     Args:
-        depths: blocks of each stage.
-        embed_dims: channels of each stage.
-        mixer: one of `MIXERS` for all stages, or one for each.
-        mixer_kwargs: further arguments of the mixers, for all stages or one dict (or None) for each; they go before
-            those that `Place` gives. "kernel_size" of a neighborhood, "topk" of bi-level routing, ...
-        img_size: side in pixels of the images that windows, regions, biases and agents are made for. Images of any
-            other size can be given.
-        head_dim: channels of an attention head; must divide `embed_dims`.
-        mlp_ratio: hidden channels of the MLPs over a stage's channels.
-        layer_scale: initial value of a learned factor a channel on each residual branch; None for no factors.
-        stem_stride: pixels of a position of the first stage's map, along each axis: 1, 2 or 4.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        norm_eps: of every layer norm.
+        depths: Number of blocks per stage.
+        embed_dims: Number of channels per stage.
+        mixer: One of `MIXERS` for all stages, or one per stage.
+        mixer_kwargs: Further arguments of the mixers, such as `kernel_size` of neighborhoods or `topk` of bi-level
+            routing: one dict for all stages, or one (or None) per stage. They override those of `Place`.
+        img_size: Side in pixels of the images that windows, regions, biases and agents are sized for. Images of other
+            sizes work, too.
+        head_dim: Number of channels per attention head; must divide all `embed_dims`.
+        mlp_ratio: Hidden channels of the MLPs relative to the stage's channels.
+        layer_scale: Initial value of a learned factor per channel on each residual branch; None for no factors.
+        stem_stride: Stride of the stem in pixels: 1, 2 or 4.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of image channels.
+        global_pool: "avg", "max" or "" (no pooling, which requires `num_classes=0`).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate in the MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; the rates grow linearly from 0.
+        norm_eps: Epsilon of the layer norms.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another; the message names it.
     """
 
     def __init__(
@@ -341,16 +342,12 @@ class MetaFormer(Backbone):
         check_positive("head_dim", head_dim)
         for index, dim in enumerate(embed_dims):
             if dim % head_dim:
-                raise ValueError(f"head_dim = {head_dim} must divide embed_dims[{index}] = {dim}.")
+                raise ValueError(f"head_dim must divide embed_dims[{index}], got {head_dim} and {dim} channels.")
         check_positive("img_size", img_size)
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, min(embed_dims))
         self.mixers = tuple(per_stage("mixer", mixer, len(depths), str))
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dims[-1]
-        self.feature_info = []
+        self._set_sizes(num_classes, in_chans, embed_dims[-1])
 
         kwargs = per_stage("mixer_kwargs", mixer_kwargs, len(depths), Mapping)
         rates = drop_path_rates(drop_path_rate, depths)
@@ -373,24 +370,23 @@ class MetaFormer(Backbone):
         self.stages = nn.Sequential()
         for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
             downsample = Downsample(embed_dims[stage - 1], dim) if stage else nn.Identity()
-            self.stages.append(Stage(downsample, [block(stage, index) for index in range(depth)]))
             stride = stem_stride * 2**stage
-            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"})
+            self._append_stage(Stage(downsample, [block(stage, index) for index in range(depth)]), dim, stride)
         self.min_input_size = self.feature_info[-1]["reduction"]
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
-        """Names the parameters that weight decay leaves alone: biases and embeddings by position, of any mixer."""
+        """Returns the names of the parameters without weight decay: position biases and embeddings of the mixers."""
         return {name for name, _ in self.named_parameters() if name.endswith((".rpb", "_bias", "_embedding"))}
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: MetaFormer) -> dict[str, torch.Tensor]:
-    """Takes the prefixes of wrappers and task models off; nothing was published for these bodies.
+    """Removes the prefixes of wrappers and task models; nothing was published for these bodies.
 
     Args:
-        state_dict: names to tensors.
-        model: the model to load into.
+        state_dict: Tensors by name.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.
@@ -404,8 +400,8 @@ _METAFORMER = PretrainedCfg(
     pool_size=(7, 7),
     paper="MetaFormer Is Actually What You Need for Vision",
     paper_url="https://arxiv.org/abs/2111.11418",
-    note="A body for comparing token mixers. PoolFormer's published weights do not fit it: its norms differ. The "
-    "parameters and multiply-accumulates are those of the default mixer, pooling.",
+    note="A body for comparing token mixers. PoolFormer's published weights do not fit, because its norms differ. "
+    "Parameters and multiply-accumulates are those of the default mixer, pooling.",
 )
 
 default_cfgs = {

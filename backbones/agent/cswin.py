@@ -192,17 +192,13 @@ class AgentCSWin(Backbone):
         check_stages(depths=depths, num_heads=num_heads, num_agents=num_agents, stripe_sizes=stripe_sizes)
         check_agent_blocks(agent_blocks, depths)
         check_positive("embed_dim", embed_dim)
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, embed_dim)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
         dims = [embed_dim * 2**index for index in range(len(depths))]
         self.depths = tuple(depths)
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = dims[-1]
-        self.feature_info = []
+        self._set_sizes(num_classes, in_chans, dims[-1])
 
         def block(stage: int, index: int) -> nn.Module:
             dim, heads, agents = dims[stage], num_heads[stage], num_agents[stage]
@@ -223,7 +219,6 @@ class AgentCSWin(Backbone):
         for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
             blocks = [block(stage, index) for index in range(depth)]
             downsample = ConvMerging(dims[stage - 1], dim, norm_eps) if stage else nn.Identity()
-            self.stages.append(Stage(downsample, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**stage, "module": f"stages.{stage}"})
+            self._append_stage(Stage(downsample, blocks), dim, 4 * 2**stage)
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)

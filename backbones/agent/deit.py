@@ -195,7 +195,6 @@ class AgentDeiT(Backbone):
         check_agent_blocks(agent_blocks, depths)
         check_positive("embed_dim", embed_dim)
         check_positive("patch_size", patch_size)
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, embed_dim)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
@@ -203,10 +202,7 @@ class AgentDeiT(Backbone):
         grid = grid_of(img_size, patch_size)
 
         self.depths = tuple(depths)
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dim
-        self.feature_info = []
+        self._set_sizes(num_classes, in_chans, embed_dim)
 
         def block(stage: int, index: int) -> nn.Module:
             options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
@@ -224,8 +220,7 @@ class AgentDeiT(Backbone):
         self.stem = TokenStem(in_chans, embed_dim, patch_size, grid)
         self.stages = nn.Sequential()
         for stage, depth in enumerate(depths):
-            self.stages.append(TokenStage([block(stage, index) for index in range(depth)]))
-            self.feature_info.append({"num_chs": embed_dim, "reduction": patch_size, "module": f"stages.{stage}"})
+            self._append_stage(TokenStage([block(stage, index) for index in range(depth)]), embed_dim, patch_size)
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.head = TokenHead(embed_dim, num_classes, global_pool, drop_rate)
 

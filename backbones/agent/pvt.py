@@ -11,7 +11,7 @@ from torch import nn
 
 from ..common.backbone import Backbone
 from ..common.blocks import Stage, TransformerBlock, drop_path_rates
-from ..common.checks import check_mlp_ratio, check_positive, check_rates, check_stages, to_pair
+from ..common.checks import check_mlp_ratio, check_rates, check_stages, to_pair
 from ..common.head import PooledHead
 from ..common.init import trunc_normal_
 from .arguments import agent_shapes_per_stage
@@ -121,7 +121,6 @@ class AgentPVT(Backbone):
         )
         for index, (mlp_ratio, dim) in enumerate(zip(mlp_ratios, embed_dims, strict=True)):
             check_mlp_ratio(mlp_ratio, dim, f"mlp_ratios[{index}]")
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         shapes = agent_shapes_per_stage(agent_shapes, len(depths))
         rates = drop_path_rates(drop_path_rate, depths)
@@ -130,11 +129,8 @@ class AgentPVT(Backbone):
         if min(height, width) < last_stride:
             raise ValueError(f"img_size must be >= {last_stride} for {len(depths)} stages, got {img_size!r}.")
         self.depths = tuple(depths)
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self._set_sizes(num_classes, in_chans, embed_dims[-1])
         self.min_input_size = last_stride
-        self.feature_info = []
 
         def block(stage: int, index: int, grid: tuple[int, int]) -> nn.Module:
             dim, agents, shape = embed_dims[stage], num_agents[stage], shapes[stage]
@@ -152,7 +148,6 @@ class AgentPVT(Backbone):
             grid = (height // stride, width // stride)
             blocks = [block(stage, index, grid) for index in range(depth)]
             downsample = PatchDownsample(embed_dims[stage - 1], dim, 2, grid) if stage else nn.Identity()
-            self.stages.append(Stage(downsample, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"})
+            self._append_stage(Stage(downsample, blocks), dim, stride)
         self.norm = nn.Identity()
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)

@@ -4,24 +4,25 @@ Paper:
     Zhu, Wang, Ke, Zhang, Lau: "BiFormer: Vision Transformer with Bi-Level Routing Attention", CVPR 2023,
     https://arxiv.org/abs/2303.08810
 
-Each region of the map chooses the regions that resemble it most, and its positions attend to their positions alone. The
-first three stages route (1, 4 and 16 of 49 regions), the last one attends to its whole map. Every block begins with a
-depthwise convolution as position encoding. BiFormer-STL is the paper's ablation in Swin-T's layout: plain patches, no
-position encoding. Of its published refactoring (`biformer_stl_nchw`) the last stage computes LePE, the depthwise
-convolution beside the attention, from the values instead of the normed map: another function, so another model.
+Each region of the map selects the regions most similar to it, and its positions attend only to theirs. The first three
+stages route (to 1, 4 and 16 of 49 regions), the last one attends to the complete map. Every block starts with a
+depthwise convolution as position encoding. BiFormer-STL is the paper's ablation in Swin-T's layout, with
+non-overlapping patches and without position encoding. In its published refactoring (`biformer_stl_nchw`), the last
+stage computes LePE, the depthwise convolution added to the attention, from the values instead of the normalized map, so
+it is a separate model.
 
-What deviates from the official code, and why:
-- One class, `BiFormer`, builds them all, and reads maps of any size: maps are padded as the official backbones for
-  detection and segmentation pad them (their auto_pad; the official classifiers refuse what does not divide). At 224x224
-  nothing is padded. The refactored STL pads after the projection and pools without the pads; here it pads as the others
-  do, because no official model with that rule was trained at another size. STL's patches are padded as well.
-- The gathered keys and values are never stored: `attnzoo.kernels.routed_attention_2d`.
+Deviations from the official code, and why:
+- One class, `BiFormer`, builds all models and takes maps of any size. They are padded as in the official backbones for
+  detection and segmentation (`auto_pad`); the official classifiers reject sizes that do not divide. At 224x224 nothing
+  is padded. The refactored STL pads after the projection and pools without the padding; here it pads like the others,
+  because no official model was trained that way at another size. STL's patches are padded as well.
+- Gathered keys and values are never stored; see `attnzoo.kernels.routed_attention_2d`.
 - Options of the official classes that no published model uses (routing with parameters, differentiable or soft routing,
-  pooled keys, convolutions in place of attention) are left out.
-- Official mistakes that are not repeated: reset_classifier raised a TypeError, train() of the detection backbone
-  returned None, drop_rate was ignored, n_win could not be given to the entry points. `no_weight_decay` named parameters
-  that do not exist: nothing is exempt by name.
-- Stochastic depth is off unless asked for: the published rates belong to the training recipes.
+  pooled keys, convolutions instead of attention) are left out.
+- Bugs of the official code that are fixed: reset_classifier raised a TypeError, train() of the detection backbone
+  returned None, drop_rate was ignored, and the entry points did not take n_win. `no_weight_decay` listed parameters
+  that do not exist, so it is empty here.
+- Stochastic depth is off by default: the published rates are part of the training recipes.
 """
 
 from .attention import BiLevelRoutingAttention, FullAttention

@@ -18,35 +18,36 @@ from ..common.linear import linear
 from ..common.padding import pad_bottom_right
 
 Lepe = Literal["input", "value"] | None
-"""What the locally enhancing position encoding of full attention is computed of; None for none."""
+"""Input of the locally enhancing position encoding (LePE) of full attention; None for no LePE."""
 
 
 class BiLevelRoutingAttention(nn.Module):
-    """Multi-head attention of each region of the map to the `topk` regions that resemble it most.
+    """Multi-head attention of each region of the map to the `topk` regions most similar to it.
 
-    The map is cut into `num_regions` equal regions along each axis. The mean query of a region is compared with the
-    mean keys of all regions, and its positions attend to the positions of the `topk` best ones. A depthwise convolution
-    of the values over the whole map (LePE, locally enhancing position encoding) is added before the output projection.
+    The map is divided into `num_regions` equal regions along each axis. A region's mean query is compared with the mean
+    keys of all regions, and its positions attend to the positions of the `topk` best regions. A depthwise convolution
+    of the values over the complete map (LePE, locally enhancing position encoding) is added before the output
+    projection.
 
-    A map whose sides are no multiples of the number of regions is padded with zeros, below and on the right. The padded
-    positions are real ones: their queries, keys and values are the biases of `qkv`, and they take part in the regions'
-    means, in LePE and, unmasked, in the softmax. That is how the official code pads for dense prediction.
+    A map whose sides are not multiples of the number of regions is padded with zeros at the bottom and right. Padded
+    positions are not masked: their queries, keys and values are the biases of `qkv`, and they count in the means of
+    regions, in LePE and in the softmax, as in the official code for dense prediction.
 
-    The choice of regions is discrete and has no gradient: queries and keys learn from attention alone.
+    The selection of regions is discrete and has no gradient: queries and keys are trained by the attention only.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        num_regions: along each axis, or (rows, columns).
-        topk: regions that a region attends to, 1 up to all of them; with all of them this is full attention. (The
-            official code's -1 and -2 name another module, see `FullAttention`.)
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        lepe_kernel_size: side of the depthwise convolution's kernel, odd; 0 for no LePE.
-        scale: of the logits; None for dim ** -0.5. Note that it is not the heads' width that counts.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        num_regions: Number of regions along each axis, or (rows, columns).
+        topk: Number of regions that a region attends to; with all of them, this is full attention. (The official code's
+            -1 and -2 select another module, see `FullAttention`.)
+        qkv_bias: Whether the query, key and value projection has a bias.
+        lepe_kernel_size: Kernel size of LePE, odd; 0 for no LePE.
+        scale: Scale of the logits; None for dim ** -0.5, which does not depend on the number of heads.
+        proj_drop: Dropout rate after the output projection.
 
     Raises:
-        ValueError: an argument is out of its range, or there are fewer than `topk` regions.
+        ValueError: An argument is out of range, or there are fewer than `topk` regions.
 
     Source: "BiFormer: Vision Transformer with Bi-Level Routing Attention", sections 3.2 and 3.3.
     """
@@ -77,11 +78,11 @@ class BiLevelRoutingAttention(nn.Module):
         self.apply(init_linear)
 
     def _project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Makes queries, keys and values (B, H', W', heads, dim) of a map (B, H, W, C) and its padding."""
+        """Projects a map (B, H, W, C), padded, to queries, keys and values (B, H', W', heads, dim)."""
         rows, cols = self.num_regions
         x = pad_bottom_right(x, -(-x.shape[1] // rows) * rows, -(-x.shape[2] // cols) * cols)
         query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
-        return query, key, value.contiguous()  # LePE needs the copy, and attention is the faster for it
+        return query, key, value.contiguous()  # LePE needs a contiguous copy, which makes attention faster, too
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
@@ -94,35 +95,35 @@ class BiLevelRoutingAttention(nn.Module):
         return self.proj_drop(linear(self.proj, x[:, :height, :width]))
 
     def routes(self, x: torch.Tensor) -> torch.Tensor:
-        """Says where the regions of a map attend to.
+        """Returns the regions that each region of a map attends to.
 
         Args:
-            x: a map (B, H, W, C), as `forward` takes it.
+            x: A map (B, H, W, C), as in `forward`.
 
         Returns:
-            For each region (row by row) the indices of the `topk` regions that it attends to, the most similar first:
-            (B, rows * columns, topk), int64. A region is ceil(H / rows) x ceil(W / columns) positions; the last ones
-            may reach beyond the map.
+            (B, rows * columns, topk), int64: for each region, row by row, the indices of the regions that it attends
+            to, the most similar first. A region has ceil(H / rows) x ceil(W / columns) positions; the last ones may
+            extend beyond the map.
         """
         query, key, _ = self._project(x)
         return route_regions(query, key, self.num_regions, self.topk)
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, num_regions={self.num_regions}, topk={self.topk}"
 
 
 class FullAttention(nn.Module):
-    """Multi-head attention of every position to the whole map; what the official code means by topk = -1 and -2.
+    """Multi-head attention to the complete map, which the official code selects by topk = -1 and -2.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        lepe: what the depthwise convolution that is added before the output projection sees: "input" (the map that the
-            module is given), "value", or None for no such convolution.
-        lepe_kernel_size: side of its kernel, odd.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        lepe: Input of LePE, a depthwise convolution that is added before the output projection: "input" (the module's
+            input), "value", or None for no LePE.
+        lepe_kernel_size: Kernel size of LePE, odd.
+        proj_drop: Dropout rate after the output projection.
     """
 
     def __init__(
@@ -161,23 +162,23 @@ class FullAttention(nn.Module):
         return self.proj_drop(linear(self.proj, out))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, lepe_of={self.lepe_of!r}"
 
 
 def check_topk(topk: int, num_regions: tuple[int, int]) -> None:
-    """Raises a ValueError unless `topk` regions can be chosen."""
+    """Raises a ValueError unless `topk` regions can be selected."""
     check_positive("topk", topk)
     rows, cols = num_regions
     if topk > rows * cols:
         raise ValueError(
-            f"topk must be at most the number of regions, but is {topk} of {rows} x {cols} = {rows * cols} regions: "
-            "choose fewer, or more regions with num_regions."
+            f"topk must be at most the number of regions, got {topk} with {rows} x {cols} = {rows * cols} regions. "
+            "Decrease topk or increase num_regions."
         )
 
 
 def _depthwise(dim: int, kernel_size: int) -> nn.Conv2d | None:
-    """Makes a depthwise convolution that keeps a map's size; None for a kernel of size 0."""
+    """Builds a depthwise convolution that keeps the size of maps; None for kernel size 0."""
     if kernel_size == 0:
         return None
     check_odd("lepe_kernel_size", kernel_size)

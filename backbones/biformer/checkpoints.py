@@ -1,8 +1,8 @@
-"""Published forms of the family's checkpoints, turned into the model's own names.
+"""Conversion of published checkpoints to the model's own names.
 
-Forms: the official classification files of BiFormer (`downsample_layers.*`, `stages.0.0.*`), of BiFormer-STL
-(`stages.0.blocks.0.*`) and of its refactoring (1x1 convolutions in place of linear layers), and the official backbones
-for detection and segmentation (BiFormer's names behind `backbone.`, with `extra_norms`).
+Forms: the official classifiers of BiFormer (`downsample_layers.*`, `stages.0.0.*`), BiFormer-STL
+(`stages.0.blocks.0.*`) and its refactoring (1x1 convolutions instead of linear layers), and the official backbones for
+detection and segmentation (BiFormer's names with the prefix `backbone.`, and `extra_norms`).
 """
 
 from __future__ import annotations
@@ -38,26 +38,27 @@ _PLACES = {
         "downsample": {"0": "bn", "1": "conv"},
     },
 }
-"""What the official files number in `downsample_layers`, by the kind of `patches`."""
+"""Our names of the numbered layers in `downsample_layers`, by `patches`."""
 _LINEAR = re.compile(r"\.(?:attn\.(?:qkv|proj)|mlp\.fc[12])\.weight$")
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: BiFormer) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of any published form into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of any published form to the model's names; the model's own names pass unchanged.
 
-    Names that belong to no known form are left as they are.
+    Unknown names are kept, for strict loading to report.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off.
-        model: the model to load into.
+        state_dict: Tensors by name; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.
 
     Raises:
-        ValueError: the checkpoint is of biformer_stl and the model is a biformer_stl_nchw, or the other way round: all
-            shapes fit, but the outputs would be others.
+        ValueError: The checkpoint is one of biformer_stl and the model is a biformer_stl_nchw, or vice versa. All
+        shapes
+            match, but the outputs would be wrong.
     """
     state_dict = strip_prefixes(state_dict)
     _check_lepe(state_dict, model)
@@ -80,7 +81,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: BiFormer
 
 
 def _check_lepe(state_dict: Mapping[str, torch.Tensor], model: BiFormer) -> None:
-    """Raises a ValueError where the names betray that the full attention of the last stage is another one."""
+    """Raises a ValueError if the names show that the checkpoint computes LePE of the last stage from another input."""
     if model.patches != "patch":
         return
     for mark, lepe, name in (
@@ -89,6 +90,6 @@ def _check_lepe(state_dict: Mapping[str, torch.Tensor], model: BiFormer) -> None
     ):
         if model.full_lepe != lepe and any(mark in key for key in state_dict):
             raise ValueError(
-                f"This checkpoint is of {name}: its names have {mark[1:-1]!r}. This model computes LePE of the last "
-                f"stage from the {model.full_lepe} instead of the {lepe}. Build {name} to load it."
+                f"The checkpoint is one of {name}: its names contain {mark[1:-1]!r}. This model computes LePE of the "
+                f"last stage from the {model.full_lepe} instead of the {lepe}. Build {name} to load it."
             )

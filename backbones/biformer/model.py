@@ -15,7 +15,6 @@ from ..common.checks import (
     check_choice,
     check_image_size,
     check_mlp_ratio,
-    check_positive,
     check_rates,
     check_stages,
     per_stage,
@@ -29,17 +28,17 @@ from ..common.padding import pad_to_multiple
 from .attention import BiLevelRoutingAttention, FullAttention, check_topk
 
 Regions = int | Sequence[int | Sequence[int]]
-"""Regions along each axis: one number for all stages, or one a stage (each a number, or (rows, columns))."""
+"""Number of regions along each axis: one for all stages, or one per stage (each a number or (rows, columns))."""
 
 
 class Routes(NamedTuple):
-    """Where the regions of one block's map attend to.
+    """The regions that each region of a block's map attends to.
 
     Attributes:
         indices: (B, rows * columns, topk), int64: for each region, row by row, the regions that it attends to, the most
             similar first.
         num_regions: (rows, columns).
-        region_size: height and width of a region in pixels of the image; the last regions may reach beyond it.
+        region_size: Height and width of a region in image pixels; the last regions may extend beyond the image.
     """
 
     indices: torch.Tensor
@@ -51,13 +50,13 @@ class BiFormerBlock(nn.Module):
     """A depthwise convolution as position encoding, attention, and an MLP, each on a residual branch.
 
     Args:
-        dim: channels.
-        attn: the attention module, (B, H, W, C) to the same.
-        mlp_ratio: hidden channels of the MLP over `dim`.
-        pos_embed: whether there is the convolution.
-        proj_drop: dropout in the MLP.
-        drop_path: rate of stochastic depth, the same for the branches of attention and MLP.
-        norm_eps: of the layer norms.
+        dim: Number of channels.
+        attn: Attention module, from (B, H, W, C) to the same shape.
+        mlp_ratio: Hidden channels of the MLP relative to `dim`.
+        pos_embed: Whether to use the position encoding.
+        proj_drop: Dropout rate in the MLP.
+        drop_path: Stochastic depth rate of the attention and MLP branches.
+        norm_eps: Epsilon of the layer norms.
     """
 
     def __init__(
@@ -83,14 +82,14 @@ class BiFormerBlock(nn.Module):
         return x if self.pos_embed is None else x + apply_nhwc(self.pos_embed, x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to (B, C, H, W), channels last in memory."""
+        """Maps (B, C, H, W) to (B, C, H, W) in channels-last memory format."""
         x = self.embed(x.permute(0, 2, 3, 1))
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return add_mlp(self, x).permute(0, 3, 1, 2)
 
 
 class ConvStem(nn.Module):
-    """Two overlapping 3x3 convolutions of stride 2, each with a batch norm, GELU between them."""
+    """Two overlapping 3x3 convolutions of stride 2 with batch norms, and a GELU in between."""
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
@@ -120,7 +119,7 @@ class ConvDownsample(nn.Module):
 
 
 class PatchStem(nn.Module):
-    """Patches of 4x4 pixels, zero-padded below and on the right, then a batch norm (STL)."""
+    """Non-overlapping patches of 4x4 pixels, zero-padded at the bottom and right, then a batch norm (STL)."""
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
@@ -133,7 +132,7 @@ class PatchStem(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """A batch norm, then a convolution of 2x2 patches, zero-padded below and on the right (STL)."""
+    """A batch norm, then a convolution of 2x2 patches, zero-padded at the bottom and right (STL)."""
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
@@ -151,35 +150,34 @@ _EMBEDDINGS: dict[str, Any] = {"conv": (ConvStem, ConvDownsample), "patch": (Pat
 class BiFormer(Backbone):
     """BiFormer: a hierarchical vision transformer with bi-level routing attention.
 
-    Initial values as published: linear layers from a truncated normal of std 0.02 with zero biases; convolutions and
-    norms keep PyTorch's.
+    Weights are initialized as published: linear layers from a truncated normal with std 0.02 and zero bias,
+    convolutions and norms with PyTorch's defaults.
 
     Args:
-        depths: blocks of each stage.
-        embed_dims: channels of each stage.
-        num_heads: attention heads of each stage; must divide its channels.
-        topks: of each stage: the number of regions that a region attends to; -1 for full attention and -2 for full
-            attention with LePE, as in the official code (no region is chosen there, and the heads' width sets the
-            logits' scale).
-        num_regions: regions along each axis: one number for all stages, or one a stage (each a number, or (rows,
-            columns)). It is in no checkpoint: weights work with any.
-        mlp_ratio: hidden channels of the MLPs over a stage's channels.
-        patches: "conv" (overlapping convolutions between stages) or "patch" (plain patches, as in Swin-T's layout).
-        pos_embed: whether each block begins with a depthwise 3x3 convolution as position encoding.
-        full_lepe: what LePE of full attention sees: "input" (the normed map) or "value".
-        linear_init: "trunc_normal" (std 0.02, zero biases) or "torch" (PyTorch's own, the head excepted).
-        output_norms: whether each map that `FeatureMaps` returns passes a layer norm of its own, as in the official
-            backbones for detection and segmentation.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        norm_eps: of every layer norm.
+        depths: Number of blocks per stage.
+        embed_dims: Number of channels per stage.
+        num_heads: Number of attention heads per stage; each must divide its stage's channels.
+        topks: Number of regions that a region attends to, per stage; -1 for full attention and -2 for full attention
+            with LePE, as in the official code. (Full attention scales the logits by the width of a head.)
+        num_regions: Number of regions along each axis: one for all stages, or one per stage (each a number or (rows,
+            columns)). Weights work with any number.
+        mlp_ratio: Hidden channels of the MLPs relative to the stage's channels.
+        patches: "conv" (overlapping convolutions) or "patch" (non-overlapping patches, as in Swin-T's layout).
+        pos_embed: Whether each block starts with a depthwise 3x3 convolution as position encoding.
+        full_lepe: Input of LePE in full attention: "input" (the normalized map) or "value".
+        linear_init: "trunc_normal" (std 0.02, zero bias) or "torch" (PyTorch's default, except for the head).
+        output_norms: Whether `FeatureMaps` applies a layer norm to each map, as the official backbones for detection
+            and segmentation do.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of image channels.
+        global_pool: "avg", "max" or "" (no pooling, which requires `num_classes=0`).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after the attention's output projections and in the MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; the rates grow linearly from 0.
+        norm_eps: Epsilon of the layer norms.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another; the message names it.
     """
 
     map_layout: ClassVar[Literal["NCHW", "NHWC"]] = "NCHW"
@@ -210,19 +208,12 @@ class BiFormer(Backbone):
         check_choice("patches", patches, _EMBEDDINGS)
         check_choice("full_lepe", full_lepe, ("input", "value"))
         check_choice("linear_init", linear_init, ("trunc_normal", "torch"))
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_stages(depths=depths, embed_dims=embed_dims, num_heads=num_heads, others={"topks": topks}, min_dim=2)
         check_mlp_ratio(mlp_ratio, min(embed_dims))
-        self.depths = tuple(depths)
-        self.patches = patches
-        self.full_lepe = full_lepe
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self.depths, self.patches, self.full_lepe = tuple(depths), patches, full_lepe
+        self._set_sizes(num_classes, in_chans, embed_dims[-1])
         self.output_norm = partial(nn.LayerNorm, eps=norm_eps) if output_norms else None
-        self.feature_info = []
-
         regions = _regions_per_stage(num_regions, topks)
         rates = drop_path_rates(drop_path_rate, depths)
 
@@ -241,8 +232,7 @@ class BiFormer(Backbone):
         for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
             blocks = [block(stage, index) for index in range(depth)]
             downsample = make_downsample(embed_dims[stage - 1], dim) if stage else nn.Identity()
-            self.stages.append(Stage(downsample, blocks))
-            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**stage, "module": f"stages.{stage}"})
+            self._append_stage(Stage(downsample, blocks), dim, 4 * 2**stage)
         self.min_input_size = self.feature_info[-1]["reduction"]
         self.norm = nn.BatchNorm2d(self.num_features)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
@@ -254,13 +244,13 @@ class BiFormer(Backbone):
 
     @torch.no_grad()
     def routes(self, x: torch.Tensor) -> dict[str, Routes]:
-        """Says where the regions of images attend to, in each block that routes.
+        """Returns the regions that the regions of images attend to, for each block with routing.
 
         Args:
-            x: images (B, in_chans, H, W).
+            x: Images (B, in_chans, H, W).
 
         Returns:
-            The blocks' names ("stages.0.blocks.0", ...), in order, and their routes.
+            Routes by name of the block ("stages.0.blocks.0", ...), in order.
         """
         check_image_size(x, self.min_input_size)
         found = {}
@@ -280,7 +270,7 @@ class BiFormer(Backbone):
 
 
 def _regions_per_stage(num_regions: Regions, topks: Sequence[int]) -> list[tuple[int, int]]:
-    """Spreads `num_regions` over the stages; raises a ValueError where they do not fit the stages or `topks`."""
+    """Returns the regions of every stage; raises a ValueError if they do not match the stages or `topks`."""
     given = per_stage("num_regions", num_regions, len(topks))
     regions = [to_pair(f"num_regions[{index}]", one) for index, one in enumerate(given)]
     for index, topk in enumerate(topks):
@@ -288,5 +278,5 @@ def _regions_per_stage(num_regions: Regions, topks: Sequence[int]) -> list[tuple
             try:
                 check_topk(topk, regions[index])
             except ValueError as error:
-                raise ValueError(f"topks[{index}]: {error} For full attention choose -2 (with LePE) or -1.") from error
+                raise ValueError(f"topks[{index}]: {error} For full attention, use -2 (with LePE) or -1.") from error
     return regions

@@ -1,4 +1,4 @@
-"""The published models of the family and their checkpoints, from small to large."""
+"""Published models and checkpoints, from small to large."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ default_cfgs = {
         top1=82.7,
         params=28372552,
         macs=4.5739,
-        note=f"{_STL.note} The figure was reproduced by the authors after the paper was accepted.",
+        note=f"{_STL.note} The accuracy was reproduced by the authors after the paper was accepted.",
     ),
 }
 
 Dense = Literal["coco", "ade20k"] | None
-"""Which published setting for dense prediction to build: its regions, and a layer norm for each map."""
+"""Published settings for dense prediction: their regions, and a layer norm per map."""
 
 _DENSE_REGIONS = {"coco": 16, "ade20k": 8}
 
@@ -86,18 +86,18 @@ def _biformer(
     """Builds a published model.
 
     Args:
-        name: of the entry point.
-        architecture: published arguments of `BiFormer`.
-        dense: the data set, or None for classification.
-        n_win: the official name of `num_regions`.
-        kwargs: the caller's arguments, which go before all others.
+        name: Name of the entry point.
+        architecture: Published arguments of `BiFormer`.
+        dense: Data set of a dense prediction task, or None for classification.
+        n_win: Official name of `num_regions`.
+        kwargs: Arguments of the caller, which override all others.
     """
     settings: dict[str, Any] = {}
     if dense is not None:
         if architecture.get("patches") == "patch":
             raise ValueError(
-                f"No setting for dense prediction was published for {name}, so dense={dense!r} means nothing; "
-                "choose num_regions=..., and output_norms=True for a norm of each map."
+                f"No dense prediction setting was published for {name}, got dense={dense!r}. "
+                "Pass num_regions=... and, for a norm per map, output_norms=True instead."
             )
         if dense not in _DENSE_REGIONS:
             raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE_REGIONS))
@@ -105,7 +105,7 @@ def _biformer(
     if n_win is not None:
         if "num_regions" in kwargs:
             raise ValueError(
-                f"num_regions={kwargs['num_regions']!r} and n_win={n_win!r} name the same thing: give one of the two."
+                f"num_regions={kwargs['num_regions']!r} and n_win={n_win!r} are the same argument: pass only one."
             )
         settings["num_regions"] = n_win
     return BiFormer(**{**architecture, **settings, **kwargs})

@@ -1,1 +1,1 @@
-"""Layers and rules that several families share."""
+"""Modules and functions that several families share."""

@@ -1,4 +1,4 @@
-"""The contract of all backbones."""
+"""The base class of all backbones, which implements timm's model API."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ import torch
 from torch import nn
 
 from .blocks import Stage
-from .checks import check_choice, check_image_size
+from .checks import check_choice, check_image_size, check_positive
 from .head import PooledHead
 
 __all__ = ["Backbone", "take_indices"]
 
 
 class Backbone(nn.Module):
-    """What every backbone does alike: timm's model contract, on a stem, stages, a norm and a head.
+    """Base class of all backbones: timm's model API, implemented on a stem, stages, a norm and a head.
 
-    A subclass builds the modules and sets the attributes in its constructor; where its design differs, it overrides.
+    Subclasses build these modules and set the attributes in their constructors. They override methods where their
+    design differs.
 
     Attributes:
-        stem: makes the first map of the images.
-        stages: each makes its map of the one before.
-        norm: of the last map.
-        head: pools and classifies.
-        num_classes: 0 where there is no classifier.
-        in_chans: channels of the images.
-        num_features: channels of the last map.
-        head_hidden_size: channels that the classifier sees.
-        feature_info: one dict a stage: num_chs (channels), reduction (stride in pixels), module (name).
-        stem_is_level: whether the stem's map comes before the stages' in `feature_info`, as in ResNets at stride 2;
-            then it is index 0 wherever stages are chosen by index.
-        num_prefix_tokens: tokens, such as a class token, that come before those of the map in what `forward_features`
-            returns, (B, num_prefix_tokens + H * W, C) then. 0 where it returns a map.
-        cuts_edges: whether rows and columns that do not fill a stride are left out; otherwise they count as if whole.
-        min_input_size: least height and width of an image in pixels.
-        output_norm: makes the norm of a map that `FeatureMaps` returns from its channels; None for maps without norms.
-        is_isotropic: whether all stages have one resolution and width, so that the norm fits each of their maps.
-        map_layout: of the maps between stem, stages and norm.
-        pretrained_cfg: what was published for the model; `register_model` sets it.
-        model_args: the arguments that the model was built with; `register_model` sets them.
+        stem: Maps images to the first feature map.
+        stages: Map the stem's feature map, one after another.
+        norm: Final norm, applied to the last stage's map.
+        head: Pooling and classifier.
+        num_classes: Number of classes; 0 if there is no classifier.
+        in_chans: Number of image channels.
+        num_features: Number of channels of the last feature map.
+        head_hidden_size: Number of input channels of the classifier.
+        feature_info: One dict per stage: num_chs (channels), reduction (stride in pixels), module (name).
+        stem_is_level: Whether the stem's map is the first entry of `feature_info`, as in ResNets, where it has stride
+            2. Stage indices then count it as 0.
+        num_prefix_tokens: Number of tokens, such as a class token, before those of the map. If it is not 0,
+            `forward_features` returns (B, num_prefix_tokens + H * W, C) instead of a map.
+        cuts_edges: Whether rows and columns that do not fill a stride are dropped; otherwise map sizes are rounded up.
+        min_input_size: Minimum height and width of images in pixels.
+        output_norm: Builds the norm of a map that `FeatureMaps` returns from its number of channels; None for no norms.
+        is_isotropic: Whether all stages have the same resolution and width, so that `norm` fits every stage's map.
+        map_layout: Layout of the maps between stem, stages and norm.
+        pretrained_cfg: Configuration of the default published checkpoint, set by `register_model`.
+        model_args: Arguments that the model was built with, set by `register_model`.
     """
 
     stem: nn.Module
@@ -63,18 +64,37 @@ class Backbone(nn.Module):
     default_cfg: dict[str, Any] | None = None
     model_args: dict[str, Any] | None = None
 
+    def _set_sizes(self, num_classes: int, in_chans: int, num_features: int) -> None:
+        """Sets the attributes that all backbones have, with an empty `feature_info`. For constructors."""
+        check_positive("in_chans", in_chans)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = num_features
+        self.feature_info = []
+
+    def _append_stage(self, stage: nn.Module, num_chs: int, reduction: int) -> None:
+        """Appends a stage and its entry in `feature_info`. For constructors.
+
+        Args:
+            stage: The stage.
+            num_chs: Number of channels of its map.
+            reduction: Stride of its map in pixels.
+        """
+        self.feature_info.append({"num_chs": num_chs, "reduction": reduction, "module": f"stages.{len(self.stages)}"})
+        self.stages.append(stage)
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes the blocks' activations in the backward pass instead of keeping them."""
+        """Enables or disables gradient checkpointing of the blocks."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names the parameters that weight decay leaves alone."""
+        """Returns the names of the parameters without weight decay."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Gives the layer groups in order, for layer-wise learning rates and freezing; see timm's group_parameters."""
+        """Returns the layer groups in order, for timm's `group_parameters` and layer-wise decay."""
         fine = [
             (r"^stages\.(\d+)\.downsample", (0,)),
             (r"^stages\.(\d+)\.blocks\.(\d+)", None),
@@ -83,21 +103,26 @@ class Backbone(nn.Module):
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
     def get_classifier(self) -> nn.Module:
-        """Gives the last layer, an identity where there are no classes."""
+        """Returns the classifier, an `nn.Identity` if there are no classes."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier; 0 classes remove it. None leaves the pooling as it is."""
+        """Replaces the classifier, or removes it for 0 classes; `global_pool=None` keeps the pooling."""
         self.head.reset(num_classes, global_pool)
         self.num_classes = num_classes
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Removes the stages after the last one that is asked for; with them, or when asked to, norm and head.
+        """Removes the stages after the last selected one, and then, or on request, the norm and the head.
+
+        Args:
+            indices: Selected stages, as for `forward_intermediates`.
+            prune_norm: Whether to remove the final norm in any case.
+            prune_head: Whether to remove the head in any case.
 
         Returns:
-            The stages that are asked for, in order.
+            The indices of the selected stages, in order.
         """
         first = int(self.stem_is_level)
         taken = take_indices(first + len(self.stages), indices)
@@ -141,19 +166,19 @@ class Backbone(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[torch.Tensor] | tuple[torch.Tensor, list[torch.Tensor]]:
-        """Gives the outputs of chosen stages.
+        """Returns the feature maps of selected stages.
 
         Args:
-            x: images (B, in_chans, H, W).
-            indices: stages: None for all, an int for the last n, or their indices.
-            norm: whether the final norm is applied to the last stage's map (isotropic bodies: to every map).
-            stop_early: whether to leave out the stages after the last one that is asked for.
+            x: Images (B, in_chans, H, W).
+            indices: Selected stages: None for all, an int n for the last n, or a list of indices.
+            norm: Whether to apply the final norm to the last stage's map (isotropic models: to every map).
+            stop_early: Whether to skip the stages after the last selected one.
             output_fmt: "NCHW" or "NHWC".
-            intermediates_only: whether to return the list alone.
+            intermediates_only: Whether to return only the list of maps.
 
         Returns:
-            The maps, (B, C, H / stride, W / stride) each; before them, unless `intermediates_only`, what
-            `forward_features` returns (with `stop_early`, the last map).
+            A list of maps (B, C, H / stride, W / stride). Unless `intermediates_only`, a tuple of the output of
+            `forward_features` (with `stop_early`, the last map) and this list.
         """
         check_choice("output_fmt", output_fmt, ("NCHW", "NHWC"))
         check_image_size(x, self.min_input_size)
@@ -176,12 +201,12 @@ class Backbone(nn.Module):
         return _to_layout(x, self.map_layout, "NCHW"), maps
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps images (B, in_chans, H, W) to the normalised last map (B, C, H / stride, W / stride)."""
+        """Maps images (B, in_chans, H, W) to the normalized last map (B, C, H / stride, W / stride)."""
         check_image_size(x, self.min_input_size)
         return _to_layout(self.norm(self.stages(self.stem(x))), self.map_layout, "NCHW")
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Maps what `forward_features` returns to logits (B, num_classes), or with `pre_logits` to what they see."""
+        """Maps features to logits (B, num_classes), or with `pre_logits` to the classifier's input."""
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -190,32 +215,32 @@ class Backbone(nn.Module):
 
 
 def _to_layout(x: torch.Tensor, given: str, wanted: str) -> torch.Tensor:
-    """Views a map in another layout."""
+    """Returns a view of a map in another layout."""
     if given == wanted:
         return x
     return x.permute(0, 3, 1, 2) if given == "NHWC" else x.permute(0, 2, 3, 1)
 
 
 def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
-    """Says which of `count` stages are meant, in the network's order.
+    """Returns the indices of the selected stages in ascending order.
 
     Args:
-        count: number of stages.
-        indices: None for all, an int for the last n, or their indices (negative ones count from the end).
+        count: Number of stages.
+        indices: None for all, an int n for the last n, or a list of indices, where negative ones count from the end.
 
     Raises:
-        ValueError: an index is out of range or given twice, or none is given.
+        ValueError: An index is out of range or given twice, or there is none.
     """
     if indices is None:
         return list(range(count))
     if isinstance(indices, int):
         if not 0 < indices <= count:
-            raise ValueError(f"The number of stages to take must be 1 to {count}, but is {indices}.")
+            raise ValueError(f"The number of last stages must be >= 1 and <= {count}, got {indices}.")
         return list(range(count - indices, count))
     wrong = [index for index in indices if not -count <= index < count]
     if wrong:
-        raise ValueError(f"There are {count} stages, 0 to {count - 1}; {wrong} are none of them.")
+        raise ValueError(f"Stage indices must be >= -{count} and < {count}, got {wrong}.")
     taken = sorted(index % count for index in indices)
     if not taken or len(set(taken)) < len(taken):
-        raise ValueError(f"Each stage can be taken once, and at least one must be; given was {list(indices)}.")
+        raise ValueError(f"Stage indices must be distinct, and at least one is needed, got {list(indices)}.")
     return taken

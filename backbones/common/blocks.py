@@ -34,7 +34,7 @@ LayerScale = timm_layers.LayerScale  # pyright: ignore[reportPrivateImportUsage]
 
 
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Spaces the rates of stochastic depth linearly over all blocks, from 0 to `rate`; one list a stage."""
+    """Returns stochastic depth rates that grow linearly over all blocks from 0 to `rate`, as one list per stage."""
     total = sum(depths)
     rates = [rate * index / max(total - 1, 1) for index in range(total)]
     starts = [sum(depths[:index]) for index in range(len(depths))]
@@ -42,11 +42,11 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution, with the downsampling layer that leads to them.
+    """A downsampling layer and blocks at one resolution.
 
     Args:
-        downsample: makes the map of the stage before smaller; an identity where nothing is to be done.
-        blocks: what follows.
+        downsample: Downsamples the previous stage's map; `nn.Identity` for none.
+        blocks: Blocks of the stage.
     """
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
@@ -56,7 +56,7 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps the output of the stage before to this stage's."""
+        """Maps the previous stage's map to this stage's map."""
         x = self.downsample(x)
         for block in self.blocks:
             x = checkpoint(block, x) if self.grad_checkpointing and torch.is_grad_enabled() else block(x)
@@ -111,7 +111,7 @@ class TransformerBlock(nn.Module):
 def add_mlp(block: Any, x: torch.Tensor) -> torch.Tensor:
     """Computes a block's second residual branch, x + drop_path(ls2(mlp(norm2(x)))); `ls2` is optional.
 
-    In inference on a CPU it is computed in chunks and added to `x` in place, so `x` must not be used any more.
+    In inference on a CPU it is computed in chunks and added to `x` in place, so `x` must not be used afterwards.
     """
     scale = getattr(block, "ls2", None)
 
@@ -132,7 +132,10 @@ def add_mlp(block: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 class PatchStem(nn.Module):
-    """Patches of stride x stride pixels, zero-padded below and on the right, then a layer norm, as Swin has it."""
+    """Swin's patch embedding: non-overlapping patches of stride x stride pixels, then a layer norm.
+
+    Images are padded with zeros at the bottom and right to multiples of the stride.
+    """
 
     def __init__(self, in_chans: int, dim: int, stride: int, norm_eps: float) -> None:
         super().__init__()
@@ -147,7 +150,7 @@ class PatchStem(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Swin's downsampling: the four positions of a 2x2 patch side by side, a layer norm, a linear layer."""
+    """Swin's downsampling: concatenates the four positions of each 2x2 patch, then a layer norm and a linear layer."""
 
     def __init__(self, in_dim: int, dim: int, norm_eps: float) -> None:
         super().__init__()

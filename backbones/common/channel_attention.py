@@ -1,4 +1,4 @@
-"""Gates over channels: efficient channel attention and squeeze-and-excitation."""
+"""Channel attention: efficient channel attention and squeeze-and-excitation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["EfficientChannelAttention", "SqueezeExcite", "adaptive_kernel_size"]
 
 
 def adaptive_kernel_size(channels: int, gamma: float = 2.0, beta: float = 1.0) -> int:
-    """Gives the odd kernel size, at least 3, that the logarithm of the number of channels asks for.
+    """Returns the kernel size for a number of channels: odd, at least 3, and linear in the logarithm of the number.
 
     Source: Wang et al., "ECA-Net" (CVPR 2020), equation 12, rounded to odd as timm does.
     """
@@ -24,11 +24,11 @@ def adaptive_kernel_size(channels: int, gamma: float = 2.0, beta: float = 1.0) -
 
 
 class EfficientChannelAttention(nn.Module):
-    """Gates each channel by a 1-D convolution along the channels' means (`conv`, without bias) and a sigmoid.
+    """Multiplies each channel by a gate: the sigmoid of a 1-D convolution (`conv`) over the channel means.
 
     Args:
-        channels: of the map.
-        kernel_size: neighbouring channels that a gate sees, odd; None for `adaptive_kernel_size(channels)`.
+        channels: Number of channels.
+        kernel_size: Kernel size of the convolution, odd; None for `adaptive_kernel_size(channels)`.
 
     Source: Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks" (CVPR 2020).
     """
@@ -40,17 +40,16 @@ class EfficientChannelAttention(nn.Module):
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """Gives the factors (B, C, 1, 1) of a map (B, C, H, W)."""
+        """Returns the gates (B, C, 1, 1) of a map (B, C, H, W)."""
         means = x.mean(dim=(2, 3))
         return self.conv(means[:, None]).sigmoid().reshape(*means.shape, 1, 1)
 
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps (B, C, H, W) to the same.
+        """Maps (B, C, H, W) to the same shape.
 
         Args:
-            x: the map.
-            shortcut: what is added to the gated map, (B, C, H, W); the sum then costs no pass over memory of its own.
-                In inference the sum may be written over `x`, which must not be used any more.
+            x: The map. With a shortcut, the output may overwrite it in inference, so it must not be used afterwards.
+            shortcut: Map (B, C, H, W) to add to the gated map, in the same pass over memory.
         """
         gate = self.gate(x)
         if shortcut is None:
@@ -61,11 +60,11 @@ class EfficientChannelAttention(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Gates each channel by two 1x1 convolutions (`fc1`, `fc2`) on the channels' means and a sigmoid.
+    """Multiplies each channel by a gate: the sigmoid of two 1x1 convolutions (`fc1`, `fc2`) on the channel means.
 
     Args:
-        channels: of the map.
-        hidden: channels between the two.
+        channels: Number of channels.
+        hidden: Number of channels between the convolutions.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks" (CVPR 2018).
     """
@@ -77,5 +76,5 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to the same."""
+        """Maps (B, C, H, W) to the same shape."""
         return x * self.fc2(self.act(self.fc1(x.mean(dim=(2, 3), keepdim=True)))).sigmoid()

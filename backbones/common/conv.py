@@ -77,20 +77,20 @@ def _is_dilated_depthwise(conv: nn.Conv2d) -> bool:
 
 
 class ConvNormAct(nn.Module):
-    """A convolution without bias (`conv`), a batch norm (`bn`) and an activation (`act`, in place where it can be).
+    """A convolution without bias (`conv`), a batch norm (`bn`) and an activation (`act`, in place if it supports that).
 
-    In inference on a CPU the batch norm's factor is multiplied into the weights on each call, and its offset becomes
-    the convolution's bias, so that the map is written once. That keeps no state: weights may change between calls. A
-    map of fewer positions than each output channel has weights is normalised as it stands, which is then less work.
+    In inference on a CPU, the batch norm is folded into the convolution's weights and bias on each call, so that the
+    map is written once. Nothing is cached, so weights may change between calls. If the map has fewer positions than
+    each output channel has weights, folding would be more work, and the output is normalized instead.
 
     Args:
-        in_chans: channels of the input.
-        out_chans: channels of the output.
-        kernel_size: side of the kernel.
-        stride: of the convolution.
-        dilation: of the kernel.
-        groups: of the convolution.
-        act_layer: makes the activation; None for none.
+        in_chans: Number of input channels.
+        out_chans: Number of output channels.
+        kernel_size: Side of the kernel.
+        stride: Stride of the convolution.
+        dilation: Dilation of the kernel.
+        groups: Number of groups.
+        act_layer: Builds the activation; None for no activation.
     """
 
     def __init__(
@@ -112,20 +112,20 @@ class ConvNormAct(nn.Module):
         self.bn = nn.BatchNorm2d(out_chans)
         act: Any = nn.Identity() if act_layer is None else act_layer()
         if hasattr(act, "inplace"):
-            # Neither a batch norm's nor a convolution's gradient needs what it returned.
+            # Safe under autograd: neither a batch norm nor a convolution needs its output for its gradient.
             act.inplace = True
         self.act: nn.Module = act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride)); channels last stays so."""
+        """Maps (B, in_chans, H, W) to (B, out_chans, ceil(H / stride), ceil(W / stride)), keeping the memory format."""
         if self._can_fold(x):
             return self.act(self._normalized(x))
         return self.act(self.bn(self.conv(x)))
 
     def add_to_(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Adds what the layer makes of `x` to `total`, in place, and gives it; for inference (`is_eager_inference`).
+        """Adds the layer's output for `x` to `total` in place and returns `total`. For inference only.
 
-        Where it can, oneDNN adds while a result is in cache, and no map is written between.
+        Where possible, oneDNN adds each result while it is in cache, without writing an intermediate map.
         """
         conv = self.conv
         if (
@@ -159,11 +159,11 @@ class ConvNormAct(nn.Module):
         )
 
     def _normalized(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolves and normalises (B, in_chans, H, W), one of them after the other or both at once."""
+        """Applies convolution and batch norm to (B, in_chans, H, W), folded unless the map is small."""
         conv, bn = self.conv, self.bn
         if self._is_small(x):
-            # Bringing large weights into oneDNN's order for channels that come last costs more than the small map's
-            # way to the other order and back; where the switch pays was measured on an AMD CPU.
+            # Converting large weights to oneDNN's channels-last layout costs more than converting a small map to
+            # channels-first and back. The threshold was measured on an AMD CPU.
             if 8 * self._positions(x) < conv.weight[0].numel() and not x.is_contiguous():
                 return bn(_convolve(conv, x.contiguous(), conv.weight).contiguous(memory_format=torch.channels_last))
             return bn(_convolve(conv, x, conv.weight))
@@ -171,15 +171,15 @@ class ConvNormAct(nn.Module):
         return _convolve(conv, x, weight, offset)
 
     def _positions(self, x: torch.Tensor) -> int:
-        """Number of positions of all output maps together, about."""
+        """Returns the approximate number of positions of all output maps."""
         return x.shape[0] * (x.shape[2] // self.conv.stride[0]) * (x.shape[3] // self.conv.stride[1])
 
     def _is_small(self, x: torch.Tensor) -> bool:
-        """Says whether folding would be more work than normalising the output."""
+        """Whether folding would be more work than normalizing the output."""
         return self._positions(x) < self.conv.weight[0].numel()
 
     def _folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives the weight and the bias of convolution and batch norm as one convolution."""
+        """Returns weight and bias of the convolution that equals convolution and batch norm."""
         bn = self.bn
         assert bn.running_mean is not None
         assert bn.running_var is not None
@@ -192,10 +192,10 @@ _CAN_ADD = hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
 def _convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Convolves as `conv` does, with other weights.
+    """Runs `conv` with other weights.
 
-    With one thread, PyTorch gives 1x1 convolutions of small batches to another library than oneDNN, which was measured
-    to take twice oneDNN's time on an AMD CPU. So oneDNN is asked for by name where it is there and wanted.
+    With one thread, PyTorch does not use oneDNN for 1x1 convolutions of small batches, which was measured to take twice
+    oneDNN's time on an AMD CPU. So oneDNN is called directly where it is enabled.
     """
     if onednn_is_enabled(x):
         padding = cast("tuple[int, ...]", conv.padding)

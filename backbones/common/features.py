@@ -1,4 +1,4 @@
-"""Feature maps of backbones, for detection and segmentation."""
+"""Backbones that return feature maps, for detection and segmentation."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["FeatureMaps"]
 
 
 class FeatureMaps(nn.Module):
-    """A backbone that returns the maps of its stages, for detection and segmentation; what `features_only=True` builds.
+    """A backbone that returns the feature maps of its stages, as `features_only=True` builds it.
 
-    The backbone is taken over and loses what the maps do not need: its head, its final norm, its later stages. Where it
-    was built for dense prediction (its `output_norm`), each map passes a norm of its own, `norm0`, `norm1`, ...
+    The backbone is modified: it loses its head, its final norm and the stages after the last selected one. If it was
+    built for dense prediction (`output_norm` is set), each map has a norm of its own: `norm0`, `norm1`, ...
 
     Args:
-        model: the backbone.
-        out_indices: stages to return; None for all, an int for the last n.
+        model: The backbone.
+        out_indices: Stages to return: None for all, an int n for the last n, or a list of indices.
 
     Attributes:
-        body: the backbone.
+        body: The backbone.
         feature_info: timm's FeatureInfo: `channels()`, `reduction()` (strides in pixels), `module_name()`.
-        out_indices: the stages that are returned, in order.
+        out_indices: Indices of the returned stages, in order.
     """
 
     def __init__(self, model: Backbone, out_indices: int | Sequence[int] | None = None) -> None:
@@ -49,7 +49,7 @@ class FeatureMaps(nn.Module):
         self.default_cfg = model.default_cfg
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Maps images (B, 3, H, W) to one map (B, C, H / stride, W / stride) an index, channels last in memory."""
+        """Maps images (B, C, H, W) to one map (B, C, H / stride, W / stride) per index, in channels-last format."""
         maps = self.body.forward_intermediates(x, self.out_indices, stop_early=True, intermediates_only=True)
         if not self.norm_names:
             return maps
@@ -57,10 +57,10 @@ class FeatureMaps(nn.Module):
         return [norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, x in zip(norms, maps, strict=True)]
 
     def filter_checkpoint(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
-        """Turns any published form of the backbone's checkpoints into this module's names.
+        """Converts any published form of the backbone's checkpoints to this module's names.
 
-        What was removed from the backbone is left out. A classification checkpoint knows nothing of output norms: they
-        then keep the values that they have, so that it loads strictly.
+        Parameters that were removed from the backbone are dropped. If the checkpoint has no output norms, because it
+        is one of a classifier, the result holds their current values, so that it loads strictly.
         """
         renamed = checkpoint_filter(self.body)(state_dict)
         norms = {name: value for name, value in renamed.items() if re.match(r"norm\d+\.", name)}
@@ -76,15 +76,15 @@ class FeatureMaps(nn.Module):
         return body | (given or own)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes the blocks' activations in the backward pass instead of keeping them."""
+        """Enables or disables gradient checkpointing of the blocks."""
         self.body.set_grad_checkpointing(enable)
 
     def no_weight_decay(self) -> set[str]:
-        """Names the parameters that weight decay leaves alone."""
+        """Returns the names of the parameters without weight decay."""
         return {f"body.{name}" for name in self.body.no_weight_decay()}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Gives the backbone's layer groups; the output norms belong to a group after them."""
+        """Returns the backbone's layer groups, and one for the output norms after them."""
 
         def below_body(pattern: str) -> str:
             return pattern.replace("^", r"^body\.", 1)

@@ -18,21 +18,21 @@ POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "avg": lambda x: x.mean(dim=(2, 3)),
     "max": lambda x: x.amax(dim=(2, 3)),
 }
-"""How a head makes a vector (B, C) of a map (B, C, H, W); the empty name keeps the map."""
+"""Pooling of a map (B, C, H, W) to a vector (B, C), by name; the empty name returns the map itself."""
 
 
 class PooledHead(nn.Module):
-    """Pools a feature map and classifies it: pooling, a norm if the design has one here, dropout, a linear layer `fc`.
+    """Classification head: pooling, an optional norm, dropout, and a linear layer `fc`.
 
     Args:
-        in_features: channels of the map.
-        num_classes: 0 leaves the layer out.
-        global_pool: "avg", "max", or "" to return the map itself, which needs `num_classes` 0.
-        drop_rate: of the dropout before the linear layer.
-        norm_layer: makes the norm of what was pooled from its channels; None for none.
+        in_features: Number of channels of the map.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: "avg", "max", or "" to return the map itself, which requires `num_classes=0`.
+        drop_rate: Dropout rate before the linear layer.
+        norm_layer: Builds the norm that follows the pooling from the number of channels; None for no norm.
 
     Attributes:
-        poolings: how a vector is made of what the head is given, by name.
+        poolings: Pooling functions by name.
     """
 
     poolings: ClassVar[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = POOLINGS
@@ -54,20 +54,20 @@ class PooledHead(nn.Module):
         self.reset(num_classes)
 
     def reset(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier by a new one, initialised with a truncated normal of std 0.02 and zero biases.
+        """Replaces the classifier by a new one, with weights from a truncated normal with std 0.02 and zero bias.
 
         Args:
-            num_classes: 0 removes the classifier.
-            global_pool: None leaves the pooling as it is.
+            num_classes: Number of classes; 0 for no classifier.
+            global_pool: Name of the pooling; None to keep it.
 
         Raises:
-            ValueError: there is no such pooling, `num_classes` is negative, or a classifier would see an unpooled map.
+            ValueError: There is no such pooling, `num_classes` is negative, or a classifier would get an unpooled map.
         """
         global_pool = self.global_pool if global_pool is None else global_pool
         check_positive("num_classes", num_classes, least=0)
         check_choice("global_pool", global_pool, self.poolings)
         if num_classes and not global_pool:
-            raise ValueError(f"global_pool='' returns maps, which {num_classes} classes cannot be told from.")
+            raise ValueError(f"global_pool='' returns maps and requires num_classes=0, got num_classes={num_classes}.")
         old = getattr(self, "fc", None)
         place = {"device": old.weight.device, "dtype": old.weight.dtype} if isinstance(old, nn.Linear) else {}
         self.global_pool = global_pool
@@ -75,13 +75,13 @@ class PooledHead(nn.Module):
         init_linear(self.fc)
 
     def forward(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Maps (B, C, H, W) to (B, num_classes), or with `pre_logits` (or without classes) to what the layer sees."""
+        """Maps (B, C, H, W) to (B, num_classes), or with `pre_logits` or no classes to the classifier's input."""
         x = self.poolings[self.global_pool](x)
-        # Channels are last in a vector, but not in a map that is returned as it is.
+        # Norms expect channels last, as they are in a vector but not in an unpooled map.
         x = self.norm(x) if x.ndim == 2 else self.norm(x.movedim(1, -1)).movedim(-1, 1)
         x = self.drop(x)
         return x if pre_logits else self.fc(x)
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"global_pool={self.global_pool!r}"

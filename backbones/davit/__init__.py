@@ -1,4 +1,4 @@
-"""DaViT: dual attention vision transformers, and the image towers of Florence-2.
+"""DaViT: dual attention vision transformers, and the image encoders of Florence-2.
 
 Papers:
     Ding, Xiao, Codella, Luo, Wang, Yuan: "DaViT: Dual Attention Vision Transformers", ECCV 2022,
@@ -6,20 +6,20 @@ Papers:
     Xiao et al.: "Florence-2: Advancing a Unified Representation for a Variety of Vision Tasks", CVPR 2024,
         https://arxiv.org/abs/2311.06242
 
-Blocks attend in turn inside windows of positions and between the channels of the whole map, both linear in the number
-of positions. Before each attention and each MLP, a depthwise convolution adds what it makes of the map to it.
+Blocks alternate between attention in windows of positions and attention between channels over the complete map; the
+cost of both is linear in the number of positions. Before each attention and each MLP, a depthwise convolution is added
+as position encoding.
 
-What deviates from the official code, and why:
-- Blocks are numbered through each stage, window attention at even places and channel attention at odd ones, where the
-  official names count pairs.
-- The official classifier has one norm after pooling, and the official backbones for detection and segmentation one a
-  map; both are one class here, and the latter are built by `dense` or `output_norms`.
-- Stochastic depth is off unless asked for: the published rates belong to the training recipes. Its rates grow block by
-  block as in the official code; timm gives both blocks of a pair the same.
-- Florence-2's towers take any number of classes. Their files have no norm after pooling and no classifier.
+Deviations from the official code, and why:
+- Blocks are numbered within each stage, with window attention at even and channel attention at odd indices, where the
+  official names count pairs of blocks.
+- The official classifier has a norm after pooling, and the official backbones for detection and segmentation one per
+  map. Both are one class here, where `dense` or `output_norms` builds the latter.
+- Stochastic depth is off by default: the published rates are part of the training recipes. The rate grows
+  from block to block as in the official code; in timm both blocks of a pair have the same.
+- Florence-2's image encoders can have a classifier. Their files have neither a classifier nor a norm after pooling.
 
-The official repository is under the MIT licence. What is published with the files differs; see each checkpoint's
-`license`.
+The official repository is under the MIT license. The licenses of the files differ: see `license` of each checkpoint.
 """
 
 from .attention import ChannelAttention, WindowAttention

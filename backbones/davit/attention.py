@@ -13,17 +13,17 @@ from ..common.padding import pad_bottom_right
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention inside windows that tile the map: no shift, no biases by position.
+    """Multi-head attention in non-overlapping windows, without shift or position bias.
 
-    A map whose sides are no multiples of the window is padded with zeros below and on the right. The padded positions
-    take part unmasked: their queries, keys and values are the biases of `qkv`.
+    A map whose sides are not multiples of the window size is padded with zeros at the bottom and right. Padded
+    positions are not masked: their queries, keys and values are the biases of `qkv`.
 
     Args:
-        dim: channels.
-        num_heads: attention heads; must divide `dim`.
-        window_size: height and width of a window in positions.
-        qkv_bias: whether the layer that makes queries, keys and values has biases.
-        proj_drop: dropout of what the module returns.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        window_size: Height and width of a window in positions.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
 
     Source: Ding et al., "DaViT" (ECCV 2022), section 3.2.
     """
@@ -52,26 +52,25 @@ class WindowAttention(nn.Module):
         return self.proj_drop(linear(self.proj, x[:, :height, :width]))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, window_size={self.window_size}"
 
 
 class ChannelAttention(nn.Module):
-    """Attention between channels, over all positions of the map, in groups of channels.
+    """Attention between the channels of each group, over all positions of the map.
 
-    In each group of d = dim / num_heads channels a d x d map of attention tells how every channel of the output is
-    mixed. Despite their names it is keys and values that make this map, and queries that are mixed by it:
-    softmax(keys^T values / sqrt(d)) queries^T. Florence-2's form follows the names: softmax(queries^T keys / sqrt(N))
-    values^T, for N positions.
+    In a group of d = dim / num_heads channels, a d x d attention matrix mixes the channels. Despite their names, keys
+    and values form this matrix, and queries are mixed: softmax(keys^T values / sqrt(d)) queries^T. Florence-2's variant
+    follows the names: softmax(queries^T keys / sqrt(N)) values^T, for N positions.
 
     Args:
-        dim: channels.
-        num_heads: groups of channels; must divide `dim`.
-        qkv_bias: whether the layer that makes queries, keys and values has biases.
-        proj_drop: dropout of what the module returns.
-        v2: whether to attend as Florence-2 does.
+        dim: Number of channels.
+        num_heads: Number of groups; must divide `dim`.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
+        v2: Whether to use Florence-2's variant.
 
-    Source: Ding et al., "DaViT" (ECCV 2022), section 3.3, as its official code computes it.
+    Source: Ding et al., "DaViT" (ECCV 2022), section 3.3, as computed by its official code.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         groups = linear(self.qkv, x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1))
-        # (B * groups, positions, channels of a group) each; views of one image, a copy of several.
+        # (B * groups, positions, channels per group) each; views for a single image, copies for several.
         query, key, value = groups.permute(2, 0, 3, 1, 4).flatten(1, 2)
         left, right, mixed = (query, key, value) if self.v2 else (key, value, query)
         scale = left.shape[1 if self.v2 else 2] ** -0.5
@@ -98,5 +97,5 @@ class ChannelAttention(nn.Module):
         return self.proj_drop(linear(self.proj, mixed.transpose(1, 2).reshape(x.shape)))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, v2={self.v2}"

@@ -1,8 +1,8 @@
-"""Published forms of the family's checkpoints, turned into the model's own names.
+"""Conversion of published checkpoints to the model's own names.
 
-Forms: the official classification files (`main_blocks.*`), the official backbones for detection and segmentation (the
-same with `norm0` to `norm3`), timm's, OpenMMLab's (mmpretrain), and the image tower of Florence-2, under the official
-names and under those of transformers' own port.
+Forms: the official classifiers (`main_blocks.*`), the official backbones for detection and segmentation (the same with
+`norm0` to `norm3`), timm's, OpenMMLab's (mmpretrain), and the image encoder of Florence-2 under its official names and
+those of transformers' port.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .model import DaViT
 
 _TOWER = "vision_tower."
-"""What precedes the names of Florence-2's image tower; its language model has others."""
+"""Prefix of Florence-2's image encoder."""
 
 _OFFICIAL = (
     (r"^patch_embeds\.(\d+)\.proj\.", r"stages.\1.downsample.conv."),
@@ -49,15 +49,15 @@ _OPENMMLAB = (
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: DaViT) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of any published form into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of any published form to the model's names; the model's own names pass unchanged.
 
-    Names that belong to no known form are left as they are. Florence-2's files have no head: where the model has one
-    without classes, its norm keeps the values that it has.
+    Unknown names are kept, for strict loading to report. Florence-2's files have no head: if the model has
+    no classes, the norm of its head keeps its values.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off.
-        model: the model to load into.
+        state_dict: Tensors by name; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.
@@ -85,7 +85,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: DaViT) -
 
 
 def _with_head(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Takes off OpenMMLab's `backbone.`, and keeps the classifier that stands beside it."""
+    """Removes OpenMMLab's prefix `backbone.` and keeps the classifier, which has none."""
     head = {
         name: value
         for name, value in strip_prefixes(
@@ -97,12 +97,12 @@ def _with_head(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def _next_stage(match: re.Match[str]) -> str:
-    """Moves a downsampling layer from the end of a stage to the beginning of the next."""
+    """Moves a downsampling layer from the end of a stage to the start of the next."""
     return f"stages.{int(match[1]) + 1}.downsample."
 
 
 def _norm_of_head(state_dict: dict[str, torch.Tensor], stages: int) -> dict[str, torch.Tensor]:
-    """Gives the last stage's output norm to the head: mmpretrain applies it before pooling, the official code after."""
+    """Renames the last output norm to the head's: mmpretrain applies it before pooling, the official code after it."""
     last = f"norm{stages - 1}."
     if not any(name.startswith("head.fc.") for name in state_dict):
         return state_dict
@@ -110,7 +110,7 @@ def _norm_of_head(state_dict: dict[str, torch.Tensor], stages: int) -> dict[str,
 
 
 def _flat_block(name: str, attn_types: tuple[str, ...]) -> str:
-    """Numbers a block within its stage: published names count repetitions, and the blocks in each of them."""
+    """Numbers blocks within their stage: published names count repetitions, and the blocks within each."""
     match = re.match(r"^(stages\.\d+\.blocks\.|stages\.\d+\.)(\d+)\.(\d+|spatial_block|channel_block)\.(.*)$", name)
     if match is None:
         return name

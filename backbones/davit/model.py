@@ -12,7 +12,7 @@ from torch import nn
 
 from ..common.backbone import Backbone
 from ..common.blocks import DropPath, Stage, add_mlp, drop_path_rates
-from ..common.checks import check_choice, check_mlp_ratio, check_positive, check_rates, check_stages
+from ..common.checks import check_choice, check_mlp_ratio, check_rates, check_stages
 from ..common.conv import apply_nhwc
 from ..common.fast_paths import add_by_images_, can_run_in_place, is_unmodified
 from ..common.head import PooledHead
@@ -23,7 +23,7 @@ from .attention import ChannelAttention, WindowAttention
 
 
 class PositionEncoding(nn.Module):
-    """Adds a depthwise 3x3 convolution of the map to it, which tells positions apart."""
+    """Convolutional position encoding: adds a depthwise 3x3 convolution of the map to the map."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class DaViTBlock(nn.Module):
 class Stem(nn.Module):
     """A 7x7 convolution of stride 4, then a layer norm.
 
-    Images are first padded with zeros, below and on the right, to multiples of 4 pixels.
+    Images are padded with zeros at the bottom and right to multiples of 4 pixels.
     """
 
     def __init__(self, in_chans: int, dim: int, norm_eps: float) -> None:
@@ -97,7 +97,7 @@ class Stem(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, ceil(H / 4), ceil(W / 4), dim)."""
         x = pad_to_multiple(x, 4)
-        # Three channels are quickly put last; all that follow are then written in that order.
+        # Converting 3 channels to channels-last is cheap, and all later maps then have that format.
         x = self.conv(x.contiguous(memory_format=torch.channels_last))
         return self.norm(x.permute(0, 2, 3, 1))
 
@@ -105,8 +105,8 @@ class Stem(nn.Module):
 class Downsample(nn.Module):
     """A layer norm, then a convolution of stride 2.
 
-    Kernels of 2x2 see patches side by side: the normalised map is first padded with zeros, below and on the right, to
-    even sides. Kernels of 3x3 (Florence-2) overlap, with a zero around the map.
+    For 2x2 kernels, which do not overlap, the normalized map is padded with zeros at the bottom and right to even
+    sides. 3x3 kernels (Florence-2) overlap, with one zero around the map.
     """
 
     def __init__(self, in_dim: int, dim: int, kernel_size: int, norm_eps: float) -> None:
@@ -121,7 +121,7 @@ class Downsample(nn.Module):
             x = pad_bottom_right(x, x.shape[1] + x.shape[1] % 2, x.shape[2] + x.shape[2] % 2)
         x = x.permute(0, 3, 1, 2)
         if can_run_in_place(self, x) and is_unmodified(self.conv, nn.Conv2d):
-            # With weights in the map's order, oneDNN takes half the time or less where they are many.
+            # With many weights, oneDNN takes half the time or less if they are in the map's memory format.
             weight = self.conv.weight.contiguous(memory_format=torch.channels_last)
             x = F.conv2d(x, weight, self.conv.bias, stride=2, padding=self.conv.padding)
         else:
@@ -135,31 +135,31 @@ _ATTENTIONS = ("spatial", "channel")
 class DaViT(Backbone):
     """Dual attention vision transformer.
 
-    Initial values as published: linear layers from a truncated normal of std 0.02, without biases; convolutions and
-    norms keep PyTorch's.
+    Weights are initialized as published: linear layers from a truncated normal with std 0.02 and zero bias,
+    convolutions and norms with PyTorch's defaults.
 
     Args:
-        depths: how often each stage repeats `attn_types`.
-        embed_dims: channels of each stage.
-        num_heads: attention heads, and groups of channels, of each stage; must divide its channels.
-        window_size: height and width of a window of the spatial attention in positions.
-        mlp_ratio: hidden channels of the MLPs over a stage's channels.
-        attn_types: "spatial" (in windows) and "channel" attention, in the order in which blocks take turns.
-        down_kernel_size: side of the convolutions between stages: 2, or 3 for overlapping ones.
-        channel_attn_v2: whether channels attend as in Florence-2; see `ChannelAttention`.
-        output_norms: whether each map that `FeatureMaps` returns passes a layer norm of its own, as in the official
-            backbones for detection and segmentation.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        norm_eps: of every layer norm.
+        depths: Number of repetitions of `attn_types` per stage.
+        embed_dims: Number of channels per stage.
+        num_heads: Number of attention heads, or of channel groups, per stage; each must divide its stage's channels.
+        window_size: Height and width of the windows of spatial attention in positions.
+        mlp_ratio: Hidden channels of the MLPs relative to the stage's channels.
+        attn_types: "spatial" (in windows) and "channel" attention, in the order of the blocks.
+        down_kernel_size: Kernel size of the convolutions between stages: 2, or 3 for overlapping ones.
+        channel_attn_v2: Whether to use Florence-2's channel attention; see `ChannelAttention`.
+        output_norms: Whether `FeatureMaps` applies a layer norm to each map, as the official backbones for detection
+            and segmentation do.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of image channels.
+        global_pool: "avg", "max" or "" (no pooling, which requires `num_classes=0`).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after the attention's output projections and in the MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; the rates grow linearly from 0.
+        qkv_bias: Whether the query, key and value projections have biases.
+        norm_eps: Epsilon of the layer norms.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another; the message names it.
     """
 
     def __init__(
@@ -186,23 +186,19 @@ class DaViT(Backbone):
         super().__init__()
         check_stages(depths=depths, embed_dims=embed_dims, num_heads=num_heads)
         if isinstance(attn_types, str) or not len(attn_types):
-            raise ValueError(f"attn_types must be a list of at least one kind of attention, but is {attn_types!r}.")
+            raise ValueError(f"attn_types must be a list of at least one kind of attention, got {attn_types!r}.")
         for kind in attn_types:
             check_choice("kind of attention", kind, _ATTENTIONS)
         if down_kernel_size not in (2, 3):
-            raise ValueError(f"down_kernel_size must be 2 or 3, but is {down_kernel_size!r}.")
-        check_positive("in_chans", in_chans)
+            raise ValueError(f"down_kernel_size must be 2 or 3, got {down_kernel_size!r}.")
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, min(embed_dims))
 
         make_norm = partial(nn.LayerNorm, eps=norm_eps)
         self.depths = tuple(depths)
         self.attn_types = tuple(attn_types)
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self._set_sizes(num_classes, in_chans, embed_dims[-1])
         self.output_norm = make_norm if output_norms else None
-        self.feature_info = []
 
         def block(kind: str, dim: int, heads: int, drop_path: float) -> nn.Module:
             options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
@@ -219,7 +215,8 @@ class DaViT(Backbone):
         for index, (depth, dim, heads) in enumerate(zip(depths, embed_dims, num_heads, strict=True)):
             downsample = Downsample(embed_dims[index - 1], dim, down_kernel_size, norm_eps) if index else nn.Identity()
             kinds = zip(self.attn_types * depth, rates[index], strict=True)
-            self.stages.append(Stage(downsample, [block(kind, dim, heads, rate) for kind, rate in kinds]))
-            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**index, "module": f"stages.{index}"})
-        self.norm = nn.Identity()  # the head's norm follows the pooling
+            self._append_stage(
+                Stage(downsample, [block(kind, dim, heads, rate) for kind, rate in kinds]), dim, 4 * 2**index
+            )
+        self.norm = nn.Identity()  # the head has the norm, after pooling
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate, norm_layer=make_norm)

@@ -1,4 +1,4 @@
-"""The published models of the family and their checkpoints, from small to large."""
+"""Published models and checkpoints, from small to large."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ _CFGS: dict[str, dict[str, PretrainedCfg]] = {
 default_cfgs = {f"{name}.{tag}": cfg for name, cfgs in _CFGS.items() for tag, cfg in cfgs.items()}
 
 Dense = Literal["coco", "ade20k"] | None
-"""Which published setting for dense prediction to build: a layer norm for each map, on both data sets."""
+"""Published settings for dense prediction: a layer norm per map, for both data sets."""
 
 _DENSE = ("coco", "ade20k")
 _TINY = {"depths": (1, 1, 3, 1), "embed_dims": (96, 192, 384, 768), "num_heads": (3, 6, 12, 24)}
@@ -143,10 +143,10 @@ def _davit(name: str, architecture: Mapping[str, Any], dense: Dense, kwargs: Map
     """Builds a published model.
 
     Args:
-        name: of the entry point.
-        architecture: published arguments of `DaViT`.
-        dense: the data set, or None for classification.
-        kwargs: the caller's arguments, which go before all others.
+        name: Name of the entry point.
+        architecture: Published arguments of `DaViT`.
+        dense: Data set of a dense prediction task, or None for classification.
+        kwargs: Arguments of the caller, which override all others.
     """
     if dense is not None and dense not in _DENSE:
         raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE))

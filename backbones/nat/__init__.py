@@ -4,18 +4,18 @@ Papers:
     Hassani, Walton, Li, Li, Shi: "Neighborhood Attention Transformer", CVPR 2023, https://arxiv.org/abs/2204.07143
     Hassani, Shi: "Dilated Neighborhood Attention Transformer", 2022, https://arxiv.org/abs/2209.15001
 
-Every query attends to the `kernel_size` x `kernel_size` keys around it, with a learned bias by relative position. DiNAT
-spaces the keys of every other block `dilation` apart. DiNAT_s has Swin's patch embedding and merging in place of
-overlapping convolutions; the isotropic models have one resolution.
+Every query attends to the `kernel_size` x `kernel_size` keys around it, with a learned relative position bias. DiNAT
+dilates the neighborhoods of every other block. DiNAT_s has Swin's patch embedding and patch merging instead of
+overlapping convolutions; the isotropic models have a single resolution.
 
-What deviates from the official code, and why:
-- One class, `NAT`, builds them all: a stem, stages of blocks with a downsampling layer before them, a norm, a head.
-- The official isotropic models take 224x224 images only. Here every size works; where an image of ViT-rpb's has more
-  tokens along an axis than its table of biases knows, the table is stretched (see `GlobalAttention`).
-- `dilations` holds for any image size: a map smaller than kernel_size * dilation is padded as NATTEN before 0.17 did.
-  Later releases raise an error there, and the official code with them.
-- The head's dropout and pooling can be chosen, and stochastic depth is off unless asked for: the published rates belong
-  to the training recipes.
+Deviations from the official code, and why:
+- One class, `NAT`, builds all models: a stem, stages with a downsampling layer and blocks, a norm, and a head.
+- The official isotropic models take 224x224 images only. Here every size works: if an image has more tokens along an
+  axis than ViT-rpb's bias table covers, the table is interpolated (see `GlobalAttention`).
+- `dilations` works at any image size: maps smaller than kernel_size * dilation are padded, as in NATTEN before 0.17.
+  Later releases raise an error, and so does the official code with them.
+- Dropout and pooling of the head are arguments. Stochastic depth is off by default: the published rates are part of
+  the training recipes.
 """
 
 from .attention import GlobalAttention, NeighborhoodAttention

@@ -14,19 +14,19 @@ from ..common.padding import pad_bottom_right
 
 
 class NeighborhoodAttention(nn.Module):
-    """Multi-head attention of every position to the `kernel_size` x `kernel_size` positions around it.
+    """Multi-head attention of every position to its `kernel_size` x `kernel_size` nearest neighbors.
 
-    A map smaller than kernel_size * dilation is padded with zeros, below and on the right, to that size. The padded
-    positions are real neighbors: their queries, keys and values are the biases of `qkv`.
+    A map smaller than kernel_size * dilation is padded with zeros at the bottom and right to that size. Padded
+    positions are not masked: their queries, keys and values are the biases of `qkv`.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        kernel_size: positions that a query sees along each axis, odd or even, at least 2.
-        dilation: distance of these positions.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        rel_pos_bias: whether a bias by head and relative position, `rpb`, is learned.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        kernel_size: Side of the neighborhood, odd or even, >= 2.
+        dilation: Distance between neighbors.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        rel_pos_bias: Whether to learn a relative position bias `rpb` per head.
+        proj_drop: Dropout rate after the output projection.
 
     Source: "Neighborhood Attention Transformer", section 3; "Dilated Neighborhood Attention Transformer", section 3.
     """
@@ -70,27 +70,27 @@ class NeighborhoodAttention(nn.Module):
         return self.proj_drop(linear(self.proj, x[:, :height, :width].flatten(3)))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, kernel_size={self.kernel_size}, dilation={self.dilation}"
 
 
 class GlobalAttention(nn.Module):
-    """Multi-head attention of every position to the whole map, with a learned bias by relative position (ViT-rpb).
+    """Multi-head attention to the complete map with a learned relative position bias (ViT-rpb).
 
-    This is neighborhood attention whose neighborhood is the map, and so it is computed: one fused operation, no matrix
-    of biases, no index buffer, and a deterministic gradient of the table. (`scaled_dot_product_attention` would take
-    its slow path, because the bias needs a gradient.) The centre of `rpb` is a query's own position, as in
+    It is computed as neighborhood attention whose neighborhood is the map: one fused operation, without a bias matrix
+    or an index buffer, and with a deterministic gradient of the table. (`scaled_dot_product_attention` would take its
+    slow path, because the bias needs a gradient.) The center of `rpb` is a query's own position, as in
     `NeighborhoodAttention`.
 
-    Along an axis with fewer positions than the table was made for, the table's inner part is used: the same offsets.
-    Along a longer one the table is stretched by bicubic interpolation, as Swin does for larger windows.
+    Along an axis shorter than `table_size`, the inner part of the table is used, with the same offsets. Along a longer
+    one, the table is enlarged by bicubic interpolation, as Swin does for larger windows.
 
     Args:
-        dim: channels.
-        num_heads: must divide `dim`.
-        table_size: positions along each axis of the map that the table is made for.
-        qkv_bias: whether the layer that makes queries, keys and values has a bias.
-        proj_drop: dropout after the output projection.
+        dim: Number of channels.
+        num_heads: Number of attention heads; must divide `dim`.
+        table_size: Side of the map that the bias table covers.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        proj_drop: Dropout rate after the output projection.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class GlobalAttention(nn.Module):
         trunc_normal_(self.rpb, std=0.02)
 
     def bias_table(self, height: int, width: int) -> torch.Tensor:
-        """Gives the biases (heads, 2 * height - 1, 2 * width - 1) of a map's relative positions."""
+        """Returns the relative position biases (heads, 2 * height - 1, 2 * width - 1) of a map."""
         longer = [max(length, self.table_size) for length in (height, width)]
         table = resize_rpb(self.rpb, (2 * longer[0] - 1, 2 * longer[1] - 1))
         rows, cols = longer[0] - height, longer[1] - width
         return table[:, rows : table.shape[1] - rows, cols : table.shape[2] - cols]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, H, W, C) to (B, H, W, C); H and W at least 2."""
+        """Maps (B, H, W, C) to (B, H, W, C), for H and W >= 2."""
         height, width = x.shape[1:3]
         query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
         rpb = self.bias_table(height, width)
@@ -125,12 +125,12 @@ class GlobalAttention(nn.Module):
         return self.proj_drop(linear(self.proj, x.flatten(3)))
 
     def extra_repr(self) -> str:
-        """Says what printing the module shows."""
+        """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, table_size={self.table_size}"
 
 
 def resize_rpb(rpb: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resizes a table of biases (heads, h, w) to (heads, *size) by bicubic interpolation, as Swin's are."""
+    """Resizes a bias table (heads, h, w) to (heads, *size) by bicubic interpolation, as Swin does."""
     if tuple(rpb.shape[1:]) == size:
         return rpb
     return F.interpolate(rpb[None].float(), size=size, mode="bicubic", align_corners=False)[0].to(rpb.dtype)

@@ -1,8 +1,8 @@
-"""Published forms of the family's checkpoints, turned into the model's own names.
+"""Conversion of published checkpoints to the model's own names.
 
-Forms: the official classification files (NAT and DiNAT: `levels.*`; DiNAT_s and isotropic: `layers.*`), the official
-backbones for detection and segmentation (the same with `norm0` to `norm3`), and transformers' port (models `nat` and
-`dinat`, with separate queries, keys and values).
+Forms: the official classifiers (NAT and DiNAT: `levels.*`; DiNAT_s and isotropic: `layers.*`), the official backbones
+for detection and segmentation (the same with `norm0` to `norm3`), and transformers' port (models `nat` and `dinat`,
+with separate query, key and value layers).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _COMPUTED = re.compile(r"\.relative_position_index$")
-"""Buffers of the official files that are computed from the configuration."""
+"""Buffers in official files that follow from the configuration."""
 
 _OFFICIAL = (
     (r"^patch_embed\.proj\.(\d)\.", r"stem.convs.\1."),
@@ -50,15 +50,15 @@ _TRANSFORMERS = (
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: NAT) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of any published form into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of any published form to the model's names; the model's own names pass unchanged.
 
-    Biases by relative position that were made for another kernel size are resized by bicubic interpolation, as the
-    official 11x11 file was made from the 7x7 one. Names that belong to no known form are left as they are.
+    Relative position biases for another kernel size are resized by bicubic interpolation, which is how the official
+    11x11 file was made from the 7x7 one. Unknown names are kept, for strict loading to report.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off.
-        model: the model to load into.
+        state_dict: Tensors by name; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.
@@ -77,12 +77,12 @@ def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: NAT) -> 
 
 
 def _next_stage(match: re.Match[str]) -> str:
-    """Moves a downsampling layer from the end of a stage to the beginning of the next."""
+    """Moves a downsampling layer from the end of a stage to the start of the next."""
     return f"stages.{int(match[1]) + 1}.downsample."
 
 
 def _isotropic_block(index: int, depths: tuple[int, ...]) -> str:
-    """Finds the place of an isotropic model's block; one that the model does not have stays under its own name."""
+    """Returns the name of an isotropic model's block; blocks that the model does not have keep their name."""
     place = index
     for stage, depth in enumerate(depths):
         if place < depth:
@@ -92,7 +92,7 @@ def _isotropic_block(index: int, depths: tuple[int, ...]) -> str:
 
 
 def _split_layer_scale(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Splits transformers' (2, dim) factors into those of the attention and those of the MLP."""
+    """Splits transformers' layer scale (2, dim) into those of attention and MLP."""
     out = {}
     for name, tensor in state_dict.items():
         block, is_pair, _ = name.partition("layer_scale_parameters")
@@ -104,7 +104,7 @@ def _split_layer_scale(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.T
 
 
 def _merge_qkv(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Joins transformers' separate queries, keys and values into one layer."""
+    """Merges transformers' separate query, key and value layers into one."""
     out = {}
     for name, tensor in state_dict.items():
         match = re.fullmatch(r"(.*\.attn\.)(query|key|value)(\.\w+)", name)
@@ -117,7 +117,7 @@ def _merge_qkv(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _resize_biases(state_dict: dict[str, torch.Tensor], model: NAT) -> dict[str, torch.Tensor]:
-    """Resizes biases by relative position to the model's kernel size; says so in the log."""
+    """Resizes relative position biases to the model's kernel size, and logs it."""
     wanted = {name: parameter for name, parameter in model.named_parameters() if name.endswith(".rpb")}
     sizes = set()
     for name, parameter in wanted.items():
@@ -128,5 +128,5 @@ def _resize_biases(state_dict: dict[str, torch.Tensor], model: NAT) -> dict[str,
         state_dict[name] = resize_rpb(given, (height, width))
         sizes.add((tuple(given.shape[1:]), (height, width)))
     for given_size, own_size in sorted(sizes):
-        _logger.info("Resized the biases by relative position from %s to %s.", given_size, own_size)
+        _logger.info("Resized the relative position biases from %s to %s.", given_size, own_size)
     return state_dict

@@ -16,17 +16,17 @@ from ..common.head import PooledHead
 from .attention import GlobalAttention, NeighborhoodAttention
 
 Dilations = int | Sequence[int | Sequence[int]] | None
-"""One number for all blocks, one a stage, or one list of them a stage with one a block; None is 1."""
+"""One dilation for all blocks, one per stage, or a list per stage with one per block; None means 1."""
 
 
 class ConvStem(nn.Module):
-    """Two overlapping 3x3 convolutions with nothing between them, then a layer norm (NAT, DiNAT)."""
+    """Two overlapping 3x3 convolutions without an activation, then a layer norm (NAT, DiNAT)."""
 
     def __init__(self, in_chans: int, dim: int, stride: int, norm_eps: float) -> None:
         super().__init__()
         strides = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
         if stride not in strides:
-            raise ValueError(f"stem_stride of a convolutional stem must be 1, 2 or 4, but is {stride!r}.")
+            raise ValueError(f"stem_stride of a convolutional stem must be 1, 2 or 4, got {stride!r}.")
         first, second = strides[stride]
         self.convs = nn.Sequential(
             nn.Conv2d(in_chans, dim // 2, 3, stride=first, padding=1),
@@ -60,36 +60,36 @@ _ATTENTIONS = ("neighborhood", "global")
 class NAT(Backbone):
     """Neighborhood attention transformer.
 
-    Initial values as published: linear layers and biases by position from a truncated normal of std 0.02; convolutions
-    and norms keep PyTorch's.
+    Weights are initialized as published: linear layers and relative position biases from a truncated normal with std
+    0.02, convolutions and norms with PyTorch's defaults.
 
     Args:
-        depths: blocks of each stage.
-        embed_dims: channels of each stage.
-        num_heads: attention heads of each stage; must divide its channels.
-        kernel_size: positions that a query sees along each axis.
-        dilations: distance of these positions: one number for all blocks, one a stage, or a list a stage with one
-            number a block; None is 1.
-        mlp_ratio: hidden channels of the MLPs over a stage's channels.
-        layer_scale: initial value of a learned factor a channel on each residual branch; None for no factors.
-        stem: "conv" (two overlapping convolutions) or "patch" (plain patches).
-        stem_stride: pixels of a position of the first stage's map, along each axis.
-        downsample: between stages: "conv", "merge" (Swin's), or "none" for one resolution throughout.
+        depths: Number of blocks per stage.
+        embed_dims: Number of channels per stage.
+        num_heads: Number of attention heads per stage; each must divide its stage's channels.
+        kernel_size: Side of the neighborhoods.
+        dilations: Dilation of the neighborhoods: one for all blocks, one per stage, or a list per stage with one per
+            block; None means 1.
+        mlp_ratio: Hidden channels of the MLPs relative to the stage's channels.
+        layer_scale: Initial value of a learned factor per channel on each residual branch; None for no factors.
+        stem: "conv" (two overlapping convolutions) or "patch" (non-overlapping patches).
+        stem_stride: Stride of the stem in pixels.
+        downsample: Downsampling between stages: "conv", "merge" (Swin's), or "none" for a single resolution.
         attention: "neighborhood" or "global".
-        table_size: for global attention, positions along each axis of the map that its biases are made for.
-        output_norms: whether each map that `FeatureMaps` returns passes a layer norm of its own, as in the official
-            backbones for detection and segmentation.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after the attention's projections and in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        qkv_bias: whether the layers that make queries, keys and values have biases.
-        norm_eps: of every layer norm.
+        table_size: Side of the map that the bias tables of global attention cover.
+        output_norms: Whether `FeatureMaps` applies a layer norm to each map, as the official backbones for detection
+            and segmentation do.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of image channels.
+        global_pool: "avg", "max" or "" (no pooling, which requires `num_classes=0`).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate after the attention's output projections and in the MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; the rates grow linearly from 0.
+        qkv_bias: Whether the query, key and value projections have biases.
+        norm_eps: Epsilon of the layer norms.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another; the message names it.
     """
 
     def __init__(
@@ -121,70 +121,60 @@ class NAT(Backbone):
         check_stages(depths=depths, embed_dims=embed_dims, num_heads=num_heads, min_dim=2)
         check_choice("stem", stem, _STEMS)
         check_choice("downsample", downsample, _DOWNSAMPLES)
-        check_choice("attention", attention, _ATTENTIONS)
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_mlp_ratio(mlp_ratio, min(embed_dims))
         self.is_isotropic = downsample == "none"
         if self.is_isotropic and len(set(embed_dims)) > 1:
-            raise ValueError(f"embed_dims must be equal where downsample is 'none', but are {embed_dims}.")
+            raise ValueError(f"embed_dims must all be equal if downsample is 'none', got {embed_dims}.")
         self.depths = tuple(depths)
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self._set_sizes(num_classes, in_chans, embed_dims[-1])
         self.output_norm = partial(nn.LayerNorm, eps=norm_eps) if output_norms else None
-        self.feature_info = []
-
         dilation_lists = _dilations_per_block(dilations, depths)
         rates = drop_path_rates(drop_path_rate, depths)
         options: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_drop": proj_drop_rate}
 
         def block(stage: int, index: int) -> nn.Module:
             dim, heads = embed_dims[stage], num_heads[stage]
-            attn: nn.Module
-            if attention == "global":
-                attn = GlobalAttention(dim, heads, table_size, **options)
-            else:
-                attn = NeighborhoodAttention(dim, heads, kernel_size, dilation_lists[stage][index], **options)
+            attn = _attention(attention, dim, heads, kernel_size, dilation_lists[stage][index], table_size, **options)
+            rate, scale = rates[stage][index], layer_scale
             return TransformerBlock(
-                dim,
-                attn,
-                mlp_ratio,
-                layer_scale=layer_scale,
-                proj_drop=proj_drop_rate,
-                drop_path=rates[stage][index],
-                norm_eps=norm_eps,
+                dim, attn, mlp_ratio, layer_scale=scale, proj_drop=proj_drop_rate, drop_path=rate, norm_eps=norm_eps
             )
 
         self.stem = _STEMS[stem](in_chans, embed_dims[0], stem_stride, norm_eps)
         self.stages = nn.Sequential()
         for stage, (depth, dim) in enumerate(zip(depths, embed_dims, strict=True)):
             make_downsample = _DOWNSAMPLES[downsample] if stage else nn.Identity
-            self.stages.append(
-                Stage(
-                    make_downsample(embed_dims[stage - 1], dim, norm_eps),
-                    [block(stage, index) for index in range(depth)],
-                )
-            )
             stride = stem_stride if self.is_isotropic else stem_stride * 2**stage
-            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"})
+            lead = make_downsample(embed_dims[stage - 1], dim, norm_eps)
+            self._append_stage(Stage(lead, [block(stage, index) for index in range(depth)]), dim, stride)
         # Global attention has no neighborhood to pad to, and needs two positions along each axis.
         self.min_input_size = self.feature_info[-1]["reduction"] * (2 if attention == "global" else 1)
         self.norm = nn.LayerNorm(self.num_features, eps=norm_eps)
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
 
     def no_weight_decay(self) -> set[str]:
-        """Names the parameters that weight decay leaves alone: the biases by relative position."""
+        """Returns the names of the parameters without weight decay: the relative position biases."""
         return {name for name, _ in self.named_parameters() if name.endswith(".rpb")}
 
 
+def _attention(
+    kind: str, dim: int, heads: int, kernel_size: int, dilation: int, table_size: int, **options: Any
+) -> nn.Module:
+    """Builds the attention module of a block, "neighborhood" or "global"."""
+    check_choice("attention", kind, _ATTENTIONS)
+    if kind == "global":
+        return GlobalAttention(dim, heads, table_size, **options)
+    return NeighborhoodAttention(dim, heads, kernel_size, dilation, **options)
+
+
 def _dilations_per_block(dilations: Dilations, depths: Sequence[int]) -> list[list[int]]:
-    """Spreads `dilations` over the blocks; raises a ValueError where the lengths do not fit `depths`."""
+    """Returns the dilation of every block; raises a ValueError if `dilations` does not match `depths`."""
     per_block = []
     for index, (stage, depth) in enumerate(zip(per_stage("dilations", dilations, len(depths)), depths, strict=True)):
         values = [1 if stage is None else stage] * depth if stage is None or isinstance(stage, int) else list(stage)
         if len(values) != depth:
-            raise ValueError(f"dilations[{index}] has {len(values)} entries, but depths[{index}] is {depth}.")
+            raise ValueError(f"dilations[{index}] must have one entry per block, got {len(values)} for {depth} blocks.")
         for place, value in enumerate(values):
             check_positive(f"dilations[{index}][{place}]", value)
         per_block.append(values)

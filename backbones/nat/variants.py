@@ -1,4 +1,4 @@
-"""The published models of the family and their checkpoints, from small to large."""
+"""Published models and checkpoints, from small to large."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ default_cfgs = {
         input_size=(3, 384, 384),
         pool_size=(12, 12),
         num_classes=_22K["num_classes"],
-        note="dinat_large.in22k with its biases by relative position resized from 7x7 to 11x11, to fine-tune from. "
+        note="dinat_large.in22k with its relative position biases resized from 7x7 to 11x11, to fine-tune from. "
         + _22K["note"],
     ),
     "dinat_s_tiny.in1k": replace(
@@ -218,7 +218,7 @@ default_cfgs = {
 }
 
 Dense = Literal["coco", "ade20k"] | None
-"""Which published setting for dense prediction to build: its dilations, and a layer norm for each map."""
+"""Published settings for dense prediction: their dilations, and a layer norm per map."""
 
 _MINI = {"depths": (3, 4, 6, 5), "embed_dims": (64, 128, 256, 512), "num_heads": (2, 4, 8, 16), "mlp_ratio": 3.0}
 _TINY = {**_MINI, "depths": (3, 4, 18, 5)}
@@ -242,16 +242,16 @@ _NO_DENSE: dict[str, Dilations] = {}
 _LARGE_ADE20K = (1, 2, 1, 3, 1, 4, 1, 5) * 2 + (1, 5)
 """Dilations of the third stage of the large models at 640x640."""
 _ISO_DILATIONS = ((1, 2, 1), (2, 1, 2)) * 2
-"""Dilations 1 and 2 in turn, over stages of three blocks."""
+"""Dilations 1 and 2 in alternation, over stages of three blocks."""
 
 
 def _dinat_dilations(depth: int) -> Dilations:
-    """Gives DiNAT's dilations at 224x224, where the widest window is the whole map; `depth` of the third stage."""
+    """Returns DiNAT's dilations at 224x224, up to the complete map, for a third stage of `depth` blocks."""
     return ((1, 8, 1), (1, 4, 1, 4), (1, 2) * (depth // 2), (1,) * 5)
 
 
 def _dinat_dense(depth: int) -> dict[str, Dilations]:
-    """Gives DiNAT's dilations for COCO and ADE20K at 512x512; `depth` of the third stage."""
+    """Returns DiNAT's dilations for COCO and ADE20K at 512x512, for a third stage of `depth` blocks."""
     repeats = depth // 6
     return {
         "coco": ((1, 28, 1), (1, 7, 1, 14), (1, 3, 1, 5, 1, 7) * repeats, (1, 3, 1, 3, 1)),
@@ -260,12 +260,12 @@ def _dinat_dense(depth: int) -> dict[str, Dilations]:
 
 
 def _dinat_s_dilations(depth: int) -> Dilations:
-    """Gives DiNAT_s's dilations at 224x224; `depth` of the third stage."""
+    """Returns DiNAT_s's dilations at 224x224, for a third stage of `depth` blocks."""
     return ((1, 8), (1, 4), (1, 2) * (depth // 2), (1, 1))
 
 
 def _dinat_s_dense(depth: int) -> dict[str, Dilations]:
-    """Gives DiNAT_s's dilations for COCO and ADE20K at 512x512; `depth` of the third stage."""
+    """Returns DiNAT_s's dilations for COCO and ADE20K at 512x512, for a third stage of `depth` blocks."""
     repeats = depth // 6
     return {
         "coco": ((1, 28), (1, 14), (1, 3, 1, 5, 1, 7) * repeats, (1, 3)),
@@ -293,18 +293,18 @@ def _nat(
     """Builds a published model.
 
     Args:
-        name: of the entry point.
-        architecture: published arguments of `NAT`.
-        dense_dilations: published dilations by data set; empty where none were published.
-        dense: the data set, or None for classification.
-        kwargs: the caller's arguments, which go before all others.
+        name: Name of the entry point.
+        architecture: Published arguments of `NAT`.
+        dense_dilations: Published dilations by data set; empty if none were published.
+        dense: Data set of a dense prediction task, or None for classification.
+        kwargs: Arguments of the caller, which override all others.
     """
     settings: dict[str, Any] = {}
     if dense is not None:
         if not dense_dilations:
             raise ValueError(
-                f"No setting for dense prediction was published for {name}, so dense={dense!r} means nothing; "
-                "choose dilations=..., and output_norms=True for a norm of each map."
+                f"No dense prediction setting was published for {name}, got dense={dense!r}. "
+                "Pass dilations=... and, for a norm per map, output_norms=True instead."
             )
         if dense not in dense_dilations:
             raise ValueError(unknown_name(f"dense setting of {name}", dense, dense_dilations))

@@ -1,24 +1,24 @@
-"""Visual attention networks, VAN-B0 to B6: convolutional networks whose attention is a product with a large kernel.
+"""Visual attention networks, VAN-B0 to B6: convolutional networks with large kernel attention.
 
 Paper:
     Guo, Lu, Liu, Cheng, Hu: "Visual Attention Network", Computational Visual Media 2023,
     https://arxiv.org/abs/2202.09741
 
-A map is multiplied by what a depthwise convolution, a dilated depthwise convolution and a 1x1 convolution make of it.
-The MLPs have a depthwise convolution inside. Blocks begin with batch norms; a layer norm ends each stage, in the main
-path: `FeatureMaps` returns the maps behind it, as the official code for segmentation does.
+The attention multiplies a map by the output of a depthwise, a dilated depthwise and a 1x1 convolution of it. MLPs
+contain a depthwise convolution. Blocks start with batch norms. Each stage ends with a layer norm in the main path;
+`FeatureMaps` returns the maps after it, as the official code for segmentation does.
 
-What deviates from the official code, and why:
-- The official code for segmentation gives these layer norms an eps of 1e-5, the one for classification 1e-6. Here it is
-  1e-6 unless `norm_eps` says otherwise; the outputs differ by about 4e-6.
-- Maps are channels last in memory, and on CPUs the dilated convolution runs on the grids of every third row and column,
-  which gives the same numbers (see `dilated_depthwise`).
-- Stochastic depth is off unless asked for: the published rates belong to the training recipes. `drop_rate` is the
-  head's dropout; the one in the MLPs, which the official code calls so, is `proj_drop_rate`.
-- The official `reset_classifier` fails, and its `pretrained=True` fails for B4 to B6; these do what they say here.
+Deviations from the official code, and why:
+- The official code for segmentation gives these layer norms an eps of 1e-5, the one for classification 1e-6. Here the
+  default is 1e-6 (`norm_eps`); the outputs differ by about 4e-6.
+- Maps are in channels-last memory format, and on CPUs the dilated convolution runs without dilation on every third row
+  and column, which gives the same result (see `common.conv.dilated_depthwise`).
+- Stochastic depth is off by default: the published rates are part of the training recipes. `drop_rate`
+  is the dropout of the head; the dropout of the MLPs, which has this name in the official code, is `proj_drop_rate`.
+- The official `reset_classifier` fails, and so does its `pretrained=True` for B4 to B6. Both work here.
 
-Images are normalised with a mean and a standard deviation of 0.5, those of the ImageNet-22K models with ImageNet's (the
-script that trained them is LGYoung/VAN-Classification's). The README of the official code, which is under
+Images are normalized with mean and standard deviation 0.5, and with ImageNet's for the models trained on ImageNet-22K
+(by the script of LGYoung/VAN-Classification). The README of the official code, which is under
 Apache 2.0, adds: "For commercial use, please contact the authors".
 """
 

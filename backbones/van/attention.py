@@ -11,18 +11,17 @@ from ..common.init import init_conv
 
 
 class LargeKernelAttention(nn.Module):
-    """Gates a map by convolutions with a large kernel, between two 1x1 convolutions, with a shortcut around it all.
+    """Multiplies a map by a large-kernel convolution of it, between two 1x1 convolutions and with a shortcut.
 
-    The large kernel is taken apart into a depthwise kernel of 2 * dilation - 1, a depthwise kernel of
-    kernel_size / dilation (rounded up to odd) with that dilation, and a 1x1 convolution. No activation follows: the
-    gate is not bounded.
+    The large kernel is decomposed into a depthwise kernel of size 2 * dilation - 1, a dilated depthwise kernel of size
+    kernel_size / dilation (rounded up to odd), and a 1x1 convolution, without an activation.
 
     Args:
-        dim: channels.
-        num_heads: not used; every channel is a head of its own. Here so that all attention modules can be called alike.
-        kernel_size: side of the large kernel.
-        dilation: of its second part.
-        proj_drop: dropout after the last convolution.
+        dim: Number of channels.
+        num_heads: Unused; part of the signature of all attention modules.
+        kernel_size: Size of the large kernel.
+        dilation: Dilation of the second depthwise convolution.
+        proj_drop: Dropout rate after the last convolution.
 
     Source: "Visual Attention Network", section 3.1 and figure 3; the published models have a kernel of 21, dilation 3.
     """

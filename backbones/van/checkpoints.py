@@ -1,6 +1,6 @@
-"""Published forms of the family's checkpoints, turned into the model's own names.
+"""Conversion of published checkpoints to the model's own names.
 
-Forms: the official classification and segmentation files, OpenMMLab's (mmpretrain; mmsegmentation has the official
+Forms: the official files for classification and segmentation, OpenMMLab's (mmpretrain; mmsegmentation has the official
 names), and transformers' port (model `van`).
 """
 
@@ -52,18 +52,18 @@ _OFFICIAL_AND_OPENMMLAB = (
     (r"^head\.(weight|bias)$", r"head.fc.\1"),
 )
 _UNUSED = re.compile(r"^(?:van\.)?layernorm\.")
-"""A norm that transformers' model has and never applies."""
+"""A norm that transformers' model has but never applies."""
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, torch.Tensor], model: VAN) -> dict[str, torch.Tensor]:
-    """Turns a checkpoint of any published form into the model's names; its own names pass unchanged.
+    """Converts a checkpoint of any published form to the model's names; the model's own names pass unchanged.
 
-    Names that belong to no known form are left as they are.
+    Unknown names are kept, for strict loading to report.
 
     Args:
-        state_dict: names to tensors; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
-            taken off.
-        model: the model to load into.
+        state_dict: Tensors by name; prefixes of wrappers and task models (`module.`, `model.`, `backbone.`) are
+            removed.
+        model: Model to load into.
 
     Returns:
         A new dict for `model.load_state_dict(..., strict=True)`.

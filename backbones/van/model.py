@@ -10,7 +10,7 @@ from torch import nn
 
 from ..common.backbone import Backbone
 from ..common.blocks import DropPath, LayerScale, Stage, drop_path_rates
-from ..common.checks import check_mlp_ratio, check_positive, check_rates, check_stages
+from ..common.checks import check_mlp_ratio, check_rates, check_stages
 from ..common.conv import apply_nhwc
 from ..common.head import PooledHead
 from ..common.init import init_conv
@@ -21,9 +21,9 @@ class ConvMlp(nn.Module):
     """MLP with a depthwise 3x3 convolution before its activation.
 
     Args:
-        dim: channels.
-        hidden: channels between the two 1x1 convolutions.
-        drop: dropout after the activation and at the end.
+        dim: Number of channels.
+        hidden: Number of hidden channels.
+        drop: Dropout rate after the activation and at the end.
     """
 
     def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
@@ -42,16 +42,16 @@ class ConvMlp(nn.Module):
 
 
 class VANBlock(nn.Module):
-    """Large kernel attention and MLP, each behind a batch norm, with a residual connection and a layer scale.
+    """Large kernel attention and an MLP, each on a residual branch with a batch norm and a layer scale.
 
     Args:
-        dim: channels.
-        mlp_ratio: hidden channels of the MLP over `dim`.
-        layer_scale: initial value of the factors a channel on each branch.
-        kernel_size: of the attention.
-        dilation: of the attention.
-        proj_drop: dropout in the MLP.
-        drop_path: rate of stochastic depth, the same for both branches.
+        dim: Number of channels.
+        mlp_ratio: Hidden channels of the MLP relative to `dim`.
+        layer_scale: Initial value of the learned factor per channel on each branch.
+        kernel_size: Kernel size of the attention.
+        dilation: Dilation of the attention.
+        proj_drop: Dropout rate in the MLP.
+        drop_path: Stochastic depth rate of both branches.
     """
 
     def __init__(
@@ -109,40 +109,40 @@ class Stem(nn.Module):
 
 
 class NormedStage(Stage):
-    """A stage whose map passes a layer norm on its way to whatever follows."""
+    """A stage that ends with a layer norm."""
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], dim: int, norm_eps: float) -> None:
         super().__init__(downsample, blocks)
         self.norm = nn.LayerNorm(dim, eps=norm_eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps the output of the stage before to this stage's."""
+        """Maps the previous stage's map to this stage's map."""
         return self.norm(super().forward(x))
 
 
 class VAN(Backbone):
     """Visual attention network.
 
-    Initial values as published: convolutions from a normal of variance 2 / fan-out, the classifier from a truncated
-    normal of std 0.02, no biases.
+    Weights are initialized as published: convolutions from a normal with variance 2 / fan-out, the classifier from a
+    truncated normal with std 0.02, and zero biases.
 
     Args:
-        depths: blocks of each stage.
-        embed_dims: channels of each stage.
-        mlp_ratios: hidden channels of the MLPs over a stage's channels, of each stage.
-        kernel_size: side of the attention's large kernel.
-        dilation: of its dilated part.
-        layer_scale: initial value of a learned factor a channel on each residual branch.
-        num_classes: 0 leaves the classifier out.
-        in_chans: channels of the images.
-        global_pool: "avg", "max" or "" (no pooling, which needs num_classes 0).
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout in the MLPs.
-        drop_path_rate: stochastic depth of the last block; earlier blocks' rates grow linearly from 0.
-        norm_eps: of the layer norms that end the stages.
+        depths: Number of blocks per stage.
+        embed_dims: Number of channels per stage.
+        mlp_ratios: Hidden channels of the MLPs relative to the stage's channels, per stage.
+        kernel_size: Size of the large kernel.
+        dilation: Dilation of the attention's dilated convolution.
+        layer_scale: Initial value of a learned factor per channel on each residual branch.
+        num_classes: Number of classes; 0 for no classifier.
+        in_chans: Number of image channels.
+        global_pool: "avg", "max" or "" (no pooling, which requires `num_classes=0`).
+        drop_rate: Dropout rate before the classifier.
+        proj_drop_rate: Dropout rate in the MLPs.
+        drop_path_rate: Stochastic depth rate of the last block; the rates grow linearly from 0.
+        norm_eps: Epsilon of the layer norms that end the stages.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit another; the message names it.
+        ValueError: An argument is out of range or inconsistent with another; the message names it.
     """
 
     def __init__(
@@ -166,30 +166,24 @@ class VAN(Backbone):
         check_stages(depths=depths, embed_dims=embed_dims, others={"mlp_ratios": mlp_ratios})
         for index, (mlp_ratio, dim) in enumerate(zip(mlp_ratios, embed_dims, strict=True)):
             check_mlp_ratio(mlp_ratio, dim, f"mlp_ratios[{index}]")
-        check_positive("in_chans", in_chans)
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         rates = drop_path_rates(drop_path_rate, depths)
 
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = embed_dims[-1]
-        self.feature_info = []
+        self._set_sizes(num_classes, in_chans, embed_dims[-1])
         self.stem = Stem(in_chans, embed_dims[0])
-        stages = []
-        for index, (depth, dim, mlp_ratio) in enumerate(zip(depths, embed_dims, mlp_ratios, strict=True)):
-            lead = Downsample(embed_dims[index - 1], dim) if index else nn.Identity()
+        self.stages = nn.Sequential()
+        for stage, (depth, dim, mlp_ratio) in enumerate(zip(depths, embed_dims, mlp_ratios, strict=True)):
+            lead = Downsample(embed_dims[stage - 1], dim) if stage else nn.Identity()
             blocks = [
-                VANBlock(dim, mlp_ratio, layer_scale, kernel_size, dilation, proj_drop_rate, rates[index][place])
-                for place in range(depth)
+                VANBlock(dim, mlp_ratio, layer_scale, kernel_size, dilation, proj_drop_rate, rates[stage][index])
+                for index in range(depth)
             ]
-            stages.append(NormedStage(lead, blocks, dim, norm_eps))
-            self.feature_info.append({"num_chs": dim, "reduction": 4 * 2**index, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
-        self.norm = nn.Identity()  # the last stage's own norm is the final one
+            self._append_stage(NormedStage(lead, blocks, dim, norm_eps), dim, 4 * 2**stage)
+        self.norm = nn.Identity()  # the norm of the last stage is the final norm
         self.head = PooledHead(self.num_features, num_classes, global_pool, drop_rate)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Gives the layer groups in order; a stage's norm comes after its blocks."""
+        """Returns the layer groups in order; the norm of a stage follows its blocks."""
         groups = super().group_matcher(coarse)
         if not coarse:
             groups["blocks"] = [(r"^stages\.(\d+)\.norm", (99999,)), *groups["blocks"]]

@@ -1,4 +1,4 @@
-"""The published models of the family and their checkpoints, from small to large."""
+"""Published models and checkpoints, from small to large."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _FOLDER = "https://cloud.tsinghua.edu.cn/d/0100f0cea37d41ba8d08/"
 def _trained_on_1k(
     name: str, old_name: str, digests: tuple[str, str], params: int, macs: float, top1: float
 ) -> dict[str, PretrainedCfg]:
-    """Lists the published files of a model that was trained on ImageNet-1K: one set of weights in four forms.
+    """Returns the configurations of a model trained on ImageNet-1K: the same weights in four forms.
 
     Args:
-        name: of the model.
-        old_name: the authors' first name for it, without "van-".
-        digests: in the names of OpenMMLab's files for classification and for segmentation.
-        params: see `PretrainedCfg`.
-        macs: see `PretrainedCfg`.
-        top1: see `PretrainedCfg`.
+        name: Name of the model.
+        old_name: The authors' earlier name, without "van-".
+        digests: Checksums in the names of OpenMMLab's files for classification and for segmentation.
+        params: As in `PretrainedCfg`.
+        macs: As in `PretrainedCfg`.
+        top1: As in `PretrainedCfg`.
     """
     cfg = replace(_VAN, params=params, macs=macs, top1=top1)
     repository, file = f"VAN-{old_name.title()}-original", f"van_{old_name}_{round(10 * top1)}.pth.tar"
@@ -61,12 +61,12 @@ def _trained_on_1k(
             url=f"{_OPENMMLAB}/mmsegmentation/v0.5/van_3rdparty/{name.replace('_', '-')}_3rdparty_20230522-"
             f"{digests[1]}.pth",
             note="OpenMMLab's copy of the official weights, to train segmentation from. The link was not opened; "
-            "whether the file has a classifier is not known.",
+            "it is not known whether the file has a classifier.",
         ),
         f"{name}.transformers_in1k": replace(
             cfg,
             hf_hub_id=f"Visual-Attention-Network/van-{old_name}",
-            note="transformers' port of the official weights; the hub's id is from its conversion script and was not "
+            note="transformers' port of the official weights; the Hub id is from its conversion script and was not "
             "opened.",
         ),
     }
@@ -75,27 +75,27 @@ def _trained_on_1k(
 def _trained_on_22k(
     name: str, digest: str, params: int, macs: tuple[float, float], top1: tuple[float, float]
 ) -> dict[str, PretrainedCfg]:
-    """Lists what was published of a model that was trained on ImageNet-22K.
+    """Returns the configurations of a model trained on ImageNet-22K.
 
     Args:
-        name: of the model.
-        digest: in the name of OpenMMLab's file.
-        params: see `PretrainedCfg`.
-        macs: at 224x224 and 384x384.
-        top1: after fine-tuning on ImageNet-1K, at 224x224 and 384x384.
+        name: Name of the model.
+        digest: Checksum in the name of OpenMMLab's file.
+        params: As in `PretrainedCfg`.
+        macs: Multiply-accumulates at 224x224 and 384x384.
+        top1: Accuracy after fine-tuning on ImageNet-1K at 224x224 and 384x384.
     """
     cfg = replace(
         _VAN, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop_pct=0.875, params=params, macs=macs[0]
-    )  # as the script that trained these has them; the authors' model class says 0.5, as for those of ImageNet-1K
-    never = "The paper has this accuracy; the weights, fine-tuned on ImageNet-1K, were never published."
+    )  # from the training script of these models; the authors' model class has 0.5, as for ImageNet-1K
+    never = "The accuracy is from the paper; these weights, fine-tuned on ImageNet-1K, were not published."
     return {
         f"{name}.in22k": replace(
             cfg,
             url=f"{_OPENMMLAB}/mmsegmentation/v0.5/van_3rdparty/{name.replace('_', '-')}-in22k_3rdparty_20230522-"
             f"{digest}.pth",
             num_classes=21841,
-            note=f"OpenMMLab's copy of the authors' file, which lies as {name}_22k.pth in {_FOLDER}. The links were "
-            "not opened; whether the copy has a classifier is not known.",
+            note=f"OpenMMLab's copy of the authors' file, {name}_22k.pth in {_FOLDER}. The links were "
+            "not opened; it is not known whether the copy has a classifier.",
         ),
         f"{name}.in22k_ft_in1k": replace(cfg, top1=top1[0], note=never),
         f"{name}.in22k_ft_in1k_384": replace(
@@ -122,7 +122,7 @@ default_cfgs = {
         params=60283176,
         macs=12.1438,
         top1=84.2,
-        note=f"No direct link is known: the file is pretrained/van_b4.pth in {_FOLDER}. Fetch it by hand and give its "
+        note=f"There is no direct link: the file is pretrained/van_b4.pth in {_FOLDER}. Download it and pass its "
         "path as checkpoint_path.",
     ),
     **_trained_on_22k("van_b5", "b26134d7", 89967688, (17.1291, 50.3372), (86.3, 87.0)),
@@ -132,25 +132,25 @@ default_cfgs = {
 
 @register_model
 def van_b0(**kwargs: Any) -> VAN:
-    """Builds VAN-B0, once called tiny: 4.1 M parameters, 0.9 G multiply-accumulates at 224x224."""
+    """Builds VAN-B0, formerly tiny: 4.1 M parameters, 0.9 G multiply-accumulates at 224x224."""
     return VAN(**{"depths": (3, 3, 5, 2), "embed_dims": (32, 64, 160, 256), **kwargs})
 
 
 @register_model
 def van_b1(**kwargs: Any) -> VAN:
-    """Builds VAN-B1, once called small: 13.9 M parameters, 2.5 G multiply-accumulates at 224x224."""
+    """Builds VAN-B1, formerly small: 13.9 M parameters, 2.5 G multiply-accumulates at 224x224."""
     return VAN(**{"depths": (2, 2, 4, 2), "embed_dims": (64, 128, 320, 512), **kwargs})
 
 
 @register_model
 def van_b2(**kwargs: Any) -> VAN:
-    """Builds VAN-B2, once called base: 26.6 M parameters, 5.0 G multiply-accumulates at 224x224."""
+    """Builds VAN-B2, formerly base: 26.6 M parameters, 5.0 G multiply-accumulates at 224x224."""
     return VAN(**{"depths": (3, 3, 12, 3), "embed_dims": (64, 128, 320, 512), **kwargs})
 
 
 @register_model
 def van_b3(**kwargs: Any) -> VAN:
-    """Builds VAN-B3, once called large: 44.8 M parameters, 8.9 G multiply-accumulates at 224x224."""
+    """Builds VAN-B3, formerly large: 44.8 M parameters, 8.9 G multiply-accumulates at 224x224."""
     return VAN(**{"depths": (3, 5, 27, 3), "embed_dims": (64, 128, 320, 512), **kwargs})
 
 

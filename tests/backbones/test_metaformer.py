@@ -245,10 +245,10 @@ class TestBody:
             ({"mixer_kwargs": {"pool_size": 4}}, "pool_size must be odd, got 4"),
             ({"depths": (1,)}, "depths and embed_dims must have one entry per stage, got 1 and 2"),
             ({"depths": (1, 0)}, r"depths\[1\] must be an integer >= 1"),
-            ({"head_dim": 5}, r"head_dim = 5 must divide embed_dims\[0\] = 8"),
+            ({"head_dim": 5}, r"head_dim must divide embed_dims\[0\], got 5 and 8 channels"),
             ({"img_size": 0}, "img_size must be an integer >= 1"),
             ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel"),
-            ({"stem_stride": 3}, "stem_stride must be 1, 2 or 4, but is 3"),
+            ({"stem_stride": 3}, "stem_stride must be 1, 2 or 4, got 3"),
             ({"proj_drop_rate": 1.0}, "proj_drop_rate must be >= 0 and < 1"),
         ],
     )

@@ -1,4 +1,4 @@
-"""The attention modules of the agent transformers against their definitions, spelled out in plain PyTorch."""
+"""Agent attention."""
 
 from __future__ import annotations
 
@@ -14,25 +14,8 @@ from torch import nn
 from attnzoo.backbones.agent import (
     AgentAttention,
     ClassTokenAgentAttention,
-    GlobalAttention,
-    ShiftedWindowAttention,
-    StripeAttention,
-    TokenAttention,
 )
-
-
-def randomised(module: Any) -> Any:
-    """Gives a module values of which each one counts, in float64."""
-    torch.manual_seed(0)
-    module = module.double()
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return module
-
-
-def split_heads(x: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """(B, N, C) to (B, heads, N, C / heads)."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+from support.agent_attention import randomised, split_heads
 
 
 def resize_agents(bias: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
@@ -274,98 +257,3 @@ class TestCachedBiases:
             torch.testing.assert_close(compiled(x), attn(x))
             attn.na_bias.normal_()
             torch.testing.assert_close(compiled(x), attn(x))
-
-
-class TestShiftedWindowAttention:
-    @pytest.mark.parametrize("always_shift", [False, True])
-    @pytest.mark.parametrize("shift", [0, 1])
-    @pytest.mark.parametrize("size", [(6, 9), (5, 7), (3, 3), (2, 7), (1, 1)])
-    def test_definition(self, size: tuple[int, int], shift: int, always_shift: bool):
-        """Pads, rolls the map, and masks what did not belong together, as Swin does."""
-        window = 3
-        attn = randomised(ShiftedWindowAttention(8, 2, window, shift, always_shift=always_shift))
-        x = torch.randn(2, *size, 8, dtype=torch.float64)
-        rows, cols = (-(-side // window) * window for side in size)
-        shift = shift if always_shift or min(size) > window else 0
-        padded = F.pad(x, (0, 0, 0, cols - size[1], 0, rows - size[0])).roll((-shift, -shift), (1, 2))
-        region = torch.zeros(1, rows, cols, 1)
-        for index, side in enumerate((rows, cols)):
-            places = torch.arange(side)
-            border = (places >= side - window).long() + (places >= side - shift) if shift else torch.zeros(side)
-            region = region + (3**index * border).view([1, -1, 1, 1] if index == 0 else [1, 1, -1, 1])
-
-        def windows(maps: torch.Tensor) -> torch.Tensor:
-            maps = maps.unflatten(2, (-1, window)).unflatten(1, (-1, window)).transpose(2, 3)
-            return maps.flatten(3, 4).flatten(0, 2)
-
-        parts = windows(region).squeeze(-1)
-        mask = (parts[:, :, None] == parts[:, None]).repeat(2, 1, 1)[:, None]
-        places = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij"), -1).flatten(
-            0, 1
-        )
-        offset = places[:, None] - places[None] + window - 1  # query minus key
-        bias = attn.rpb[:, offset[..., 0], offset[..., 1]]
-        query, key, value = (split_heads(one, 2) for one in attn.qkv(windows(padded)).chunk(3, dim=-1))
-        scores = (query @ key.transpose(2, 3)) * 4**-0.5 + bias
-        out = (scores.masked_fill(~mask, -torch.inf).softmax(-1) @ value).transpose(1, 2).flatten(2)
-        out = (
-            out.reshape(2, rows // window, cols // window, window, window, 8).transpose(2, 3).reshape(2, rows, cols, 8)
-        )
-        out = out.roll((shift, shift), (1, 2))[:, : size[0], : size[1]]
-        torch.testing.assert_close(attn(x), attn.proj(out))
-
-    def test_invalid_arguments_raise(self):
-        with pytest.raises(ValueError, match="shift_size must be < window_size, got shift_size=3 and window_size=3"):
-            ShiftedWindowAttention(8, 2, 3, 3)
-        with pytest.raises(ValueError, match="num_heads must divide dim"):
-            ShiftedWindowAttention(8, 3)
-
-
-class TestCrossShapedWindows:
-    @pytest.mark.parametrize("size", [(6, 4), (5, 7), (1, 3), (2, 2)])
-    def test_stripes(self, size: tuple[int, int]):
-        attn = randomised(StripeAttention(8, 4, 2))
-        x = torch.randn(2, *size, 8, dtype=torch.float64)
-        rows, cols = (-(-side // 2) * 2 for side in size)
-        qkv = attn.qkv(F.pad(x, (0, 0, 0, cols - size[1], 0, rows - size[0]))).chunk(3, dim=-1)
-        out = torch.empty(2, rows, cols, 8, dtype=torch.float64)
-        for half, count in ((0, cols // 2), (1, rows // 2)):
-            channels = slice(4 * half, 4 * half + 4)
-            for index in range(count):
-                line = slice(2 * index, 2 * index + 2)
-                where = (slice(None), line, slice(None)) if half else (slice(None), slice(None), line)
-                query, key, value = (one[(*where, channels)] for one in qkv)
-                height, width = query.shape[1:3]
-                tokens = (split_heads(one.flatten(1, 2), 2) for one in (query, key, value))
-                q, k, v = tokens
-                attended = ((q @ k.transpose(2, 3)) * 2**-0.5).softmax(-1) @ v
-                maps = attn.dwc[half](value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-                out[(*where, channels)] = attended.transpose(1, 2).reshape(2, height, width, 4) + maps
-        torch.testing.assert_close(attn(x), attn.proj(out[:, : size[0], : size[1]]))
-
-    def test_whole_map(self):
-        attn = randomised(GlobalAttention(8, 2))
-        x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
-        query, key, value = attn.qkv(x).chunk(3, dim=-1)
-        q, k, v = (split_heads(one.flatten(1, 2), 2) for one in (query, key, value))
-        out = (((q @ k.transpose(2, 3)) * 4**-0.5).softmax(-1) @ v).transpose(1, 2).reshape(2, 3, 5, 8)
-        torch.testing.assert_close(attn(x), attn.proj(out + attn.dwc(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
-
-    def test_invalid_arguments_raise(self):
-        with pytest.raises(ValueError, match="num_heads and dim must be even, got num_heads=3 and dim=9"):
-            StripeAttention(9, 3)
-        with pytest.raises(ValueError, match="stripe_size must be an integer >= 1"):
-            StripeAttention(8, 2, 0)
-        with pytest.raises(ValueError, match="num_heads must divide dim"):
-            GlobalAttention(8, 3)
-
-
-def test_plain_attention_of_tokens():
-    attn = randomised(TokenAttention(8, 2))
-    x = torch.randn(2, 7, 8, dtype=torch.float64)
-    q, k, v = (split_heads(one, 2) for one in attn.qkv(x).chunk(3, dim=-1))
-    out = (((q @ k.transpose(2, 3)) * 4**-0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(attn(x), attn.proj(out))
-    torch.testing.assert_close(attn(x, (2, 3)), attn.proj(out))
-    with pytest.raises(ValueError, match="num_heads must divide dim"):
-        TokenAttention(8, 3)

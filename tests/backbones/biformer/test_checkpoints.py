@@ -67,9 +67,9 @@ class TestCheckpoints:
 
     def test_stl_and_its_refactoring_are_not_mistaken_for_each_other(self):
         legacy, refactored = tiny_stl(), tiny_stl(full_lepe="value")
-        with pytest.raises(ValueError, match=r"is of biformer_stl_nchw.*Build biformer_stl_nchw to load it"):
+        with pytest.raises(ValueError, match=r"is one of biformer_stl_nchw.*Build biformer_stl_nchw to load it"):
             load_weights(legacy, official_state_dict(refactored, nchw=True))
-        with pytest.raises(ValueError, match=r"is of biformer_stl: its names have 'attn\.wo'.*from the value"):
+        with pytest.raises(ValueError, match=r"is one of biformer_stl: its names contain 'attn\.wo'.*from the value"):
             load_weights(refactored, official_state_dict(legacy))
 
     def test_only_the_raw_model_of_a_training_state_is_read(self):

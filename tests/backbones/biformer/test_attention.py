@@ -96,7 +96,7 @@ class TestAttention:
             ({"num_regions": (2, 2, 2)}, r"num_regions must be a positive integer or a pair.*\(2, 2, 2\)"),
             ({"topk": 0}, "topk must be an integer >= 1, got 0"),
             ({"topk": -2}, "topk must be an integer >= 1, got -2"),
-            ({"num_regions": (2, 3), "topk": 7}, "at most the number of regions, but is 7 of 2 x 3 = 6 regions"),
+            ({"num_regions": (2, 3), "topk": 7}, "at most the number of regions, got 7 with 2 x 3 = 6 regions"),
             ({"lepe_kernel_size": 4}, "lepe_kernel_size must be odd, got 4"),
             ({"lepe_kernel_size": -1}, "lepe_kernel_size must be an integer >= 1"),
         ],

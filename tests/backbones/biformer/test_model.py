@@ -1,10 +1,8 @@
-"""The BiFormer family against the official code's outputs and figures."""
+"""BiFormer: outputs of the reference implementation, and the options of the model."""
 
 from __future__ import annotations
 
 import copy
-import functools
-import json
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,37 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from attnzoo import load_weights
-from attnzoo.backbones import get_pretrained_cfg, list_models, model_entrypoint
-from attnzoo.backbones.biformer import BiFormer, BiLevelRoutingAttention, FullAttention
+from attnzoo.backbones import model_entrypoint
+from attnzoo.backbones.biformer import BiFormer, BiLevelRoutingAttention
 from attnzoo.backbones.biformer.model import PatchMerging
 from attnzoo.backbones.common.features import FeatureMaps
 from support import parity
-from support.biformers import blocks_of, official_names, tiny, tiny_stl
+from support.biformer_weights import classifier, official_weights, regions_of
+from support.biformers import blocks_of, tiny, tiny_stl
 
 PACKS = ("biformer_tiny", "biformer_tiny_nwin8")
+
+
 CASES = [(name, case["name"]) for name in PACKS for case in parity.load_pack("biformer", name)[0]["cases"]]
-FAMILY = {one["variant"]: one for one in json.loads((parity.ROOT / "biformer" / "family.json").read_text())}
-
-
-@functools.cache
-def on_meta(name: str) -> BiFormer:
-    with torch.device("meta"):
-        return model_entrypoint(name)().eval()
-
-
-@functools.cache
-def official_weights(variant: str) -> dict[str, torch.Tensor]:
-    return parity.filled_state_dict(parity.load_pack("biformer", variant)[0])
-
-
-@functools.cache
-def classifier() -> BiFormer:
-    model = model_entrypoint("biformer_tiny")().eval()
-    load_weights(model, official_weights("biformer_tiny"))
-    return model
 
 
 def set_statistics(model: nn.Module) -> None:
@@ -78,107 +59,6 @@ class TestParity:
         for name, output in outputs.items():
             error = parity.relative_error(output, golden[f"{case_name}/{name}"])
             assert error <= parity.tolerance(pack), (name, error)
-
-    def test_names_and_shapes_are_the_official_ones(self):
-        model = classifier()
-        names = official_names(model)
-        shapes = {names[name]: list(value.shape) for name, value in model.state_dict().items()}
-        assert shapes == parity.load_pack("biformer", "biformer_tiny")[0]["state_dict"]
-
-    @pytest.mark.parametrize("variant", list(FAMILY))
-    def test_parameters_and_operations(self, variant: str):
-        facts = FAMILY[variant]
-        model = on_meta(variant)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(torch.empty(1, 3, 224, 224, device="meta"))
-        assert sum(parameter.numel() for parameter in model.parameters()) == facts["params"]
-        assert counter.get_total_flops() / 2e9 == pytest.approx(facts["macs_g_224"], abs=1e-4)
-
-    @pytest.mark.parametrize("variant", list(FAMILY))
-    def test_published_facts(self, variant: str):
-        facts = FAMILY[variant]
-        cfg = get_pretrained_cfg(variant)
-        assert cfg.url == facts["pretrained"][0]["url"]
-        assert (cfg.top1, cfg.params, cfg.macs) == (facts["paper"]["in1k_top1"], facts["params"], facts["macs_g_224"])
-        assert (cfg.input_size, cfg.crop_pct, cfg.interpolation) == ((3, 224, 224), 0.875, "bicubic")
-        assert (cfg.mean, cfg.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-        assert cfg.license == "mit"
-        assert not cfg.verified
-        assert cfg.note is not None
-        assert "broken" in cfg.note
-        assert facts["pretrained"][0]["reachable"].rpartition("?e=")[2] in cfg.note
-
-    def test_every_published_model_is_there(self):
-        assert set(FAMILY) == set(list_models(family="biformer"))
-        assert len(list_models(family="biformer", pretrained=True)) == len(FAMILY)
-
-    @pytest.mark.parametrize("variant", list(FAMILY))
-    def test_published_architecture(self, variant: str):
-        config = FAMILY[variant]["config"]
-        model = on_meta(variant)
-        is_stl = "stl" in variant
-        assert model.depths == tuple(config["depths"])
-        assert [stage["num_chs"] for stage in model.feature_info] == config["embed_dims"]
-        for norm in (module for module in model.modules() if isinstance(module, nn.LayerNorm | nn.BatchNorm2d)):
-            assert norm.eps == (1e-6 if isinstance(norm, nn.LayerNorm) else 1e-5)
-        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-        assert all(one.bias is not None and one.padding_mode == "zeros" for one in convolutions)
-        assert (type(model.norm), type(model.stem).__name__) == (nn.BatchNorm2d, "PatchStem" if is_stl else "ConvStem")
-        numerator, _, power = config["attn_scale"][0].partition("**")
-        assert (float(numerator), power) == (config["embed_dims"][0], "-0.5")
-        for index, blocks in enumerate(blocks_of(model)):
-            dim, heads, topk = config["embed_dims"][index], config["num_heads"][index], config["topks"][index]
-            width = float(config["attn_scale"][index].removesuffix("**-0.5"))
-            for block in blocks:
-                attn: Any = block.attn
-                assert (attn.num_heads, attn.scale) == (heads, width**-0.5)
-                assert (attn.qkv.bias is not None) == config["qkv_bias"][index]
-                assert attn.proj.bias is not None
-                assert attn.lepe.kernel_size == (config["side_dwconv"],) * 2
-                assert (attn.lepe.padding, attn.lepe.groups) == ((config["side_dwconv"] // 2,) * 2, dim)
-                if topk > 0:
-                    windows = config["n_wins"][index] if is_stl else config["n_win"]
-                    assert isinstance(attn, BiLevelRoutingAttention)
-                    assert (attn.topk, attn.num_regions) == (topk, (windows, windows))
-                else:
-                    assert isinstance(attn, FullAttention)
-                    assert attn.lepe_of == ("value" if variant == "biformer_stl_nchw" else "input")
-                assert (type(block.mlp.act), block.mlp.act.approximate) == (nn.GELU, "none")
-                assert block.mlp.fc1.out_features == dim * config["mlp_ratios"][index]
-                assert (block.pos_embed is None) == is_stl
-                if block.pos_embed is not None:
-                    assert (block.pos_embed.kernel_size, block.pos_embed.padding) == ((3, 3), (1, 1))
-
-    @pytest.mark.parametrize(("data_set", "regions"), [("coco", 16), ("ade20k", 8)])
-    @pytest.mark.parametrize("variant", list(FAMILY))
-    def test_published_dense_settings(self, variant: str, data_set: str, regions: int):
-        build = model_entrypoint(variant)
-        with torch.device("meta"):
-            if "stl" in variant:
-                with pytest.raises(ValueError, match="No setting for dense prediction was published"):
-                    build(dense=data_set)
-                return
-            model, other = build(dense=data_set), build(dense=data_set, num_regions=5)
-        assert regions_of(model) == [(regions, regions)] * 3
-        assert regions_of(other) == [(5, 5)] * 3
-        features = FeatureMaps(model)
-        norms: list[Any] = [features.get_submodule(f"norm{index}") for index in range(4)]
-        assert all(isinstance(norm, nn.LayerNorm) and norm.eps == 1e-6 for norm in norms)
-
-    def test_the_official_name_of_the_regions(self):
-        with torch.device("meta"):
-            assert regions_of(model_entrypoint("biformer_tiny")(n_win=8)) == [(8, 8)] * 3
-            assert regions_of(model_entrypoint("biformer_tiny")(dense="coco", n_win=8)) == [(8, 8)] * 3
-            assert regions_of(model_entrypoint("biformer_stl")(n_win=(9, 8, 7, 7))) == [(9, 9), (8, 8), (7, 7)]
-            with pytest.raises(ValueError, match="num_regions=7 and n_win=8 name the same thing"):
-                model_entrypoint("biformer_tiny")(num_regions=7, n_win=8)
-            with pytest.raises(ValueError, match=r"no dense setting of biformer_tiny 'ade'\. Did you mean 'ade20k'"):
-                model_entrypoint("biformer_tiny")(dense="ade")
-
-
-def regions_of(model: BiFormer) -> list[tuple[int, int]]:
-    found = [getattr(blocks[0].attn, "num_regions", None) for blocks in blocks_of(model)]
-    return [one for one in found if one is not None]
 
 
 class TestModel:
@@ -237,7 +117,7 @@ class TestModel:
             ({"depths": (2, 0, 1)}, r"depths\[1\] must be an integer >= 1, got 0"),
             ({"num_heads": (1, 3, 2)}, r"num_heads\[1\] must divide embed_dims\[1\], got 3 heads and 16 channels"),
             ({"embed_dims": (1, 16, 16)}, r"embed_dims\[0\] must be an integer >= 2"),
-            ({"topks": (10, 3, -2)}, r"topks\[0\]: .*10 of 3 x 3 = 9 regions.*full attention choose -2 \(with LePE\)"),
+            ({"topks": (10, 3, -2)}, r"topks\[0\]: .*10 with 3 x 3 = 9 regions.*full attention, use -2 \(with LePE\)"),
             ({"topks": (0, 3, -2)}, r"topks\[0\]: topk must be an integer >= 1, got 0"),
             ({"topks": (-3, 3, -2)}, r"topks\[0\]: .*got -3"),
             ({"num_regions": (3, 2)}, "num_regions must have one entry per stage, got 2 for 3 stages"),
