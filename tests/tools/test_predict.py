@@ -1,4 +1,4 @@
-"""tools/predict.py: pictures and predictions.json of a tiny classifier."""
+"""Tests of tools/predict.py with a tiny classifier."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_gives_pictures_and_predictions(
+def test_predictions_for_a_folder(
     trained: tuple[Path, Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     before = contents(images)
@@ -55,13 +55,13 @@ def test_a_folder_gives_pictures_and_predictions(
         with Image.open(out / entry["picture"]) as picture:
             assert picture.format == "PNG"
             assert picture.size == result.draw(2).size
-    # Names that are equal in different folders, and the folders themselves.
-    assert sorted(contents(out / "pictures")) == sorted(name for name in before)
+    # Images keep their relative paths, so that equal names in different folders do not collide.
+    assert sorted(contents(out / "pictures")) == sorted(before)
     assert "9 images" in capsys.readouterr().out
     assert not list(out.rglob("*.tmp"))
 
 
-def test_equal_names_from_different_places_do_not_collide(trained: tuple[Path, Path], images: Path, tmp_path: Path):
+def test_equal_file_names_do_not_collide(trained: tuple[Path, Path], images: Path, tmp_path: Path):
     files = [images / "red" / "0.png", images / "blue" / "0.png", images / "green" / "0.png"]
     shutil.copy(files[0], files[0].with_suffix(".jpg"))
     out = tmp_path / "out"
@@ -70,7 +70,7 @@ def test_equal_names_from_different_places_do_not_collide(trained: tuple[Path, P
 
 
 def test_inputs_are_not_overwritten(trained: tuple[Path, Path], images: Path):
-    # The images lie just where their pictures would go.
+    # The images are where the images with predictions would be written.
     work = images.parent
     images.rename(work / "pictures")
     before = contents(work / "pictures")
@@ -83,21 +83,21 @@ def test_inputs_are_not_overwritten(trained: tuple[Path, Path], images: Path):
     assert (work / "predictions.json").read_text() == "mine"
 
 
-def test_no_pictures(trained: tuple[Path, Path], images: Path, tmp_path: Path):
+def test_no_pictures_option(trained: tuple[Path, Path], images: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert run(images / "red", "--config", trained[0], "--weights", trained[1], "--out", out, "--no-pictures") == 0
     assert list(contents(out)) == ["predictions.json"]
 
 
-def test_broken_files_are_told_and_listed(
+def test_broken_files_are_reported_and_listed(
     trained: tuple[Path, Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (images / "red" / "1.png").write_bytes(b"nothing")
     out = tmp_path / "out"
     assert run(images, "--config", trained[1], "--out", out, "--no-pictures") == 0
-    said = capsys.readouterr()
-    assert "skipped: " in said.err
-    assert "1 skipped" in said.out
+    captured = capsys.readouterr()
+    assert "skipped: " in captured.err
+    assert "1 skipped" in captured.out
     written = json.loads((out / "predictions.json").read_text())
     assert len(written["predictions"]) == 8
     (skipped,) = written["skipped"]
@@ -108,17 +108,17 @@ def test_broken_files_are_told_and_listed(
     assert not (out / "predictions.json").exists()
 
 
-def test_a_failure_leaves_the_earlier_file_whole(
+def test_failed_write_keeps_the_previous_file(
     trained: tuple[Path, Path], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "out"
     assert run(images, "--config", trained[1], "--out", out, "--no-pictures") == 0
     before = (out / "predictions.json").read_bytes()
 
-    def full(*_: object) -> None:
+    def disk_full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     assert run(images / "red", "--config", trained[1], "--out", out, "--no-pictures") == 2
     assert contents(out) == {"predictions.json": before}
 
@@ -132,14 +132,17 @@ def test_a_failure_leaves_the_earlier_file_whole(
         (["{images}", "--config", "{images}"], "has no config.py"),
         (["{images}", "--config", "{config}"], "has no weights"),
         (["{images}", "--config", "{config}", "--weights", "gone.pth"], "gone.pth"),
-        (["{images}", "--config", "{work_dir}", "--out", "{config}"], "must be a folder"),
+        (["{images}", "--config", "{work_dir}", "--out", "{config}"], "--out must be a folder, got the file "),
         (["{images}", "--config", "{work_dir}", "--topk", "0"], "topk must be an integer >= 1"),
         (["{images}", "--config", "{work_dir}", "--device", "tpus"], "There is no device"),
-        (["{images}", "--config", "{work_dir}", "--score-threshold", "30"], "a score from 0 to 1"),
-        (["{images}", "--config", "{work_dir}", "--label-maps"], "needs a model for segmentation"),
+        (
+            ["{images}", "--config", "{work_dir}", "--score-threshold", "30"],
+            "--score-threshold must be between 0 and 1, got 30.0.",
+        ),
+        (["{images}", "--config", "{work_dir}", "--label-maps"], "--label-maps needs a segmentation model, but "),
     ],
 )
-def test_mistakes_end_with_a_message(
+def test_user_errors(
     arguments: list[str],
     message: str,
     trained: tuple[Path, Path],
@@ -149,15 +152,15 @@ def test_mistakes_end_with_a_message(
     capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.chdir(tmp_path)
-    places = {"images": images, "config": trained[0], "work_dir": trained[1]}
-    assert run(*(argument.format(**places) for argument in arguments)) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
-    assert "Traceback" not in said
+    paths = {"images": images, "config": trained[0], "work_dir": trained[1]}
+    assert run(*(argument.format(**paths) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
 
 
-def test_a_model_or_a_config_is_needed(capsys: pytest.CaptureFixture[str]):
+def test_exactly_one_of_model_and_config_is_required(capsys: pytest.CaptureFixture[str]):
     for arguments in (["a.png"], ["a.png", "--model", "a", "--config", "b"]):
         with pytest.raises(SystemExit) as raised:
             run(*arguments)
@@ -165,26 +168,26 @@ def test_a_model_or_a_config_is_needed(capsys: pytest.CaptureFixture[str]):
     assert "--model" in capsys.readouterr().err
 
 
-class Pretended:
-    """A predictor of objects or label maps that looks at nothing."""
+class FakePredictor:
+    """A predictor that returns fixed objects or label maps."""
 
-    name, weights, classes, skipped = "pretended", "none", ("cat", "dog"), []
+    name, weights, classes, skipped = "fake", "none", ("cat", "dog"), []
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
     def stream(self, inputs: list[str], progress: bool | None = None) -> Any:
-        facts: dict[str, Any] = {"size": (20, 30), "classes": self.classes, "kept_image": Image.new("RGB", (30, 20))}
-        facts["path"] = inputs[0]
+        common: dict[str, Any] = {"size": (20, 30), "classes": self.classes, "kept_image": Image.new("RGB", (30, 20))}
+        common["path"] = inputs[0]
         if self.kind == "segmentation":
-            yield SegmentationResult(label_map=torch.eye(20, 30, dtype=torch.int64), **facts)
+            yield SegmentationResult(label_map=torch.eye(20, 30, dtype=torch.int64), **common)
         else:
             boxes = torch.tensor([[1.0, 2.0, 9.0, 9.0], [4.0, 4.0, 8.0, 8.0]])
-            yield DetectionResult(boxes=boxes, labels=torch.tensor([1, 0]), scores=torch.tensor([0.8, 0.4]), **facts)
+            yield DetectionResult(boxes=boxes, labels=torch.tensor([1, 0]), scores=torch.tensor([0.8, 0.4]), **common)
 
 
-def test_objects_over_the_threshold_are_written(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(predict, "Predictor", lambda *_, **__: Pretended("detection"))
+def test_detections_above_the_threshold_are_written(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(predict, "Predictor", lambda *_, **__: FakePredictor("detection"))
     for threshold, count in ((0.3, 2), (0.5, 1)):
         file = images / "red" / "0.png"
         assert run(file, "--config", "any", "--out", tmp_path / "out", "--score-threshold", threshold) == 0
@@ -194,7 +197,7 @@ def test_objects_over_the_threshold_are_written(images: Path, tmp_path: Path, mo
 
 
 def test_label_maps_are_written(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(predict, "Predictor", lambda *_, **__: Pretended("segmentation"))
+    monkeypatch.setattr(predict, "Predictor", lambda *_, **__: FakePredictor("segmentation"))
     file = images / "red" / "0.png"
     assert run(file, "--config", "any", "--out", tmp_path / "out", "--label-maps") == 0
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
