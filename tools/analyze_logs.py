@@ -1,4 +1,4 @@
-"""Draw any logged scalars of one or several trainings, and print their best and last values and their time."""
+"""Plot logged scalars of one or several training runs, and print their best and last values and their times."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="analyze_logs",
-        description="Draw curves of scalars that trainings logged (scalars.jsonl in their work dirs), and print their "
-        "best and last values, and estimated times.",
+        description="Plot scalars that training runs have logged to scalars.jsonl in their work dirs, and print their "
+        "best and last values and estimated times.",
     )
-    parser.add_argument("work_dirs", metavar="WORK_DIR", nargs="+", help="work dir of a training")
+    parser.add_argument("work_dirs", metavar="WORK_DIR", nargs="+", help="work dir of a training run")
     parser.add_argument(
         "--keys",
         nargs="+",
         action="extend",
         default=[],
         metavar="NAME",
-        help="scalars, also by pattern: loss 'loss_*' lr bbox_mAP (default: the loss and the main validation figures)",
+        help="names or patterns of scalars, such as loss 'loss_*' lr bbox_mAP (default: the loss and the main "
+        "validation metrics)",
     )
-    parser.add_argument("--list", action="store_true", help="print the names of all scalars, and do nothing else")
+    parser.add_argument("--list", action="store_true", help="only print the names of all scalars")
     parser.add_argument(
         "--out", help="PNG to write (default: scalars.png in the work dir, or in the current folder for several)"
     )
-    parser.add_argument("--by", choices=["epoch", "iter"], default="epoch", help="positions (default: epoch)")
+    parser.add_argument("--by", choices=["epoch", "iter"], default="epoch", help="horizontal axis (default: epoch)")
     parser.add_argument(
         "--smooth",
         type=int,
         metavar="N",
-        help="running mean of training curves over N values on either side, 0 for none (default: a sixtieth of a long "
-        "curve)",
+        help="smooth training curves with a running mean over N values on either side; 0 disables it (default: 1/60 of "
+        "the values of long curves)",
     )
-    parser.add_argument("--title", help="heading of the picture")
+    parser.add_argument("--title", help="title of the plot")
     return parser.parse_args(argv)
 
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with user_errors() as outcome:
         if args.smooth is not None and args.smooth < 0:
-            raise UserError(f"--smooth is {args.smooth}; it must be at least 0.")
+            raise UserError(f"--smooth must be >= 0, got {args.smooth}.")
         runs = read_training_logs(args.work_dirs)
         if args.list:
             print("\n".join(choose_scalars(runs, ["*"])))
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(args.work_dirs[0] if len(runs) == 1 else ".")
         path = write_bytes(args.out or folder / "scalars.png", content)
         print(scalar_table(runs, keys))
-        print(f"\n{path}: {len(keys)} scalars of {len(runs)} trainings")
+        print(f"\n{path}: {len(keys)} scalars of {len(runs)} training runs")
     return outcome.code
 
 

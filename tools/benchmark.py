@@ -1,6 +1,6 @@
 """Benchmark complete models: throughput, latency and peak memory, alone or against another implementation.
 
-The rows of a model are measured in one run and in alternation, so that other load on the machine affects all of them
+A model and its baseline are measured in one run and in alternation, so that other load on the machine affects both
 alike. A ratio is the median over the turns of the other implementation's time divided by attnzoo's: CPU time on a CPU,
 wall-clock time on a GPU. Before anything is timed, both must compute the same logits from the same weights.
 """
@@ -44,9 +44,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--img-size", type=int, nargs="+", help="height and width in pixels (default: the model's)")
     parser.add_argument("--dtype", choices=DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--train", action="store_true", help="measure a step: forward, cross entropy, backward, SGD")
+    parser.add_argument(
+        "--train", action="store_true", help="measure a training step: forward, cross entropy, backward, SGD"
+    )
     parser.add_argument("--compile", action="store_true", help="compile all models with torch.compile")
-    parser.add_argument("--channels-last", action="store_true", help="memory format of weights and images")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="use the channels-last memory format for weights and images"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on a CPU (default: 1)")
     parser.add_argument("--repeats", type=int, default=10, help="timed turns per model (default: 10)")
     parser.add_argument("--out", type=Path, help="JSON file to write")

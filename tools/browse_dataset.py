@@ -1,4 +1,4 @@
-"""Draw samples of a config's data set as training sees them, with their labels, boxes, masks or label maps."""
+"""Plot transformed samples of a config's data set with their labels, boxes, masks or label maps."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="browse_dataset",
-        description="Draw samples of a config's data, after their transform: what the model is given to learn from.",
-        epilog="Augmentation that mixes images of a batch (mixup, CutMix) belongs to the model and is not drawn.",
+        description="Plot samples of a config's data set after its transform, as the model gets them.",
+        epilog="Augmentation that mixes the images of a batch (mixup, CutMix) is part of the model and is not plotted.",
     )
     add_config_arguments(parser)
-    parser.add_argument("--split", choices=SPLITS, default="train", help="which data loader (default: train)")
-    parser.add_argument("--count", type=int, default=16, help="how many samples (default: 16)")
-    parser.add_argument("--seed", type=int, help="of the choice and the augmentation (default: the config's, or 0)")
-    parser.add_argument("--epoch", type=int, default=1, help="whose augmentation, from 1 (default: 1)")
-    parser.add_argument("--original", action="store_true", help="also draw each file, to the left of its sample")
-    parser.add_argument("--columns", type=int, default=4, help="samples in a row (default: 4)")
-    parser.add_argument("--side", type=int, default=400, help="longest side of a picture in pixels (default: 400)")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="split to plot (default: train)")
+    parser.add_argument("--count", type=int, default=16, help="number of samples (default: 16)")
+    parser.add_argument("--seed", type=int, help="seed of selection and augmentation (default: the config's, or 0)")
+    parser.add_argument("--epoch", type=int, default=1, help="epoch of the augmentation, >= 1 (default: 1)")
+    parser.add_argument(
+        "--original", action="store_true", help="also plot the original images, to the left of the samples"
+    )
+    parser.add_argument("--columns", type=int, default=4, help="samples per row (default: 4)")
+    parser.add_argument(
+        "--side", type=int, default=400, help="longest side of a sample in pixels, >= 100 (default: 400)"
+    )
     parser.add_argument("--out", help="PNG to write (default: samples_<split>.png in the work dir)")
     return parser.parse_args(argv)
 
@@ -42,12 +46,12 @@ def build_dataset(cfg: Config, split: str, seed: int) -> Any:
     """Builds the data set of a config's data loader.
 
     Raises:
-        ValueError: the config has no such data loader, or the data are not there.
+        ValueError: If the config has no data loader for the split, or the data do not exist.
     """
     loader = cfg.get(f"{split}_dataloader")
     if not loader or not loader.get("dataset"):
-        there = [name for name in SPLITS if cfg.get(f"{name}_dataloader")]
-        raise UserError(f"The config has no {split}_dataloader; there is data for {', '.join(there) or 'nothing'}.")
+        available = ", ".join(name for name in SPLITS if cfg.get(f"{name}_dataloader")) or "none"
+        raise UserError(f"The config has no {split}_dataloader. Available splits: {available}.")
     return DATASETS.build(with_seed(DATASETS, loader["dataset"], seed))
 
 
@@ -57,12 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors() as outcome:
         for name in ("count", "columns", "epoch"):
             if getattr(args, name) < 1:
-                raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1.")
+                raise UserError(f"--{name} must be >= 1, got {getattr(args, name)}.")
         if args.side < 100:
-            raise UserError(f"--side is {args.side}; under 100 pixels nothing can be read.")
+            raise UserError(f"--side must be >= 100 for labels to be readable, got {args.side}.")
         cfg = load_from_arguments(args)
-        given = (cfg.get("randomness") or {}).get("seed")
-        seed = args.seed if args.seed is not None else given if given is not None else 0
+        config_seed = (cfg.get("randomness") or {}).get("seed")
+        seed = args.seed if args.seed is not None else config_seed if config_seed is not None else 0
         dataset = build_dataset(cfg, args.split, seed)
         indices = choose_samples(len(dataset), args.count, seed)
         content = draw_samples(dataset, indices, args.columns, args.side, args.original, args.epoch - 1)

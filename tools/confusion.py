@@ -1,4 +1,4 @@
-"""Draw a confusion matrix and list the worst pairs, for classifiers, segmentors and detectors."""
+"""Plot a confusion matrix and list the most confused pairs, for classifiers, segmentors and detectors."""
 
 from __future__ import annotations
 
@@ -17,28 +17,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="confusion",
-        description="Draw which classes are taken for which, each row as shares of the right class, and list the worst "
-        "pairs.",
-        epilog="With --annotations, a detector's results are matched with the annotated objects; what is found where "
-        "nothing is, and what is not found, is counted as background.",
+        description="Plot a confusion matrix, normalized per true class, and list the most confused pairs.",
+        epilog="With --annotations, a detector's results are matched with the annotated objects; false positives and "
+        "missed objects are counted as confused with the background.",
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="confusion.json of an evaluation, or the work dir that holds it; or, with --annotations, a detector's "
-        "results in COCO's format (<out_file>.bbox.json or <out_file>.segm.json)",
+        help="confusion.json of an evaluation, or the work dir that contains it; or, with --annotations, a detector's "
+        "results in COCO format (<out_file>.bbox.json or <out_file>.segm.json)",
     )
-    parser.add_argument("--annotations", metavar="FILE", help="COCO's annotation file of a detector's results")
+    parser.add_argument("--annotations", metavar="FILE", help="COCO annotation file for a detector's results")
     parser.add_argument("--out", help="PNG to write (default: confusion.png beside SOURCE)")
-    parser.add_argument("--json", metavar="FILE", help="also write the matrix to a JSON file, as evaluations write it")
-    parser.add_argument("--classes", type=int, default=40, help="how many classes the picture shows (default: 40)")
-    parser.add_argument("--pairs", type=int, default=20, help="how many pairs are listed (default: 20)")
     parser.add_argument(
-        "--by", choices=["count", "share"], default="count", help="worst by number, or by share of the right class"
+        "--json", metavar="FILE", help="also write the matrix to a JSON file in the format of confusion.json"
     )
-    parser.add_argument("--iou", type=float, default=0.5, help="least IoU of a detection and its object (default: 0.5)")
-    parser.add_argument("--score", type=float, default=0.3, help="least score of a detection (default: 0.3)")
-    parser.add_argument("--title", help="heading of the picture")
+    parser.add_argument("--classes", type=int, default=40, help="number of classes in the plot, >= 2 (default: 40)")
+    parser.add_argument("--pairs", type=int, default=20, help="number of pairs in the list (default: 20)")
+    parser.add_argument(
+        "--by",
+        choices=["count", "share"],
+        default="count",
+        help="sort pairs by count, or by share of the true class (default: count)",
+    )
+    parser.add_argument(
+        "--iou", type=float, default=0.5, help="minimum IoU of a detection and its object (default: 0.5)"
+    )
+    parser.add_argument("--score", type=float, default=0.3, help="minimum score of a detection (default: 0.3)")
+    parser.add_argument("--title", help="title of the plot")
     return parser.parse_args(argv)
 
 
@@ -46,7 +52,7 @@ def load(args: argparse.Namespace) -> ConfusionMatrix:
     """Reads or computes the matrix.
 
     Raises:
-        ValueError: a file is missing, or none of its kind.
+        ValueError: If a file does not exist or does not have the expected format.
     """
     if args.annotations is None:
         return read_confusion(args.source)
@@ -59,12 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
-        for name, least in (("classes", 2), ("pairs", 0)):
-            if getattr(args, name) < least:
-                raise UserError(f"--{name} is {getattr(args, name)}; it must be at least {least}.")
+        for name, minimum in (("classes", 2), ("pairs", 0)):
+            if getattr(args, name) < minimum:
+                raise UserError(f"--{name} must be >= {minimum}, got {getattr(args, name)}.")
         confusion = load(args)
-        right, total = int(confusion.counts.trace()), int(confusion.counts.sum())
-        title = args.title or f"{100 * right / max(1, total):.1f} % right"
+        correct, total = int(confusion.counts.trace()), int(confusion.counts.sum())
+        title = args.title or f"{100 * correct / max(1, total):.1f} % correct"
         content = draw_confusion(confusion, args.classes, title)
         source = Path(args.source)
         folder = source if source.is_dir() else source.parent
@@ -74,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
             write_json(args.json, {"classes": classes, "confusion": confusion.counts.tolist()})
         if args.pairs:
             print(confused_pair_table(most_confused_pairs(confusion, args.pairs, args.by)))
-        print(f"{path}: {len(confusion.names)} classes, {right} of {total} right")
+        print(f"{path}: {len(confusion.names)} classes, {correct} of {total} correct")
     return outcome.code
 
 

@@ -1,4 +1,4 @@
-"""Draw validation images with what was predicted, from the predictions.json of an evaluation."""
+"""Plot validation images with their predicted classes from the predictions.json of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,27 +19,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="draw_predictions",
-        description="Draw a grid of images with predicted classes; wrong predictions come first, framed in red.",
+        description="Plot a grid of images with their predicted classes. Wrong predictions come first, in red frames.",
     )
-    parser.add_argument("predictions", metavar="PREDICTIONS", help="predictions.json, or the work dir that holds it")
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="predictions.json, or the work dir that contains it")
     parser.add_argument("--out", help="PNG to write (default: predictions.png beside PREDICTIONS)")
-    parser.add_argument("--count", type=int, default=32, help="how many images (default: 32)")
-    parser.add_argument("--columns", type=int, default=8, help="images in a row (default: 8)")
-    parser.add_argument("--wrong", type=int, help="at most so many wrong ones (default: a quarter of --count)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice (default: 0)")
-    parser.add_argument("--root", help="folder that relative image paths start from (default: the current folder)")
+    parser.add_argument("--count", type=int, default=32, help="number of images (default: 32)")
+    parser.add_argument("--columns", type=int, default=8, help="images per row (default: 8)")
+    parser.add_argument("--wrong", type=int, help="maximum number of wrong predictions (default: a quarter of --count)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the selection (default: 0)")
+    parser.add_argument("--root", help="folder that image paths are relative to (default: the current folder)")
     return parser.parse_args(argv)
 
 
 def model_name(folder: Path) -> str:
-    """Finds which model made the predictions in a folder.
-
-    Args:
-        folder: with the evaluation's results.json, or without.
-
-    Returns:
-        "nat_mini: ", or nothing where the results do not tell.
-    """
+    """Returns a prefix such as "nat_mini: " for titles, or "" if the folder's results.json does not name the model."""
     model = read_results(folder).get("model")
     return f"{model}: " if model else ""
 
@@ -50,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors() as outcome:
         for name in ("count", "columns"):
             if getattr(args, name) < 1:
-                raise UserError(f"--{name} is {getattr(args, name)}; it must be at least 1.")
+                raise UserError(f"--{name} must be >= 1, got {getattr(args, name)}.")
         source = Path(args.predictions)
         predictions = read_predictions(source)
         folder = source if source.is_dir() else source.parent
@@ -60,19 +53,19 @@ def main(argv: list[str] | None = None) -> int:
             path = root / prediction.path
             if not path.is_file():
                 raise UserError(
-                    f"There is no image {path}; --root names the folder that relative paths start from. Images inside "
-                    "an archive cannot be drawn."
+                    f"There is no image {path}. Pass the folder that image paths are relative to as --root. Images "
+                    "in archives cannot be plotted."
                 )
             with Image.open(path) as image:
                 return image.convert("RGB")
 
-        right = sum(prediction.correct for prediction in predictions)
-        title = f"{model_name(folder)}{right} of {len(predictions)} images right"
+        correct = sum(prediction.correct for prediction in predictions)
+        title = f"{model_name(folder)}{correct} of {len(predictions)} images correct"
         if predictions:
-            title += f" ({100 * right / len(predictions):.2f} %)"
+            title += f" ({100 * correct / len(predictions):.2f} %)"
         chosen = choose_predictions(predictions, args.count, seed=args.seed, wrong=args.wrong)
         content = draw_predictions(
-            [predictions[position] for position in chosen], load_image, columns=args.columns, title=title
+            [predictions[index] for index in chosen], load_image, columns=args.columns, title=title
         )
         path = write_bytes(args.out or folder / "predictions.png", content)
         print(f"{path}: {len(chosen)} images")

@@ -1,4 +1,4 @@
-"""Export a model to ONNX or as a program of torch.export, compared with PyTorch before the file is kept."""
+"""Export a model to ONNX or torch.export, and verify its outputs against PyTorch."""
 
 from __future__ import annotations
 
@@ -26,26 +26,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="export",
-        description="Export a backbone, a classifier, a segmentor's logits or a single-stage detector's maps, in "
-        "torch's own operators. The file is compared with PyTorch and kept only where both agree.",
-        epilog="The file's metadata hold the model's name, its classes and how images are normalized.",
+        description="Export a backbone, a classifier, the logits of a segmentor or the maps of a single-stage "
+        "detector, using only PyTorch's own operators. The file is kept only if its outputs match PyTorch's.",
+        epilog="The file's metadata contain the model's name, its classes and the normalization of images.",
     )
     add_model_arguments(parser)
-    parser.add_argument("--out", help="file to write (default: MODEL's name with .onnx or .pt2 in this folder)")
+    parser.add_argument("--out", help="file to write (default: the name of MODEL with .onnx or .pt2)")
     parser.add_argument(
-        "--format", choices=SUFFIXES, help="onnx, or program: torch.export (default: by --out, or onnx)"
+        "--format",
+        choices=SUFFIXES,
+        help="onnx, or program for torch.export (default: by the suffix of --out, or onnx)",
     )
-    parser.add_argument("--part", choices=PARTS, default="whole", help="what of the model (default: whole)")
-    parser.add_argument("--features-only", action="store_true", help="of a model's name: the maps of its stages")
-    parser.add_argument("--out-indices", type=int, nargs="+", help="of --features-only: which stages")
-    parser.add_argument("--batch-size", type=int, default=2, help="images, where the batch is fixed (default: 2)")
-    parser.add_argument("--fixed-batch", action="store_true", help="take --batch-size images, not any number")
+    parser.add_argument("--part", choices=PARTS, default="whole", help="part of the model to export (default: whole)")
     parser.add_argument(
-        "--dynamic-size", action="store_true", help="take images of any height and width, where possible"
+        "--features-only", action="store_true", help="export the backbone's feature maps; for names of models"
     )
-    parser.add_argument("--normalise", action="store_true", help="take pixel values of 0 to 255 and normalize inside")
-    parser.add_argument("--opset", type=int, help="version of ONNX's operators (default: torch's)")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="accepted relative difference (default: 1e-4)")
+    parser.add_argument("--out-indices", type=int, nargs="+", help="indices of the stages for --features-only")
+    parser.add_argument("--batch-size", type=int, default=2, help="batch size of the example images (default: 2)")
+    parser.add_argument("--fixed-batch", action="store_true", help="accept only batches of --batch-size images")
+    parser.add_argument(
+        "--dynamic-size", action="store_true", help="accept images of any height and width, if the model can"
+    )
+    parser.add_argument(
+        "--normalize",
+        "--normalise",
+        action="store_true",
+        help="accept pixel values from 0 to 255, and normalize them in the exported model",
+    )
+    parser.add_argument("--opset", type=int, help="ONNX opset version (default: torch's)")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-4, help="maximum relative error of the outputs (default: 1e-4)"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     args = parser.parse_args(argv)
     if args.out_indices and not args.features_only:
@@ -54,49 +65,49 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def destination(args: argparse.Namespace) -> tuple[str, Path]:
-    """Finds the format and the file to write.
+    """Returns the format and the file to write.
 
     Raises:
-        UserError: the file's ending belongs to another format, or to none.
+        UserError: If the suffix of the file does not match a format, or not the given one.
     """
     by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
     if args.out is None:
-        chosen = args.format or "onnx"
+        format_name = args.format or "onnx"
         stem = args.model.rpartition(":")[2].rstrip("/").rpartition("/")[2].removesuffix(".py")
-        return chosen, Path(stem + SUFFIXES[chosen])
+        return format_name, Path(stem + SUFFIXES[format_name])
     path = Path(args.out)
-    meant = by_suffix.get(path.suffix)
-    if meant is None or (args.format and args.format != meant):
+    format_name = by_suffix.get(path.suffix)
+    if format_name is None or (args.format and args.format != format_name):
         expected = SUFFIXES[args.format] if args.format else " or ".join(by_suffix)
-        raise UserError(f"--out {args.out}: the file's name must end with {expected}.")
-    return meant, path
+        raise UserError(f"--out must end with {expected}, got {args.out}.")
+    return format_name, path
 
 
 def metadata_of(loaded: LoadedModel, args: argparse.Namespace, size: tuple[int, int]) -> dict[str, str]:
-    """Returns what a user of the file needs to know, as strings."""
-    texts: dict[str, Any] = {
+    """Returns the metadata of the exported file."""
+    metadata: dict[str, Any] = {
         "attnzoo.version": __version__,
         "attnzoo.model": loaded.architecture,
         "attnzoo.part": args.part,
         "attnzoo.image_size": list(size),
-        "attnzoo.input": "pixel values of 0 to 255, RGB" if args.normalise else "(pixel / 255 - mean) / std, RGB",
+        "attnzoo.input": "pixel values of 0 to 255, RGB" if args.normalize else "(pixel / 255 - mean) / std, RGB",
         "attnzoo.mean": loaded.mean,
         "attnzoo.std": loaded.std,
     }
     if loaded.classes:
-        texts["attnzoo.classes"] = loaded.classes
-    return {name: text if isinstance(text, str) else json.dumps(text) for name, text in texts.items()}
+        metadata["attnzoo.classes"] = loaded.classes
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
     with user_errors() as outcome:
-        kind, path = destination(args)
+        format_name, path = destination(args)
         options = {"features_only": True, "out_indices": args.out_indices} if args.features_only else {}
         loaded = load_model_from_arguments(args, **options)
         size = size_from_arguments(args, loaded.image_size)
-        mean, std = (loaded.mean, loaded.std) if args.normalise else (None, None)
+        mean, std = (loaded.mean, loaded.std) if args.normalize else (None, None)
         settings: dict[str, Any] = {
             "in_chans": loaded.in_chans,
             "batch_size": args.batch_size,
@@ -106,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
             "metadata": metadata_of(loaded, args, size),
         }
         part = exportable(loaded.model, args.part, mean, std)
-        if kind == "onnx":
+        if format_name == "onnx":
             report = export_onnx(part, path, size, opset=args.opset, **settings)
         else:
             report = export_program(part, path, size, **settings)

@@ -27,13 +27,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="flops",
         description="Count multiply-accumulates (half of the floating-point operations) of convolutions, matrix "
-        "products and attention, the zoo's own operators included. Nothing is computed and no weights are read.",
+        "products and attention, including attnzoo's own operators. The model runs on the meta device: nothing is "
+        "computed, and no weights are read.",
     )
     add_model_arguments(parser)
-    parser.add_argument("--features-only", action="store_true", help="of a model's name: the maps of its stages")
-    parser.add_argument("--depth", type=int, default=1, help="how many modules deep (default: 1)")
-    parser.add_argument("--proposals", type=int, default=1000, help="regions of a detector's box heads (default: 1000)")
-    parser.add_argument("--detections", type=int, default=100, help="regions of its mask heads (default: 100)")
+    parser.add_argument(
+        "--features-only", action="store_true", help="count only the backbone's feature maps; for names of models"
+    )
+    parser.add_argument("--depth", type=int, default=1, help="depth of the modules in the table (default: 1)")
+    parser.add_argument(
+        "--proposals", type=int, default=1000, help="number of regions in a detector's box heads (default: 1000)"
+    )
+    parser.add_argument(
+        "--detections", type=int, default=100, help="number of regions in a detector's mask heads (default: 100)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--out", help="also write the JSON to this file")
     return parser.parse_args(argv)
@@ -46,7 +53,7 @@ def as_json(loaded: LoadedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
         "architecture": loaded.architecture,
         "flops": cost.flops,
         **{name: value for name, value in asdict(cost).items() if name != "modules"},
-        "modules": [asdict(one) for one in cost.modules if 0 < one.depth <= depth],
+        "modules": [asdict(module) for module in cost.modules if 0 < module.depth <= depth],
         "versions": library_versions(),
     }
 
@@ -56,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with user_errors() as outcome:
         if args.depth < 0:
-            raise UserError(f"--depth is {args.depth}; it must be at least 0.")
+            raise UserError(f"--depth must be >= 0, got {args.depth}.")
         options = {"features_only": True} if args.features_only else {}
         loaded = load_model_from_arguments(args, on_meta=True, **options)
         size = size_from_arguments(args, loaded.image_size)

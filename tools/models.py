@@ -1,7 +1,7 @@
-"""Write MODELS.md: every model with its figures, its checkpoints and how it was checked, and a picture.
+"""Write MODELS.md, a table of all models and checkpoints, and a plot of their accuracy.
 
-Needs a checkout. Each model is run once on PyTorch's meta device to see which kernels it calls, and where there are
-outputs of its official code among the tests' data, it is run on those.
+Needs a checkout. Each model runs once on PyTorch's meta device, to record which kernels it calls, and on the reference
+outputs of its original implementation, if the tests have some.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from attnzoo.zoo.plots.catalog import catalog_page, draw_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "MODELS.md"
-PICTURE = ROOT / "docs" / "models.png"
+PLOT = ROOT / "docs" / "models.png"
 MEASURED = ROOT / "docs" / "models.json"
 _KERNELS = {"ranged_attention_2d": "neighborhood", "routed_attention_2d": "routing"}  # folder of each operator
 
@@ -34,37 +34,41 @@ _KERNELS = {"ranged_attention_2d": "neighborhood", "routed_attention_2d": "routi
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only-page", action="store_true", help="measure nothing but models that are new")
+    parser.add_argument(
+        "--only-page", action="store_true", help="measure only models that docs/models.json does not list"
+    )
     args = parser.parse_args(argv)
     with user_errors() as outcome:
         if not (ROOT / "tests" / "support").is_dir():
-            raise UserError("tools/models.py compares models with data among the tests, so it needs a checkout.")
+            raise UserError(
+                "tools/models.py needs a checkout, because it compares models with the tests' reference outputs."
+            )
         known = read_measured() if args.only_page and MEASURED.exists() else {}
         names = list_models()
         new = [name for name in names if name not in known]
         known |= dict(zip(new, measure(tqdm(new, unit="model", disable=None)), strict=True))
         measured = {name: known[name] for name in names}
-        write_json(MEASURED, {name: asdict(one) for name, one in measured.items()})
+        write_json(MEASURED, {name: asdict(measurement) for name, measurement in measured.items()})
         write_bytes(PAGE, page(measured).encode())
-        draw_catalog(PICTURE)
-        for path in (PAGE, PICTURE, MEASURED):
+        draw_catalog(PLOT)
+        for path in (PAGE, PLOT, MEASURED):
             print(f"wrote {path.relative_to(ROOT)}")
     return outcome.code
 
 
 def read_measured() -> dict[str, ModelMeasurement]:
-    """Reads what the last run measured, by model."""
+    """Reads the measurements of the last run by model name."""
     content: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text(encoding="utf-8"))
-    return {name: ModelMeasurement(one["parity"], tuple(one["kernels"])) for name, one in content.items()}
+    return {name: ModelMeasurement(entry["parity"], tuple(entry["kernels"])) for name, entry in content.items()}
 
 
 def page(measured: dict[str, ModelMeasurement]) -> str:
     """Returns the text of MODELS.md."""
-    return catalog_page(measured, plot=PICTURE.relative_to(ROOT).as_posix())
+    return catalog_page(measured, plot=PLOT.relative_to(ROOT).as_posix())
 
 
 def measure(names: Iterable[str]) -> Iterable[ModelMeasurement]:
-    """Runs models, one after the other."""
+    """Measures models one after the other."""
     if str(ROOT / "tests") not in sys.path:
         sys.path.append(str(ROOT / "tests"))
     from support.parity import worst_error
@@ -75,13 +79,13 @@ def measure(names: Iterable[str]) -> Iterable[ModelMeasurement]:
 
 
 def kernels_of(name: str) -> tuple[str, ...]:
-    """Names the folders of `attnzoo.kernels` whose operators a model calls for an image of its own size."""
+    """Returns the folders of `attnzoo.kernels` whose operators a model calls for one image."""
     with torch.device("meta"):
         model = create_model(name, num_classes=0).eval()
         images = torch.empty(1, *get_pretrained_cfg(name).input_size)
     with _Operators() as operators, torch.no_grad():
         model(images)
-    return tuple(sorted({_KERNELS[one] for one in operators.called}))
+    return tuple(sorted({_KERNELS[name] for name in operators.called}))
 
 
 class _Operators(TorchDispatchMode):

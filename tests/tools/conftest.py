@@ -1,4 +1,4 @@
-"""A trained tiny classifier, for the tests of the tools that train and evaluate."""
+"""Fixtures with a trained tiny classifier."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ custom_hooks = [dict(type="EMAHook", decay=0.5)]
 
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config, beside a folder of 18 training and 9 validation images in three colours."""
+    """A config, next to a folder of 18 training and 9 validation images in three colors."""
     path = write_config(tmp_path_factory.mktemp("line"), train=6).with_name("line.py")
     path.write_text(CONFIG)
     return path
@@ -27,7 +27,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(config: Path) -> Path:
-    """The work dir of a training."""
+    """The work dir of a training run."""
     work_dir = config.parent / "trained"
     assert train_tool.main([str(config), "--work-dir", str(work_dir), "--seed", "3"]) == 0
     return work_dir
@@ -35,4 +35,5 @@ def trained(config: Path) -> Path:
 
 @pytest.fixture
 def copied(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the work dir that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "copied"))

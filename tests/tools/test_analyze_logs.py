@@ -1,4 +1,4 @@
-"""The tool that draws logged scalars."""
+"""Tests of tools/analyze_logs.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def work_dirs(tmp_path: Path) -> list[str]:
     return folders
 
 
-def test_one_training(work_dirs: list[str], capsys: pytest.CaptureFixture[str]):
+def test_plot_of_one_run(work_dirs: list[str], capsys: pytest.CaptureFixture[str]):
     assert tool.main([work_dirs[0]]) == 0
     with Image.open(Path(work_dirs[0], "scalars.png")) as image:
         assert image.size[0] > 1200  # two panels
@@ -36,21 +36,21 @@ def test_one_training(work_dirs: list[str], capsys: pytest.CaptureFixture[str]):
     assert lines[5].split() == ["one", "623", "0.25", "-", "2.6", "min"]
 
 
-def test_several_trainings(work_dirs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_plot_of_several_runs(work_dirs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "new" / "both.png"
     options = ["--keys", "loss", "--by", "iter", "--smooth", "5", "--title", "Both", "--out", str(out)]
     assert tool.main([*work_dirs, *options]) == 0
     assert out.is_file()
-    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 1 scalars of 2 trainings"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 1 scalars of 2 training runs"
 
 
-def test_names_are_listed_and_mistakes_told(work_dirs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_list_option_and_user_errors(work_dirs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert tool.main([*work_dirs, "--list"]) == 0
     assert capsys.readouterr().out.split() == ["loss", "time", "mIoU"]
     for arguments, message in [
         ([*work_dirs, "--keys", "miou"], "There is no scalar 'miou'. Did you mean 'mIoU'"),
         ([str(tmp_path)], "There is no training log"),
-        ([*work_dirs, "--smooth", "-1"], "--smooth is -1"),
+        ([*work_dirs, "--smooth", "-1"], "--smooth must be >= 0, got -1."),
     ]:
         assert tool.main(arguments) == 2
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The benchmark of models: reports, mistakes, and models that cannot be measured."""
+"""Tests of tools/benchmark.py: reports, user errors, and models that cannot be measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnzoo.tools.benchmarking.model_baselines import plain_model
 SMALL = ["--device", "cpu", "--batch-size", "1", "--repeats", "2", "--img-size", "32"]
 
 
-def test_the_report_has_a_row_per_implementation(tmp_path, capsys):
+def test_report_has_a_row_per_implementation(tmp_path, capsys):
     out = tmp_path / "report.json"
     assert main(["nat_mini", *SMALL, "--against", "plain", "--out", str(out)]) == 0
     report = json.loads(out.read_text())
@@ -40,24 +40,24 @@ def test_training_steps_and_channels_last(tmp_path):
     report = json.loads(out.read_text())
     (row,) = report["models"]["nat_mini"]["rows"].values()
     weights = 4 * 19_984_174
-    # The gradients, minus memory that is freed meanwhile.
+    # The gradients, minus memory that is freed in the meantime.
     assert row["peak_bytes"] > 0.9 * weights
     assert report["train"] is report["channels_last"] is True
 
 
-def test_a_model_with_other_logits_is_not_timed(monkeypatch, capsys):
-    def wrong(name: str, model: nn.Module) -> nn.Module:
+def test_model_with_different_logits_is_not_timed(monkeypatch, capsys):
+    def altered(name: str, model: nn.Module) -> nn.Module:
         other = plain_model(name, model)
         with torch.no_grad():
             other.get_parameter("head.fc.weight").mul_(1.01)
         return other
 
-    monkeypatch.setitem(measuring.BASELINES, "plain", wrong)
+    monkeypatch.setitem(measuring.BASELINES, "plain", altered)
     assert main(["nat_mini", *SMALL, "--against", "plain"]) == 1
     assert "The logits of plain differ" in capsys.readouterr().out
 
 
-def test_a_model_that_fails_does_not_stop_the_others(tmp_path, capsys):
+def test_failing_model_does_not_stop_the_others(tmp_path, capsys):
     out = tmp_path / "report.json"
     assert main(["dinat_mini", "nat_mini", *SMALL, "--against", "plain", "--out", str(out)]) == 1
     models = json.loads(out.read_text())["models"]
@@ -77,10 +77,10 @@ def test_a_model_that_fails_does_not_stop_the_others(tmp_path, capsys):
         (["nat_mini", "--repeats", "0"], "--repeats must be >= 1, got 0"),
     ],
 )
-def test_mistakes_are_named(options, message, capsys):
+def test_user_errors(options, message, capsys):
     assert main([*options, "--device", "cpu"]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_patterns_and_names_find_each_model_once():
+def test_names_and_patterns_select_each_model_once():
     assert find_models(["nat_mini", "nat_[mt]*"]) == ["nat_mini", "nat_tiny"]

@@ -1,4 +1,4 @@
-"""The benchmark of kernels: every operation and implementation in one report, and mistakes."""
+"""Tests of tools/benchmark_kernels.py."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import torch
 
 from attnzoo.tools.benchmark_kernels import main
 from attnzoo.tools.benchmarking import operations
-from attnzoo.tools.benchmarking.attention_baselines import (
-    UnfoldAttention,
-)
+from attnzoo.tools.benchmarking.attention_baselines import UnfoldAttention
 
 
-def test_the_report_has_every_implementation(tmp_path, capsys):
+def test_report_has_every_implementation(tmp_path, capsys):
     out = tmp_path / "report.json"
     options = ["--sizes", "7", "9", "--batch-size", "1", "--repeats", "2", "--dim", "4", "--out", str(out)]
     assert main(["--device", "cpu", *options]) == 0
@@ -33,20 +31,20 @@ def test_the_report_has_every_implementation(tmp_path, capsys):
     assert torch.__version__ in table
 
 
-def test_a_wrong_result_is_not_timed(monkeypatch, capsys):
+def test_implementation_with_wrong_results_is_not_timed(monkeypatch, capsys):
     class Wrong(UnfoldAttention):
         def __call__(self, query, key, value, rpb):
             return super().__call__(query, key, value, rpb) * 1.01
 
     monkeypatch.setattr(operations, "UnfoldAttention", Wrong)
     assert main(["--device", "cpu", "--sizes", "9", "--batch-size", "1", "--repeats", "1", "--dim", "4"]) == 1
-    shown = capsys.readouterr()
-    line = next(line for line in shown.out.splitlines() if line.startswith("unfold + einsum"))
+    captured = capsys.readouterr()
+    line = next(line for line in captured.out.splitlines() if line.startswith("unfold + einsum"))
     assert line.split()[-1] == "disagrees"
-    assert "differ from the reference" in shown.err
+    assert "differ from the reference" in captured.err
 
 
-def test_routing_is_measured_too(tmp_path):
+def test_report_for_routing(tmp_path):
     out = tmp_path / "report.json"
     options = ["--sizes", "6", "9x3", "--num-regions", "3", "--batch-size", "1", "--repeats", "1", "--dim", "4"]
     assert main(["--operation", "routing", "--device", "cpu", *options, "--topk", "2", "--out", str(out)]) == 0
@@ -65,7 +63,7 @@ def test_routing_is_measured_too(tmp_path):
         ("halo", ["--block-size", "4", "--sizes", "4", "8x12"], {"attnzoo torch", "unfold + einsum"}),
     ],
 )
-def test_windows_and_halos_are_measured_too(operation, options, names, tmp_path):
+def test_report_for_windows_and_halos(operation, options, names, tmp_path):
     out = tmp_path / "report.json"
     options = [*options, "--batch-size", "2", "--repeats", "1", "--dim", "20", "--out", str(out)]
     assert main(["--operation", operation, "--device", "cpu", *options]) == 0
@@ -74,6 +72,6 @@ def test_windows_and_halos_are_measured_too(operation, options, names, tmp_path)
         assert all(row["forward_ms"] > 0 and row["train_ms"] > 0 for row in one["implementations"].values())
 
 
-def test_wrong_options_are_refused(capsys):
+def test_user_errors(capsys):
     assert main(["--device", "cpu", "--sizes", "5", "--kernel-size", "7", "--repeats", "1"]) == 2
     assert "must not exceed the map" in capsys.readouterr().err

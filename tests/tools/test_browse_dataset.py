@@ -1,4 +1,4 @@
-"""tools/browse_dataset.py: samples with what is known of them, as training sees them."""
+"""Tests of tools/browse_dataset.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_classifier.write_config(tmp_path_factory.mktemp("tiny"))
 
 
-def test_a_classifiers_samples(classification: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_classification_samples(classification: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "samples.png"
     arguments = [str(classification), "--out", str(out), "--columns", "3", "--side", "320"]
     assert browse_dataset.main([*arguments, "--count", "5"]) == 0
@@ -32,18 +32,18 @@ def test_a_classifiers_samples(classification: Path, tmp_path: Path, capsys: pyt
         assert image.width > 1.8 * small[0]
 
 
-def test_the_seed_chooses_samples_and_augmentation(classification: Path, tmp_path: Path):
-    def drawn(*options: str) -> bytes:
+def test_seed_determines_samples_and_augmentation(classification: Path, tmp_path: Path):
+    def plot(*options: str) -> bytes:
         out = tmp_path / "samples.png"
         assert browse_dataset.main([str(classification), "--out", str(out), "--count", "4", *options]) == 0
         return out.read_bytes()
 
-    assert drawn("--seed", "1") == drawn("--seed", "1")
-    assert drawn("--seed", "1") != drawn("--seed", "2")
-    assert drawn("--seed", "1") != drawn("--seed", "1", "--epoch", "2")
+    assert plot("--seed", "1") == plot("--seed", "1")
+    assert plot("--seed", "1") != plot("--seed", "2")
+    assert plot("--seed", "1") != plot("--seed", "1", "--epoch", "2")
 
 
-def test_pictures_go_into_the_work_dir(classification: Path, tmp_path: Path):
+def test_plots_are_written_to_the_work_dir_by_default(classification: Path, tmp_path: Path):
     work_dir = tmp_path / "work"
     assert browse_dataset.main([str(classification), "--work-dir", str(work_dir), "--split", "test"]) == 0
     assert (work_dir / "samples_test.png").is_file()
@@ -52,16 +52,14 @@ def test_pictures_go_into_the_work_dir(classification: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--count", "0"], "--count is 0"),
-        (["--side", "5"], "under 100 pixels"),
+        (["--count", "0"], "--count must be >= 1, got 0."),
+        (["--side", "5"], "--side must be >= 100 for labels to be readable, got 5."),
         (["--cfg-options", "train_dataloader.dataset.root=nowhere"], "There is no folder"),
-        (["--cfg-options", "val_dataloader=None", "--split", "val"], "there is data for train, test"),
+        (["--cfg-options", "val_dataloader=None", "--split", "val"], "Available splits: train, test."),
     ],
 )
-def test_mistakes_end_with_a_message(
-    arguments: list[str], message: str, classification: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_user_errors(arguments: list[str], message: str, classification: Path, capsys: pytest.CaptureFixture[str]):
     assert browse_dataset.main([str(classification), *arguments]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error

@@ -1,4 +1,4 @@
-"""The console command finds the tools and passes on their arguments and exit codes."""
+"""Tests of the console command."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pytest
 from attnzoo.tools import arguments, cli
 
 
-def test_every_script_is_a_command():
+def test_commands_are_the_tools():
     found = cli.commands()
     assert {"train", "test", "make_digits", "draw_predictions"} <= set(found)
     assert not {"cli", "arguments", "__init__"} & set(found)
     assert all(line.endswith((".", ":")) or len(line) > 20 for line in found.values())
 
 
-def test_the_overview_lists_commands(capsys: pytest.CaptureFixture[str]):
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["--help"]) == 0
-    listed = capsys.readouterr().out
-    assert "make_digits" in listed
+    output = capsys.readouterr().out
+    assert "make_digits" in output
     assert cli.main([]) == 2
 
 
-def test_a_wrong_command_names_the_nearest(capsys: pytest.CaptureFixture[str]):
+def test_unknown_command_suggests_the_closest_one(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["tran"]) == 2
     assert "There is no command 'tran'. Did you mean 'train'" in capsys.readouterr().err
 
 
-def test_arguments_and_exit_codes_are_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_arguments_and_exit_codes_are_forwarded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["draw-predictions", str(tmp_path)]) == 2
     assert "predictions.json" in capsys.readouterr().err
 
@@ -43,7 +43,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]):
     assert "usage:" in capsys.readouterr().out
 
 
-def test_a_script_runs_from_its_file():
+def test_tool_runs_as_a_script():
     script = Path(cli.__file__).with_name("draw_predictions.py")
     done = subprocess.run([sys.executable, script, "nowhere"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -51,7 +51,7 @@ def test_a_script_runs_from_its_file():
     assert "Traceback" not in done.stderr
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(RuntimeError, match="a bug"), arguments.user_errors():
         raise RuntimeError("a bug")
     with arguments.user_errors() as outcome:

@@ -1,4 +1,4 @@
-"""tools/compare.py end to end on a tiny folder of images."""
+"""End-to-end tests of tools/compare.py on a tiny folder of images."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3))
 train_cfg = dict(type="EpochTrainLoop", max_epochs=2)
 val_cfg = dict(type="ValLoop")
 """
-MEASURING = ["--batch-size", "2", "--repeats", "1"]
+MEASUREMENT_OPTIONS = ["--batch-size", "2", "--repeats", "1"]
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config, beside a folder of 8 training and 4 validation images in two colours."""
+    """A config, next to a folder of 8 training and 4 validation images in two colors."""
     folder = tmp_path_factory.mktemp("compare")
     noise = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 2)):
-        for name, colour in (("blue", (40, 60, 220)), ("red", (220, 50, 40))):
+        for name, color in (("blue", (40, 60, 220)), ("red", (220, 50, 40))):
             (folder / "images" / split / name).mkdir(parents=True)
             for index in range(count):
-                pixels = np.clip(np.array(colour) + noise.integers(-40, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+                pixels = np.clip(np.array(color) + noise.integers(-40, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / "images" / split / name / f"{index}.png")
     path = folder / "tiny.py"
     text = CONFIG.replace("{bases}", str(CONFIG_ROOT / "_base_")).replace("{root}", str(folder / "images"))
@@ -65,7 +65,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(config: Path, work_dir: Path, mixers: list[str], *more: str) -> int:
-    return compare.main([str(config), "--work-dir", str(work_dir), "--mixers", *mixers, *MEASURING, *more])
+    return compare.main([str(config), "--work-dir", str(work_dir), "--mixers", *mixers, *MEASUREMENT_OPTIONS, *more])
 
 
 def candidates(work_dir: Path) -> dict[str, dict[str, Any]]:
@@ -75,7 +75,7 @@ def candidates(work_dir: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """Records the trainings that start: their mixer, and whether they resume from a checkpoint."""
+    """Records the training runs that start: mixer, and whether it resumes from a checkpoint."""
     started = []
 
     def build(cfg: Any) -> Any:
@@ -116,21 +116,21 @@ def test_comparison(
     assert "2 epochs, seed 5, 16x16 pixels" in page
     assert load_config(tmp_path / "window+full" / "config.py").randomness.seed == 5
 
-    # Finished mixers are not trained again, new ones are.
+    # Finished mixers are not trained again, but new ones are.
     trainings.clear()
     assert run(config, tmp_path, ["pool", "identity"], "--seed", "5") == 0
     assert trainings == [("identity", False)]
     second = candidates(tmp_path)
     assert list(second) == ["pool", "identity"]
     assert second["pool"]["top1"] == first["pool"]["top1"]
-    # With --retrain or another recipe they are.
+    # With --retrain or a different recipe, all are trained again.
     trainings.clear()
     assert run(config, tmp_path, ["pool"], "--seed", "5", "--retrain") == 0
     assert run(config, tmp_path, ["pool"], "--seed", "6") == 0
     assert trainings == [("pool", False), ("pool", False)]
 
 
-def test_a_mixer_that_fails_is_reported_and_the_others_continue(
+def test_failing_mixer_is_reported_and_the_others_continue(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     options = ["--cfg-options", "model.backbone.mixer_kwargs={'pool_size': 5}", "train_cfg.max_epochs=1"]
@@ -144,7 +144,7 @@ def test_a_mixer_that_fails_is_reported_and_the_others_continue(
     assert "- lka failed: " in (tmp_path / "comparison.md").read_text()
 
 
-def test_a_stopped_training_is_resumed(
+def test_preempted_training_is_resumed(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[tuple[str, bool]]
 ):
     train = Runner.train
@@ -160,7 +160,7 @@ def test_a_stopped_training_is_resumed(
     assert trainings == [("pool", False), ("pool", True), ("identity", False)]
 
 
-def test_a_body_that_fails_while_it_is_measured_keeps_its_accuracy(
+def test_model_that_fails_in_measurements_keeps_its_accuracy(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     count_macs = mixer_comparison.count_macs
@@ -192,20 +192,20 @@ def test_a_body_that_fails_while_it_is_measured_keeps_its_accuracy(
         (["--cfg-options", "model.backbone.num_classes=3"], "is 3, but train_dataloader.dataset has 2 classes"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_user_errors(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ):
     code = compare.main([str(config), "--work-dir", str(tmp_path / "work"), *arguments])
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-    if "stages" in message:  # a mistake in one of several mixers; the others could continue
+    if "stages" in message:  # affects only one mixer, so the others could continue
         assert code == 1
     else:
         assert code == 2
         assert not (tmp_path / "work").exists()
 
 
-def test_a_config_without_a_body_for_mixers_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_config_without_mixers_is_rejected(capsys: pytest.CaptureFixture[str]):
     assert compare.main(["nat_digits", "--mixers", "pool"]) == 2
     assert "must be a body that takes a mixer" in capsys.readouterr().err

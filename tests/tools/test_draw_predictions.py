@@ -1,4 +1,4 @@
-"""The command line of tools/draw_predictions.py."""
+"""Tests of tools/draw_predictions.py."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def predictions() -> list[Prediction]:
     return twenty_predictions()
 
 
-def test_the_tool_draws_from_a_work_dir(
-    tmp_path: Path, predictions: list[Prediction], capsys: pytest.CaptureFixture[str]
-):
+def test_plot_of_a_work_dir(tmp_path: Path, predictions: list[Prediction], capsys: pytest.CaptureFixture[str]):
     (tmp_path / "images").mkdir()
     for index in range(20):
         Image.new("L", (8, 8), 10 * index).save(tmp_path / f"images/{index}.png")
@@ -35,9 +33,7 @@ def test_the_tool_draws_from_a_work_dir(
     assert out.is_file()
 
 
-def test_the_tool_says_what_is_missing(
-    tmp_path: Path, predictions: list[Prediction], capsys: pytest.CaptureFixture[str]
-):
+def test_user_errors(tmp_path: Path, predictions: list[Prediction], capsys: pytest.CaptureFixture[str]):
     assert tool.main([str(tmp_path)]) == 2
     assert "There is no file" in capsys.readouterr().err
     write_predictions(tmp_path / "predictions.json", predictions)
@@ -45,4 +41,4 @@ def test_the_tool_says_what_is_missing(
     assert tool.main([str(tmp_path), "--root", str(tmp_path)]) == 2
     assert "There is no image" in capsys.readouterr().err
     assert tool.main([str(tmp_path), "--count", "0"]) == 2
-    assert "--count is 0" in capsys.readouterr().err
+    assert "--count must be >= 1, got 0." in capsys.readouterr().err

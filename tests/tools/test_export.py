@@ -1,4 +1,4 @@
-"""The export tool writes files and explains mistakes in one line."""
+"""Tests of tools/export.py."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ..zoo.export.models import MASK_RCNN, session
 pytest.importorskip("onnxruntime")
 
 
-def test_a_model_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_export_of_a_model_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "micro.onnx"
     assert export.main(["metaformer_micro", "--num-classes", "3", "--out", str(out), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["path"], report["outputs"]) == (str(out), ["logits"])
     assert report["error"] < 1e-4
-    about = session(out).get_modelmeta().custom_metadata_map
-    assert about["attnzoo.model"] == "metaformer_micro"
-    assert json.loads(about["attnzoo.image_size"]) == [32, 32]
-    assert json.loads(about["attnzoo.mean"]) == [0.485, 0.456, 0.406]
+    metadata = session(out).get_modelmeta().custom_metadata_map
+    assert metadata["attnzoo.model"] == "metaformer_micro"
+    assert json.loads(metadata["attnzoo.image_size"]) == [32, 32]
+    assert json.loads(metadata["attnzoo.mean"]) == [0.485, 0.456, 0.406]
 
 
-def test_a_config_with_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_export_of_a_config_with_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     torch.manual_seed(1)
     depths = "model.backbone.depths=1,1,1"
     weights = create_model("nat_mini", depths=(1, 1, 1), embed_dims=(32, 64, 96), num_heads=(1, 2, 3),
                            kernel_size=3, stem_stride=2, num_classes=10)  # fmt: skip
     torch.save(weights.state_dict(), tmp_path / "weights.pth")
     out = tmp_path / "digits.pt2"
-    argv = ["nat_digits", "--weights", str(tmp_path / "weights.pth"), "--out", str(out), "--normalise"]
+    argv = ["nat_digits", "--weights", str(tmp_path / "weights.pth"), "--out", str(out), "--normalize"]
     assert export.main([*argv, "--cfg-options", depths]) == 0
     assert "digits.pt2: logits (torch.export" in capsys.readouterr().out
     images = torch.rand(2, 3, 32, 32) * 255
@@ -48,27 +48,27 @@ def test_a_config_with_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     ("argv", "message"),
     [
         (["nat_mimi"], "Did you mean"),
-        (["nat_mini", "--out", "model.pb"], "must end with .onnx or .pt2"),
-        (["nat_mini", "--out", "model.pt2", "--format", "onnx"], "must end with .onnx."),
+        (["nat_mini", "--out", "model.pb"], "--out must end with .onnx or .pt2, got model.pb."),
+        (["nat_mini", "--out", "model.pt2", "--format", "onnx"], "--out must end with .onnx, got model.pt2."),
         (["metaformer_micro", "--part", "rpn"], "is a backbone and has no 'rpn'"),
         (["metaformer_micro", "--size", "1", "2", "3"], "--size takes one or two positive numbers"),
         (["metaformer_micro", "--cfg-options", "a=1"], "settings of a config"),
         (["nat_digits", "--pretrained"], "apply to a model's name"),
     ],
 )
-def test_mistakes_are_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+def test_user_errors(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]):
     assert export.main(argv) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
 
 
-def test_out_indices_need_feature_maps():
+def test_out_indices_require_features_only():
     with pytest.raises(SystemExit):
         export.main(["nat_mini", "--out-indices", "1"])
 
 
-def test_parts_of_two_stage_detectors_are_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_export_of_the_rpn_of_a_two_stage_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "detector.py"
     path.write_text(f"model = {MASK_RCNN!r}\n")
     argv = [str(path), "--size", "64", "--out", str(tmp_path / "rpn.pt2")]

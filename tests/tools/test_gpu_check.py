@@ -1,4 +1,4 @@
-"""The GPU check as a command: without a GPU, on a CPU, and from a checkout that is not installed."""
+"""Tests of tools/gpu_check.py without a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attnzoo.tools import gpu_check
 SCRIPT = Path(gpu_check.__file__).resolve()
 
 
-def test_without_a_gpu_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_missing_gpu_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     out = tmp_path / "report.json"
     assert gpu_check.main(["--out", str(out)]) == 2
@@ -34,17 +34,17 @@ def test_without_a_gpu_the_message_says_so(tmp_path: Path, monkeypatch: pytest.M
         (["--budget", "0"], "--budget must be positive, got 0."),
     ],
 )
-def test_mistakes_are_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+def test_user_errors(options: list[str], message: str, capsys: pytest.CaptureFixture[str]):
     assert gpu_check.main(["--device", "cpu", *options]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_selected_parts_run_in_their_own_order():
+def test_selected_parts_keep_their_order():
     assert gpu_check._select_parts(["halo", "tests"], ["environment", "tests", "halo"]) == ["tests", "halo"]
     assert gpu_check._select_parts(None, ["environment", "tests"]) == ["environment", "tests"]
 
 
-def test_the_checkout_is_importable_without_being_installed(monkeypatch: pytest.MonkeyPatch):
+def test_checkout_is_importable_without_installation(monkeypatch: pytest.MonkeyPatch):
     path = list(sys.path)
     monkeypatch.setattr(sys, "path", path)
     monkeypatch.setenv("PYTHONPATH", "other")
@@ -58,7 +58,7 @@ def test_the_checkout_is_importable_without_being_installed(monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_a_reduced_check_from_a_bare_checkout(tmp_path: Path):
+def test_reduced_check_from_a_bare_checkout(tmp_path: Path):
     out = tmp_path / "report.json"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, str(SCRIPT), "--device", "cpu", "--budget", "240", "--out", str(out)]

@@ -1,4 +1,4 @@
-"""The report command: prints tables, or writes them into documents."""
+"""Tests of tools/gpu_report.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_blocks_are_printed_with_their_markers(report: Path, capsys: pytest.Capt
     assert "There is no block 'test'. Did you mean 'tests'" in capsys.readouterr().err
 
 
-def test_documents_are_written(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_blocks_are_inserted_into_documents(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     document = tmp_path / "README.md"
     document.write_text("a\n<!-- gpu-check:tests -->\n<!-- /gpu-check:tests -->\nb\n")
     assert gpu_report.main([str(report), "--write", str(document)]) == 0
@@ -40,7 +40,7 @@ def test_documents_are_written(report: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", "is not a JSON file"), ("[]", "it has no parts")])
-def test_another_file_is_refused(tmp_path: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]):
+def test_other_files_are_rejected(tmp_path: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "other.json"
     path.write_text(content)
     assert gpu_report.main([str(path)]) == 2

@@ -1,4 +1,4 @@
-"""The command that writes the digits: once, and never over other files."""
+"""Tests of tools/make_digits.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_second_run_writes_nothing_and_a_damaged_folder_is_repaired(made: Path, capsys: pytest.CaptureFixture[str]):
+def test_second_run_writes_nothing_unless_the_folder_is_damaged(made: Path, capsys: pytest.CaptureFixture[str]):
     image = next(made.glob("val/3/*.png"))
     before = image.stat().st_mtime_ns
     assert tool.main(["--out", str(made), "--size", "16"]) == 0
@@ -29,7 +29,7 @@ def test_a_second_run_writes_nothing_and_a_damaged_folder_is_repaired(made: Path
     assert image.read_bytes() == content
 
 
-def test_other_folders_are_left_alone(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_other_folders_are_not_overwritten(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "mine.txt").write_text("mine")
     assert tool.main(["--out", str(tmp_path)]) == 2
     assert "was not made by make_digits" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command that writes the scenes: once, and never over other files."""
+"""Tests of tools/make_scenes.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_second_run_writes_nothing_and_a_damaged_folder_is_repaired(made: Path, capsys: pytest.CaptureFixture[str]):
+def test_second_run_writes_nothing_unless_the_folder_is_damaged(made: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["--out", str(made), *ARGUMENTS]
     annotations = made / "annotations/instances_val.json"
     before, stamp = annotations.read_text(), annotations.stat().st_mtime_ns
@@ -31,7 +31,7 @@ def test_a_second_run_writes_nothing_and_a_damaged_folder_is_repaired(made: Path
     assert json.loads(annotations.read_text()) == json.loads(before)
 
 
-def test_mistakes_are_named(made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_user_errors(made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert tool.main(["--out", str(tmp_path / "new"), "--size", "20"]) == 2
     assert "--size must be >= 64, got 20." in capsys.readouterr().err
     assert tool.main(["--out", str(made), *ARGUMENTS, "--most", "2"]) == 2

@@ -1,4 +1,4 @@
-"""MODELS.md and its picture: up to date, complete, and true of the models."""
+"""Tests that MODELS.md and its plot are complete and up to date, and of the tool that writes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = list_models()
 
 
 def packs() -> dict[str, list[Path]]:
-    """The parity packs of each model."""
+    """Returns the parity packs of each model."""
     found: dict[str, list[Path]] = {}
     for path in parity.packs():
         found.setdefault(parity.model_of(path)[0], []).append(path)
@@ -28,12 +28,12 @@ def row(page: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
-def test_the_page_is_up_to_date():
+def test_page_is_up_to_date():
     assert models.page(models.read_measured()) == models.PAGE.read_text(encoding="utf-8"), "run `make models`"
-    assert models.PICTURE.stat().st_size > 10_000
+    assert models.PLOT.stat().st_size > 10_000
 
 
-def test_every_checkpoint_has_its_row():
+def test_every_checkpoint_has_a_row():
     page = models.PAGE.read_text(encoding="utf-8")
     for name in NAMES:
         for tag in registry.get_tags(name):
@@ -45,7 +45,7 @@ def test_every_checkpoint_has_its_row():
             assert (status in cells[6]) == (not cfg.verified or not cfg.has_weights)
 
 
-def test_parity_is_what_packs_allow():
+def test_recorded_errors_are_within_the_tolerance_of_the_packs():
     measured, by_model = models.read_measured(), packs()
     assert {name for name, one in measured.items() if one.parity is not None} == set(by_model)
     for name, paths in by_model.items():
@@ -54,17 +54,17 @@ def test_parity_is_what_packs_allow():
         assert error <= max(parity.tolerance(json.loads(path.read_text())) for path in paths)
 
 
-def test_a_models_kernels_are_those_that_it_calls():
+def test_recorded_kernels_are_those_that_a_model_calls():
     assert models.kernels_of("nat_mini") == models.read_measured()["nat_mini"].kernels == ("neighborhood",)
     assert models.kernels_of("van_b0") == models.read_measured()["van_b0"].kernels == ()
 
 
 @pytest.mark.slow
-def test_what_was_measured_still_holds():
+def test_recorded_measurements_are_reproduced():
     recorded = models.read_measured()
     for name, one in zip(NAMES, models.measure(NAMES), strict=True):
         assert one.kernels == recorded[name].kernels, name
         before = recorded[name].parity
         assert (one.parity is None) == (before is None), name
         if one.parity is not None and before is not None:
-            assert one.parity <= 4 * before, name  # float noise differs between processors
+            assert one.parity <= 4 * before, name  # rounding errors differ between processors

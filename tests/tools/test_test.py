@@ -1,4 +1,4 @@
-"""The evaluation command, end to end on a tiny folder of images."""
+"""End-to-end tests of tools/test.py on a tiny folder of images."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def test_evaluation_writes_results_and_predictions(config: Path, trained: Path, 
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     predictions = read_predictions(tmp_path)
     assert len(predictions) == 9
-    right = sum(prediction.correct for prediction in predictions)
-    assert 100 * right / 9 == pytest.approx(results["top1"])
+    correct = sum(prediction.correct for prediction in predictions)
+    assert 100 * correct / 9 == pytest.approx(results["top1"])
     assert {prediction.label_name for prediction in predictions} == set(COLOURS)
     assert all(Path(prediction.path).is_file() for prediction in predictions)
     confusion = json.loads((tmp_path / "confusion.json").read_text())["confusion"]
-    assert np.trace(np.array(confusion)) == right
+    assert np.trace(np.array(confusion)) == correct
 
 
-def test_the_trained_weights_instead_of_the_averaged_ones(config: Path, trained: Path, tmp_path: Path):
+def test_raw_option_evaluates_the_trained_weights(config: Path, trained: Path, tmp_path: Path):
     arguments = [str(config), str(trained / "epoch_2.pth"), "--work-dir", str(tmp_path), "--raw"]
     assert test_tool.main([*arguments, "--out", str(tmp_path / "raw.json")]) == 0
     assert json.loads((tmp_path / "raw.json").read_text())["averaged_weights"] is False
     assert not (tmp_path / "results.json").exists()
 
 
-def test_a_work_dir_means_its_best_checkpoint(copied: Path):
+def test_work_dir_selects_its_best_checkpoint(copied: Path):
     assert test_tool.find_checkpoint(str(copied)) == str(copied / "best_top1.pth")
     (copied / "best_top1.pth").unlink()
     assert test_tool.find_checkpoint(str(copied)) == str(copied / "epoch_2.pth")
@@ -59,7 +59,7 @@ def test_a_work_dir_means_its_best_checkpoint(copied: Path):
     assert test_tool.find_checkpoint("hf-hub:owner/name") == "hf-hub:owner/name"
 
 
-def test_published_weights_without_a_network_are_one_clear_error(
+def test_published_weights_without_a_network_are_a_user_error(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("ATTNZOO_HOME", str(tmp_path / "cache"))
@@ -73,7 +73,7 @@ def test_published_weights_without_a_network_are_one_clear_error(
     assert not (tmp_path / "work" / "results.json").exists()
 
 
-def test_either_a_checkpoint_or_the_published_weights(config: Path, capsys: pytest.CaptureFixture[str]):
+def test_exactly_one_of_checkpoint_and_pretrained_is_required(config: Path, capsys: pytest.CaptureFixture[str]):
     for arguments in ([str(config)], [str(config), "a.pth", "--pretrained"]):
         with pytest.raises(SystemExit) as exit_info:
             test_tool.main(arguments)
@@ -81,24 +81,24 @@ def test_either_a_checkpoint_or_the_published_weights(config: Path, capsys: pyte
         assert "pass either CHECKPOINT or --pretrained" in capsys.readouterr().err
 
 
-def test_a_head_for_other_classes_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_head_with_other_classes_is_rejected(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     torch.save(create_model("nat_mini", num_classes=5, **BACKBONE).state_dict(), tmp_path / "five.pth")
     assert test_tool.main([str(config), str(tmp_path / "five.pth"), "--work-dir", str(tmp_path)]) == 2
     assert "head of the weights has 5 outputs, but the config's model has 3" in capsys.readouterr().err
 
 
-def test_a_broken_image_fails_an_evaluation_by_name(
+def test_error_for_a_broken_image_names_the_file(
     config: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     images = Path(shutil.copytree(config.parent / "images", tmp_path / "images"))
-    (images / "val" / "green" / "1.png").write_bytes(b"no image")
+    (images / "val" / "green" / "1.png").write_bytes(b"not an image")
     arguments = [str(config), str(trained), "--work-dir", str(tmp_path / "work")]
     assert test_tool.main([*arguments, "--cfg-options", f"test_dataloader.dataset.root={images}"]) == 2
     assert "green/1.png" in capsys.readouterr().err
     assert not (tmp_path / "work" / "results.json").exists()
 
 
-def test_missing_checkpoints_and_test_data_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_missing_checkpoint_and_missing_test_data(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert test_tool.main([str(config), str(tmp_path / "nowhere.pth"), "--work-dir", str(tmp_path)]) == 2
     assert "nowhere.pth" in capsys.readouterr().err
     options = ["--cfg-options", "test_dataloader=none"]

@@ -1,4 +1,4 @@
-"""The training command, end to end on a tiny folder of images."""
+"""End-to-end tests of tools/train.py on a tiny folder of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_scalars
 from support.tiny_classifier import BACKBONE
 
 
-def test_training_leaves_checkpoints_logs_and_the_curve(trained: Path):
+def test_training_writes_checkpoints_logs_and_a_learning_curve(trained: Path):
     names = {path.name for path in trained.iterdir()}
     assert {"epoch_2.pth", "best_top1.pth", "scalars.jsonl", "config.py", "learning_curve.png"} <= names
     records = read_scalars(trained)
@@ -48,16 +48,14 @@ def test_resuming_continues_where_training_stopped(config: Path, copied: Path, c
     assert "Resumed from" in "".join(capsys.readouterr())
 
 
-def test_resuming_from_a_path(config: Path, trained: Path, tmp_path: Path):
+def test_resuming_from_a_checkpoint_path(config: Path, trained: Path, tmp_path: Path):
     options = ["--cfg-options", "train_cfg.max_epochs=3"]
     arguments = [str(config), "--work-dir", str(tmp_path / "new"), "--resume", str(trained / "epoch_1.pth")]
     assert train_tool.main([*arguments, *options]) == 0
     assert read_training_checkpoint(tmp_path / "new" / "epoch_3.pth")["meta"]["iter"] == 9
 
 
-def test_a_dry_run_prints_a_summary_and_writes_nothing(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_dry_run_prints_a_summary_and_writes_nothing(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     work_dir = tmp_path / "dry"
     arguments = [str(config), "--work-dir", str(work_dir), "--dry-run", "--amp"]
     assert train_tool.main(arguments) == 0
@@ -84,12 +82,12 @@ def test_a_dry_run_prints_a_summary_and_writes_nothing(
         ("train_dataloader.dataset.root=nowhere", "train_dataloader.dataset.root: there is no nowhere"),
         ("val_dataloader.dataset.transform.size=8", "val_dataloader.dataset.transform.size: is 8x8, smaller than"),
         ("train_dataloader.batch_size=big", "train_dataloader.batch_size: must be"),
-        ("model.frozen_stages=7", "frozen_stages is -1 (nothing) or 0 to 2 stages"),
+        ("model.frozen_stages=7", "frozen_stages must be -1 (nothing) or between 0 and 2, got 7."),
         ("resume=nowhere.pth", "resume: there is no file nowhere.pth"),
     ],
 )
 @pytest.mark.parametrize("tool", ["train", "dry run"])
-def test_mistakes_are_one_line(
+def test_user_errors(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, message: str, tool: str
 ):
     arguments = [str(config), "--work-dir", str(tmp_path / "work"), "--cfg-options", option]
@@ -101,7 +99,7 @@ def test_mistakes_are_one_line(
     assert not list(tmp_path.glob("work/*.pth"))
 
 
-def test_class_folders_that_differ_are_found_before_the_first_step(
+def test_different_class_folders_are_detected_before_the_first_step(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     images = Path(shutil.copytree(config.parent / "images", tmp_path / "images"))
@@ -112,7 +110,7 @@ def test_class_folders_that_differ_are_found_before_the_first_step(
     assert not (tmp_path / "work" / "epoch_1.pth").exists()
 
 
-def test_a_failure_in_training_keeps_its_traceback(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_exception_in_training_keeps_its_traceback(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def broken(*args: Any, **kwargs: Any) -> None:
         raise ValueError("a bug")
 
@@ -121,7 +119,7 @@ def test_a_failure_in_training_keeps_its_traceback(config: Path, tmp_path: Path,
         train_tool.main([str(config), "--work-dir", str(tmp_path)])
 
 
-def test_a_preempted_training_has_its_own_exit_code(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_exit_code_of_a_preempted_training(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def stopped(runner: Runner) -> None:
         raise Preempted("Stopped by SIGTERM.")
 
@@ -129,7 +127,7 @@ def test_a_preempted_training_has_its_own_exit_code(config: Path, tmp_path: Path
     assert train_tool.main([str(config), "--work-dir", str(tmp_path)]) == EXIT_PREEMPTED == 75
 
 
-def test_a_plot_that_fails_does_not_fail_the_training(config: Path, copied: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failing_plot_does_not_fail_the_training(config: Path, copied: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(*args: Any) -> None:
         raise RuntimeError("no font")
 

@@ -32,7 +32,7 @@ class UnfoldAttention:
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rpb: torch.Tensor | None
     ) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         rows, cols = (_tables(self.kernel_size, size, query.device) for size in query.shape[1:3])
         keys, values = (self._windows(tensor, rows.start, cols.start) for tensor in (key, value))
         scores = torch.einsum("byxhd,byxhdn->byxhn", query * query.shape[-1] ** -0.5, keys)
@@ -58,7 +58,7 @@ class DenseAttention:
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rpb: torch.Tensor | None
     ) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         height, width, heads = query.shape[1:4]
         masked, row_index, col_index = _dense_tables(self.kernel_size, height, width, query.device)
         if rpb is None:
@@ -86,7 +86,7 @@ class FlexAttention:
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rpb: torch.Tensor | None
     ) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         height, width = query.shape[1:3]
         last = self.kernel_size - 1
 
@@ -132,7 +132,7 @@ class GatherAttention:
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor
     ) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         heads, dim = query.shape[3:]
         queries, keys, values = (_by_region(tensor, self.grid) for tensor in (query, key, value))
         keys, values = self._gather(keys, routes), self._gather(values, routes)
@@ -160,7 +160,7 @@ class SelectAttention:
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, routes: torch.Tensor
     ) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         heads = query.shape[3]
         batch, count, topk = routes.shape
         offsets = torch.arange(batch, device=routes.device)[:, None, None] * count
@@ -181,7 +181,7 @@ class PartitionAttention:
         self.window_size = window_size
 
     def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         height, width = query.shape[1:3]
         grid = (height // self.window_size, width // self.window_size)
         windows = [_by_block(tensor, grid).transpose(1, 2) for tensor in (query, key, value)]
@@ -206,7 +206,7 @@ class UnfoldHaloAttention:
         row_embedding: torch.Tensor,
         col_embedding: torch.Tensor,
     ) -> torch.Tensor:
-        """Computes attention; the module describes the arguments."""
+        """Computes attention; see the module's docstring for the arguments."""
         batch, height, width = query.shape[:3]
         block, window = self.block_size, self.block_size + 2 * self.halo_size
         grid = (height // block, width // block)

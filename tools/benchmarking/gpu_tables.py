@@ -16,7 +16,7 @@ def blocks(report: Mapping[str, Any]) -> dict[str, str]:
     """Converts a report to Markdown.
 
     Args:
-        report: What `gpu_check.py` wrote; it may be incomplete.
+        report: Report of `gpu_check.py`, which may be incomplete.
 
     Returns:
         The Markdown of each block by name: "environment", "tests", "models", and the name of each operation.
@@ -38,7 +38,7 @@ def blocks(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fill_markers(document: str, markdown: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Replaces what a document has between `<!-- gpu-check:NAME -->` and `<!-- /gpu-check:NAME -->`.
+    """Replaces the text between `<!-- gpu-check:NAME -->` and `<!-- /gpu-check:NAME -->` in a document.
 
     Args:
         document: The document.

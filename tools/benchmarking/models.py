@@ -30,7 +30,7 @@ class ModelSettings:
         dtype: Data type of weights and images.
         device: Device that computes.
         train: Measure a training step rather than inference.
-        compile_modes: False measures models as they are, True through torch.compile; both are possible.
+        compile_modes: Modes to measure: False for eager mode, True for torch.compile.
         channels_last: Memory format of weights and images.
         repeats: Number of timed turns per model.
     """

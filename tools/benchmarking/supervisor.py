@@ -2,7 +2,7 @@
 
 The report is written after every measurement, so that it holds everything that was measured even if the check is cut
 off. A part gets the share of the remaining time that its weight has among the remaining parts; time that it does not
-use is left to the parts after it.
+use goes to the parts after it.
 
 The processes are forked from a server that has imported torch but has not used CUDA: an import costs seconds, and a
 process that has used CUDA cannot be forked.
@@ -28,7 +28,7 @@ from typing import Any
 from attnzoo.zoo.files import write_json
 
 MIN_SECONDS = 2.0
-"""A part that would get less time is skipped."""
+"""Minimum time limit of a part; parts that would get less are skipped."""
 _POLL_SECONDS = 0.2
 _LOG_LINES = 30
 _RESULTS, _LOG = "results.json", "log.txt"
@@ -89,9 +89,9 @@ def run_parts(
     names = list(parts)
     try:
         _start_server(context, budget)
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             remaining = deadline - time.monotonic()
-            limit = remaining * parts[name].weight / sum(parts[other].weight for other in names[place:])
+            limit = remaining * parts[name].weight / sum(parts[other].weight for other in names[index:])
             entry: dict[str, Any] = {"status": "running", "limit_s": round(limit, 1), "seconds": 0.0, "results": {}}
             report["parts"][name] = entry
             if limit < MIN_SECONDS:
@@ -107,7 +107,9 @@ def run_parts(
         raise
     finally:
         statuses = [entry["status"] for entry in report["parts"].values()]
-        report["passed"] = report["status"] == "complete" and all(one in ("passed", "skipped") for one in statuses)
+        report["passed"] = report["status"] == "complete" and all(
+            status in ("passed", "skipped") for status in statuses
+        )
         report["seconds"] = round(budget - (deadline - time.monotonic()), 1)
         write_json(out, report)
     return report
@@ -145,20 +147,20 @@ def _run_part(
     start: Callable[[Path], ForkServerProcess], limit: float, entry: dict[str, Any], save: Callable[[], Any]
 ) -> None:
     """Runs a part and fills its entry as results arrive; kills its processes at the time limit."""
-    begin = time.monotonic()
+    start_time = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="attnzoo_part_") as name:
         folder = Path(name)
         stamp = 0
         process = start(folder)
         try:
-            while process.is_alive() and time.monotonic() - begin < limit:
+            while process.is_alive() and time.monotonic() - start_time < limit:
                 stamp = _update(entry, folder / _RESULTS, stamp, save)
                 process.join(_POLL_SECONDS)
         finally:
             timed_out = process.is_alive()
             _kill_group(process)
             _update(entry, folder / _RESULTS, stamp, lambda: None)
-            entry["seconds"] = round(time.monotonic() - begin, 1)
+            entry["seconds"] = round(time.monotonic() - start_time, 1)
             entry["status"] = _status(timed_out, process.exitcode, entry["results"])
             if entry["status"] != "passed" and (folder / _LOG).exists():
                 lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").splitlines()
