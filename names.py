@@ -1,4 +1,4 @@
-"""Messages for names that do not exist: what was given, the nearest right ones, and what is allowed."""
+"""Error messages for unknown names, with the closest matches and the allowed names."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from collections.abc import Iterable
 
 
 def nearest_names(given: str, allowed: Iterable[str], count: int = 3) -> list[str]:
-    """Finds the allowed names most like `given`, best first; letter case and underscores do not count."""
+    """Returns the allowed names most similar to `given`, best first. Case, underscores and hyphens are ignored."""
 
-    def plain(name: str) -> str:
+    def normalize(name: str) -> str:
         return name.lower().replace("_", "").replace("-", "")
 
-    by_plain: dict[str, list[str]] = {}
+    by_normalized: dict[str, list[str]] = {}
     for name in allowed:
-        by_plain.setdefault(plain(name), []).append(name)
-    near = difflib.get_close_matches(plain(given), by_plain, n=count, cutoff=0.5)
-    return [name for key in near for name in by_plain[key]][:count]
+        by_normalized.setdefault(normalize(name), []).append(name)
+    near = difflib.get_close_matches(normalize(given), by_normalized, n=count, cutoff=0.5)
+    return [name for key in near for name in by_normalized[key]][:count]
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str], most: int = 20) -> str:
-    """Says that there is no `kind` called `given`.
+    """Returns an error message for an unknown name.
 
     Args:
-        kind: what the name should have named, in the singular: "model", "backend", "key of train_cfg".
-        given: what was given.
-        allowed: every right name.
-        most: from how many names on the full list is left out, because nobody would read it.
-
-    Returns:
-        One sentence or two, for an exception's message.
+        kind: What the name refers to, in the singular: "model", "backend", "key of train_cfg".
+        given: The unknown name.
+        allowed: All allowed names.
+        most: Maximum number of allowed names that are listed; longer lists are omitted.
     """
     allowed = sorted(allowed)
     near = nearest_names(str(given), allowed)

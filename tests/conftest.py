@@ -1,4 +1,4 @@
-"""What every test shares: one thread for each process, so that tests on two cores do not fight for them."""
+"""Settings of all tests: one thread per process, so that parallel processes do not compete for cores."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-# Where a process's first backward pass comes after an export or a compilation, autograd starts threads, and the
-# processes that tests fork from it cannot run backward passes of their own. So here is the first one.
+# If a process runs its first backward pass after an export or a compilation, autograd starts threads, and processes
+# that tests fork from it cannot run backward passes. Running one here avoids that.
 torch.ones((), requires_grad=True).backward()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Shows tests marked `gpu` as skipped where there is no CUDA device."""
+    """Skips tests marked `gpu` if there is no CUDA device."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

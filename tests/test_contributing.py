@@ -153,7 +153,7 @@ def test_a_head_and_a_place_for_it(follow):
 def test_a_data_set(follow, tmp_path: Path):
     config = follow("A data set")
     (tmp_path / "named").mkdir()
-    for index, (name, color) in enumerate(tiny_classifier.COLOURS.items()):
+    for index, (name, color) in enumerate(tiny_classifier.COLORS.items()):
         for number in range(4):
             Image.new("RGB", (20, 18), color).save(tmp_path / "named" / f"{name}_{index}{number}.png")
     record = run(config)

@@ -1,4 +1,4 @@
-"""What is installed: the packages that pyproject.toml lists, and a wheel that works outside the checkout."""
+"""Tests that pyproject.toml lists all packages, and that the wheel works outside the checkout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _packages_in_the_tree() -> set[str]:
     }
 
 
-def test_every_folder_with_code_is_a_listed_package():
+def test_all_packages_are_listed():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert len(listed) == len(set(listed))
     assert set(listed) == _packages_in_the_tree()
@@ -37,7 +37,7 @@ def test_every_folder_with_code_is_a_listed_package():
 
 @pytest.fixture(scope="module")
 def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Builds the wheel from a copy of the tracked files (setuptools writes into its source) and unpacks it."""
+    """Builds the wheel and unpacks it. The source is a copy of the tracked files, because setuptools writes to it."""
     source = tmp_path_factory.mktemp("source")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.split("\0"):
@@ -55,7 +55,7 @@ def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "site"
 
 
-def test_wheel_holds_one_top_level_package(unpacked_wheel: Path):
+def test_wheel_has_one_top_level_package(unpacked_wheel: Path):
     assert {path.name for path in unpacked_wheel.iterdir() if not path.name.endswith(".dist-info")} == {"attnzoo"}
 
 

@@ -1,4 +1,4 @@
-"""What `import attnzoo` gives, and which libraries each part of it needs."""
+"""Tests of the public names of attnzoo, and of the libraries that each part of it requires."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def block(*names):
 
 
 def run(code: str) -> str:
-    """Runs code in a Python of its own; gives what it printed."""
+    """Runs code in a new Python process and returns its output."""
     done = subprocess.run([sys.executable, "-c", PREAMBLE + code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -42,13 +42,13 @@ def test_importing_the_package_imports_no_library() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(attnzoo.__all__) - {"__version__"}))
-def test_every_public_name_is_there(name: str) -> None:
+def test_public_names_exist(name: str) -> None:
     assert getattr(attnzoo, name) is getattr(attnzoo, name)
     assert name in dir(attnzoo)
 
 
-def test_editors_see_the_names_that_are_there() -> None:
-    """The imports under TYPE_CHECKING and the table behind __getattr__ say the same."""
+def test_type_checking_imports_match_the_lazy_names() -> None:
+    """The imports under TYPE_CHECKING agree with the table that __getattr__ uses."""
     source = Path(attnzoo.__file__).read_text(encoding="utf-8")
     assert set(attnzoo._PLACES) | set(attnzoo._PACKAGES) | {"__version__"} == set(attnzoo.__all__)
     namespace: dict[str, object] = {"__name__": "attnzoo", "__package__": "attnzoo"}
@@ -58,18 +58,18 @@ def test_editors_see_the_names_that_are_there() -> None:
         assert namespace[name] is getattr(attnzoo, name), name
 
 
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'create_modle'"):
         attnzoo.create_modle  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue] (the test is that this fails)
 
 
-def test_the_version_is_that_of_the_distribution() -> None:
+def test_version_matches_the_distribution() -> None:
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     project = tomllib.loads(Path(attnzoo.__file__).with_name("pyproject.toml").read_text(encoding="utf-8"))
     assert attnzoo.__version__ == project["project"]["version"]
 
 
-def test_building_and_loading_a_model_needs_neither_training_nor_image_libraries() -> None:
+def test_building_and_loading_a_model_requires_neither_training_nor_image_libraries() -> None:
     run(
         """
 block("mmengine", "albumentations", "cv2")
@@ -85,7 +85,7 @@ assert timm.is_model("attnzoo_nat_mini")
     )
 
 
-def test_kernels_need_torch_alone() -> None:
+def test_kernels_require_only_torch() -> None:
     run(
         """
 block("timm", "torchvision", "mmengine", "albumentations", "cv2", "safetensors", "huggingface_hub", "PIL", "matplotlib")
@@ -97,7 +97,7 @@ assert neighborhood_attention_2d(query, key, value, 3).shape == (1, 5, 5, 1, 16)
     )
 
 
-def test_the_blocks_of_the_tests_above_do_block() -> None:
+def test_blocked_imports_fail() -> None:
     with pytest.raises(AssertionError, match="blocked by the test"):
         run("block('wave')\nimport wave")
     with pytest.raises(AssertionError, match="AssertionError"):

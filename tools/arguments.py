@@ -106,8 +106,12 @@ def add_model_arguments(parser: argparse.ArgumentParser, size_default: str = "th
         help="a model's name, such as nat_mini; hf-hub:owner/name; local-dir:folder; or a config, by path or name",
     )
     parser.add_argument("--weights", help="checkpoint in any published format: a file, a URL or hf-hub:owner/name")
-    parser.add_argument("--pretrained", action="store_true", help="load the published weights of a model's name")
-    parser.add_argument("--num-classes", type=int, help="classes of a model's name (default: those of its weights)")
+    parser.add_argument(
+        "--pretrained", action="store_true", help="load the published weights; MODEL must be a model name"
+    )
+    parser.add_argument(
+        "--num-classes", type=int, help="number of classes; MODEL must be a model name (default: that of its weights)"
+    )
     parser.add_argument(
         "--size",
         type=int,

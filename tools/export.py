@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--part", choices=PARTS, default="whole", help="part of the model to export (default: whole)")
     parser.add_argument(
-        "--features-only", action="store_true", help="export the backbone's feature maps; for names of models"
+        "--features-only", action="store_true", help="export the backbone's feature maps; MODEL must be a model name"
     )
     parser.add_argument("--out-indices", type=int, nargs="+", help="indices of the stages for --features-only")
     parser.add_argument("--batch-size", type=int, default=2, help="batch size of the example images (default: 2)")

@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_model_arguments(parser)
     parser.add_argument(
-        "--features-only", action="store_true", help="count only the backbone's feature maps; for names of models"
+        "--features-only", action="store_true", help="count only the backbone; MODEL must be a model name"
     )
     parser.add_argument("--depth", type=int, default=1, help="depth of the modules in the table (default: 1)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The recipes of the agent transformers match the published ones."""
+"""Tests that the recipes of the agent transformers match the published ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RECIPES = {
     if name.startswith("agent/") and "_in1k" in name
 }
 TRAINING = {
-    one["variant"]: one["training"]
-    for one in json.loads((parity.ROOT / "agent_attention" / "family.json").read_text())["variants"]
+    variant["variant"]: variant["training"]
+    for variant in json.loads((parity.ROOT / "agent_attention" / "family.json").read_text())["variants"]
 }
 AVERAGED = {
     "agent_cswin_tiny": 0.99984,
@@ -31,18 +31,18 @@ AVERAGED = {
 
 
 def number(model: str, pattern: str) -> float:
-    """Reads a published value."""
+    """Returns the number that follows a pattern in the published training settings; None counts as 0."""
     match = re.search(pattern + r" (\d[\d.]*(?:e-\d+)?|None)", TRAINING[model])
     assert match is not None, pattern
     return 0.0 if match[1] == "None" else float(match[1])
 
 
-def test_every_published_model_has_its_recipe():
+def test_every_published_model_has_a_recipe():
     assert sorted(RECIPES) == sorted(list_models(family="agent")) == sorted(TRAINING)
 
 
 @pytest.mark.parametrize("model", RECIPES)
-def test_the_recipe_is_as_published(model: str):
+def test_recipe_matches_the_published_one(model: str):
     name = RECIPES[model]
     cfg, published = load_config(name), get_pretrained_cfg(model)
     text = ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or ""

@@ -1,4 +1,4 @@
-"""The recipes of BiFormer match the published ones."""
+"""Tests that the recipes of BiFormer match the published ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RECIPES = [name for name in list_configs() if name.startswith("biformer/") and "
 FAMILY = {one["variant"]: one for one in json.loads((parity.ROOT / "biformer" / "family.json").read_text())}
 
 
-def test_every_published_model_has_its_recipe():
+def test_every_published_model_has_a_recipe():
     models = [load_config(name).model.backbone.type for name in RECIPES]
     assert sorted(models) == sorted(list_models(family="biformer"))
     assert all(name == f"biformer/{model}_8xb128_300e_in1k" for name, model in zip(RECIPES, models, strict=True))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_recipe_is_as_published(name: str):
+def test_recipe_matches_the_published_one(name: str):
     cfg = load_config(name)
     model = cfg.model.backbone.type
     published = get_pretrained_cfg(model)

@@ -1,4 +1,4 @@
-"""The recipes of DaViT match the published ones."""
+"""Tests that the recipes of DaViT match the published ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ RECIPES = [name for name in list_configs() if name.startswith("davit/") and "_in
 DROP_PATH = {"davit_tiny": 0.1, "davit_small": 0.2, "davit_base": 0.4}
 
 
-def test_every_published_training_has_its_recipe():
+def test_every_published_training_run_has_a_recipe():
     assert sorted(load_config(name).model.backbone.type for name in RECIPES) == sorted(DROP_PATH)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_recipe_is_as_published(name: str):
+def test_recipe_matches_the_published_one(name: str):
     cfg = load_config(name)
     model = cfg.model.backbone.type
     published = get_pretrained_cfg(model)

@@ -1,4 +1,4 @@
-"""The recipes of detection and segmentation match the published ones."""
+"""Tests that the recipes of detection and segmentation match the published ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def segmentors(family: str, schedule: str, head: str, rows: dict[str, tuple[str,
     found = {}
     for model, (text, rate) in rows.items():
         model, _, rest = model.partition("-")
-        metrics = tuple(None if figure == "-" else figure for figure in text.split())
+        metrics = tuple(None if value == "-" else value for value in text.split())
         found[f"{family}/{model}_{head}_{schedule}_ade20k{'-' * bool(rest)}{rest}"] = Row(metrics, rate)
     return found
 
@@ -145,7 +145,7 @@ VAN = {
         },
     ),
 }
-# Drop paths were published for DaViT-T alone; the recipes of the others say what they chose.
+# Drop path rates are published only for DaViT-T; the other recipes document their choice.
 DAVIT = {
     **detectors(
         "davit",
@@ -253,7 +253,7 @@ AGENT_BIASES = ("an_bias", "na_bias", "ah_bias", "aw_bias", "ha_bias", "wa_bias"
 
 
 def decays_all(one: Recipe) -> bool:
-    """Whether norms decay, too."""
+    """Returns whether weight decay also applies to norms."""
     return (
         one.family == "davit"
         or one.head == "semantic-fpn"
@@ -263,14 +263,14 @@ def decays_all(one: Recipe) -> bool:
 
 
 def is_multi_scale(one: Recipe) -> bool:
-    """Whether a detector is trained with the augmentation of DETR."""
+    """Returns whether a detector is trained with DETR's multi-scale augmentation."""
     return one.family in ("nat", "davit") or "agent_swin" in one.model
 
 
 def batch_of(one: Recipe) -> int:
-    """Images of 8 GPUs in a step."""
-    wide = (one.head == "semantic-fpn" and one.family in ("van", "biformer")) or one.model == "van_b4"
-    return 32 if wide else 16
+    """Returns the total batch size on 8 GPUs."""
+    is_large = (one.head == "semantic-fpn" and one.family in ("van", "biformer")) or one.model == "van_b4"
+    return 32 if is_large else 16
 
 
 @functools.cache
@@ -282,7 +282,7 @@ def docstring(name: str) -> str:
     return ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or ""
 
 
-def test_every_published_training_has_its_recipe():
+def test_every_published_training_run_has_a_recipe():
     assert set(RECIPES) == set(PUBLISHED)
     assert {family: sum(name.startswith(f"{family}/") for name in RECIPES) for family in ("nat", "van", "agent")} == {
         "nat": 34,
@@ -292,7 +292,7 @@ def test_every_published_training_has_its_recipe():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_docstring_has_the_published_metrics(name: str):
+def test_docstring_has_the_published_metrics(name: str):
     one, (metrics, _) = RECIPES[name], PUBLISHED[name]
     if one.head == "retinanet":
         expected = f"{metrics[0]} box AP on val2017, single scale 1333x800."
@@ -314,7 +314,7 @@ def test_the_docstring_has_the_published_metrics(name: str):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_backbone_is_as_published(name: str):
+def test_backbone_matches_the_published_one(name: str):
     one, backbone = RECIPES[name], config(name).model.backbone
     from_22k = one.model in ("dinat_large", "dinat_s_large", "van_b5", "van_b6") or one.data == "ade20k-in22k"
     assert backbone.type == one.model + ".in22k" * from_22k
@@ -322,16 +322,16 @@ def test_the_backbone_is_as_published(name: str):
     assert backbone.get("dense") == (None if one.family == "van" else "coco" if one.is_detector else "ade20k")
     assert backbone.get("norm_eps") == (1e-5 if one.family == "van" else None)
     assert backbone.drop_path_rate == PUBLISHED[name].drop_path
-    # No link to VAN-B4's weights of ImageNet-1K is known.
+    # There is no known URL of VAN-B4's ImageNet-1K weights.
     assert backbone.pretrained == (name != "van/van_b4_upernet_160k_ade20k")
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_optimisation_is_as_published(name: str):
+def test_optimizer_and_schedule_match_the_published_ones(name: str):
     one, cfg = RECIPES[name], config(name)
     wrapper, schedule = cfg.optim_wrapper, cfg.param_scheduler
-    half = (one.family == "nat" and one.model != "dinat_large") or one.family == "biformer"
-    assert wrapper.type == ("AmpOptimWrapper" if half else "OptimWrapper")
+    uses_amp = (one.family == "nat" and one.model != "dinat_large") or one.family == "biformer"
+    assert wrapper.type == ("AmpOptimWrapper" if uses_amp else "OptimWrapper")
     assert wrapper.get("clip_grad") is None
     light = one.head == "semantic-fpn" or (one.is_detector and decays_all(one) and one.family != "davit")
     decay = 1e-4 if light else 0.05 if one.is_detector else 0.01
@@ -369,14 +369,14 @@ def test_the_optimisation_is_as_published(name: str):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_data_are_as_published(name: str):
+def test_data_match_the_published_ones(name: str):
     one, cfg = RECIPES[name], config(name)
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert cfg.test_dataloader.to_dict() == cfg.val_dataloader.to_dict()
-    # ImageNet's mean and deviation, also where the weights of VAN were made with others.
-    normalisation = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    # ImageNet's mean and standard deviation, even if VAN's weights were trained with others.
+    normalization = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     if one.is_detector:
-        assert cfg.model.data_preprocessor == {**normalisation, "size_divisor": 32}
+        assert cfg.model.data_preprocessor == {**normalization, "size_divisor": 32}
         assert train.transform == {"type": "DetectionTrain", "mode": "detr" if is_multi_scale(one) else "single-scale"}
         assert val.transform == {"type": "DetectionTest", "scale": (1333, 800)}
         assert cfg.train_dataloader.batch_sampler.type == "AspectRatioBatchSampler"
@@ -386,7 +386,7 @@ def test_the_data_are_as_published(name: str):
         assert cfg.test_evaluator == cfg.val_evaluator
     else:
         side = 640 if one.data == "ade20k-640" else 512
-        assert cfg.model.data_preprocessor == {**normalisation, "train_size": (side, side)}
+        assert cfg.model.data_preprocessor == {**normalization, "train_size": (side, side)}
         assert train.transform == {
             "type": "SegmentationTrain",
             "scale": (4 * side, side),
@@ -399,13 +399,13 @@ def test_the_data_are_as_published(name: str):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_heads_are_as_published(name: str):
+def test_heads_match_the_published_ones(name: str):
     one, cfg = RECIPES[name], config(name)
     model = cfg.model
     assert model.get("norm_eval", False) == (one.family == "biformer" and one.is_detector)
-    early = one.family in ("biformer", "davit")  # measured with mmdet 2.11
-    synchronised = one.head in ("cascade-mask-rcnn", "semantic-fpn", "upernet") and one.family != "davit"
-    assert cfg.get("sync_bn", False) == synchronised
+    early = one.family in ("biformer", "davit")  # evaluated with mmdet 2.11
+    synchronized = one.head in ("cascade-mask-rcnn", "semantic-fpn", "upernet") and one.family != "davit"
+    assert cfg.get("sync_bn", False) == synchronized
     if one.head == "retinanet":
         assert model.bbox_head.get("test", {}).get("nms_pre_of", "pairs") == ("anchors" if early else "pairs")
         assert model.neck.add_extra_convs == "on_input"
@@ -428,7 +428,7 @@ def test_the_heads_are_as_published(name: str):
 
 
 def decays(name: str) -> dict[str, float]:
-    """Gives the weight decay of each parameter of a recipe's model."""
+    """Returns the weight decay of each parameter of a recipe's model."""
     cfg = config(name)
     model = cfg.model.to_dict()
     model["backbone"]["pretrained"] = False
@@ -440,28 +440,28 @@ def decays(name: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", sorted(representatives()))
-def test_what_decays_is_as_published(name: str):
-    """OpenMMLab's custom_keys look for parts of names: norms of the backbones, not those of heads, which are "bn"."""
+def test_weight_decay_matches_the_published_one(name: str):
+    """OpenMMLab's custom_keys match substrings of names: norms of backbones, but not those of heads, called "bn"."""
     one, found = RECIPES[name], decays(name)
     full = config(name).optim_wrapper.optimizer.weight_decay
-    spared = {parameter for parameter, decay in found.items() if decay == 0}
-    assert all(found[parameter] == full for parameter in found.keys() - spared)
+    undecayed = {parameter for parameter, decay in found.items() if decay == 0}
+    assert all(found[parameter] == full for parameter in found.keys() - undecayed)
     if decays_all(one):
-        assert not spared
+        assert not undecayed
         return
-    marks = ("norm", ".rpb", *(AGENT_BIASES if one.family == "agent" else ()))
-    assert spared == {parameter for parameter in found if any(mark in parameter for mark in marks)}
-    for mark in marks:
-        is_there = mark != ".rpb" or one.family in ("nat", "agent")
-        assert any(mark in parameter for parameter in spared) == is_there, mark
-    kept = found.keys() - spared
-    assert any(parameter.startswith("backbone.") and parameter.endswith("bias") for parameter in kept)
+    patterns = ("norm", ".rpb", *(AGENT_BIASES if one.family == "agent" else ()))
+    assert undecayed == {parameter for parameter in found if any(pattern in parameter for pattern in patterns)}
+    for pattern in patterns:
+        expected = pattern != ".rpb" or one.family in ("nat", "agent")
+        assert any(pattern in parameter for parameter in undecayed) == expected, pattern
+    decayed = found.keys() - undecayed
+    assert any(parameter.startswith("backbone.") and parameter.endswith("bias") for parameter in decayed)
     if one.head in ("upernet", "cascade-mask-rcnn"):
-        assert any(parameter.endswith(".bn.weight") and "_head." in parameter for parameter in kept)
+        assert any(parameter.endswith(".bn.weight") and "_head." in parameter for parameter in decayed)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_of_a_kind_decay_alike(name: str):
+def test_weight_decay_is_set_the_same_way_in_all_recipes(name: str):
     one, options = RECIPES[name], config(name).optim_wrapper.paramwise_cfg
     assert {options[key] for key in ("norm_decay_mult", "bias_decay_mult", "flat_decay_mult")} == {1.0}
     if one.head == "semantic-fpn":

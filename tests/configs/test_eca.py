@@ -1,4 +1,4 @@
-"""The recipes of the ECA family match the published ones."""
+"""Tests that the recipes of the ECA family match the published ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def docstring(name: str) -> str:
     return ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or ""
 
 
-def test_every_published_training_has_its_recipe_and_no_other_has_one():
+def test_exactly_the_published_training_runs_have_a_recipe():
     with_recipe = {load_config(name).model.backbone.type for name in RECIPES}
     assert with_recipe == {name for name in list_models(family="eca") if name.startswith("eca_")} | {
         "ecaresnet26t",
@@ -35,7 +35,7 @@ def test_every_published_training_has_its_recipe_and_no_other_has_one():
     for model in list_models(family="eca"):
         for tag in get_tags(model):
             cfg = get_pretrained_cfg(f"{model}.{tag}")
-            is_noted = "training was not published" in (cfg.note or "")
+            is_noted = "The training recipe was not published in full." in (cfg.note or "")
             has_recipe = tag in ("in1k", "a1_in1k", "a2_in1k", "a3_in1k") or model == "ecaresnet26t"
             assert is_noted == (cfg.has_weights and not has_recipe), (model, tag)
 
@@ -63,7 +63,7 @@ def test_common_settings(name: str):
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_authors_recipes(name: str):
+def test_recipes_of_the_authors(name: str):
     cfg = load_config(name)
     mobile = cfg.model.backbone.type == "eca_mobilenet_v2"
     optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler
@@ -84,7 +84,7 @@ def test_the_authors_recipes(name: str):
 
 
 @pytest.mark.parametrize("name", list(STRIKES_BACK))
-def test_procedures_of_resnet_strikes_back(name: str):
+def test_recipes_of_resnet_strikes_back(name: str):
     cfg, procedure = load_config(name), STRIKES_BACK[name]
     optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler
     assert (optimizer.type, cfg.optim_wrapper.type) == ("LAMB", "AmpOptimWrapper")
@@ -106,7 +106,7 @@ def test_procedures_of_resnet_strikes_back(name: str):
     assert not cfg.custom_hooks
 
 
-def test_ra2():
+def test_ra2_recipe():
     cfg = load_config("eca/ecaresnet26t_2xb352_700e_in1k")
     optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler
     assert optimizer == {
@@ -124,6 +124,6 @@ def test_ra2():
     backbone = cfg.model.backbone
     assert (backbone.drop_rate, backbone.drop_path_rate) == (0.19, 0.1)
     assert cfg.train_dataloader.dataset.transform.rand_augment == "rand-m9-mstd1.0-inc1"
-    text = docstring("eca/ecaresnet26t_2xb352_700e_in1k")
+    text = " ".join(docstring("eca/ecaresnet26t_2xb352_700e_in1k").split())
     assert "The rest is not published: " in text
     assert "is omitted" in text

@@ -1,4 +1,4 @@
-"""The recipes of the HaloNet family match what is published, and mark guesses."""
+"""Tests that the recipes of the HaloNet family match the published settings and mark guessed ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def docstring(name: str) -> str:
     return " ".join((ast.get_docstring(ast.parse((CONFIG_ROOT / f"{name}.py").read_text())) or "").split())
 
 
-def test_every_trained_model_has_its_recipe():
+def test_every_trained_model_has_a_recipe():
     with_recipe = [load_config(name).model.backbone.type for name in RECIPES]
     assert sorted([*with_recipe, "halonet_h1_timm"]) == sorted(list_models(family="halonet"))
     assert sorted(name for names in BY_TAG.values() for name in names) == RECIPES
@@ -59,7 +59,7 @@ def test_common_settings(name: str):
 
 
 @pytest.mark.parametrize("name", BY_TAG["a1h_in1k"])
-def test_a1h_is_a1_with_more_regularization(name: str):
+def test_a1h_recipes_are_a1_with_more_regularization(name: str):
     cfg = load_config(name)
     assert cfg.optim_wrapper.optimizer.type == "LAMB"
     assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (5e-3, 0.01)
@@ -74,7 +74,7 @@ def test_a1h_is_a1_with_more_regularization(name: str):
 
 
 @pytest.mark.parametrize("name", [*BY_TAG["ra2_in1k"], *BY_TAG["ra3_in1k"]])
-def test_ra_recipes_have_the_values_of_efficientnet_b2(name: str):
+def test_ra_recipes_have_the_settings_of_efficientnet_b2(name: str):
     cfg = load_config(name)
     assert cfg.optim_wrapper.optimizer == {
         "type": "RMSpropTF",
@@ -96,7 +96,7 @@ def test_ra_recipes_have_the_values_of_efficientnet_b2(name: str):
 
 
 @pytest.mark.parametrize("name", BY_TAG["c1_in1k"])
-def test_c1_clips_adaptively(name: str):
+def test_c1_recipes_use_adaptive_gradient_clipping(name: str):
     cfg = load_config(name)
     assert cfg.optim_wrapper.clip_grad == {
         "type": "adaptive",
@@ -113,7 +113,7 @@ def test_c1_clips_adaptively(name: str):
 
 
 @pytest.mark.parametrize("name", BY_TAG["untrained"])
-def test_recipes_of_the_papers_models(name: str):
+def test_recipes_of_models_without_published_weights(name: str):
     cfg = load_config(name)
     assert cfg.model.loss == {"type": "CrossEntropy", "label_smoothing": 0.1}
     assert cfg.model.backbone.drop_path_rate > 0

@@ -1,4 +1,4 @@
-"""Every shipped config loads, passes its checks, builds its model and names its source."""
+"""Tests that every shipped config loads, passes its checks, builds its model and documents its source."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def docstring(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", most_of_them_slow(CONFIGS))
-def test_the_config_passes_its_checks_and_builds_its_model(name: str):
+def test_config_passes_its_checks_and_builds_its_model(name: str):
     cfg = load_config(name)
     check_config(cfg, paths=False)
     assert build(name).num_classes == config_parts(cfg.to_dict()).num_classes
 
 
 @pytest.mark.parametrize("name", most_of_them_slow(CONFIGS))
-def test_dumping_and_loading_gives_the_same_config(name: str, tmp_path: Path):
+def test_dumped_config_loads_unchanged(name: str, tmp_path: Path):
     cfg = load_config(name)
     cfg.dump(tmp_path / "dumped.py")
     assert load_config(tmp_path / "dumped.py").to_dict() == cfg.to_dict()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_docstring_has_paper_result_measurement_and_command(name: str):
+def test_docstring_has_paper_result_measurement_and_command(name: str):
     text = docstring(name)
     for word in ("Paper: ", "Published: ", "Measured here: ", "tools/train.py"):
         assert word in text, word
@@ -53,7 +53,7 @@ def test_the_docstring_has_paper_result_measurement_and_command(name: str):
     assert len((CONFIG_ROOT / f"{name}.py").read_text().splitlines()) < 120
 
 
-def test_every_published_model_has_its_recipe():
+def test_every_published_model_has_a_recipe():
     recipes = {load_config(name).model.backbone.type: name for name in PUBLISHED}
     models = list_models(family="nat")
     assert sorted(recipes) == sorted(models)
@@ -99,7 +99,7 @@ def test_recipes_match_the_published_ones(name: str):
         assert "init_weights" not in cfg.model
 
 
-def test_small_recipes_stay_small():
+def test_small_recipes_have_small_models():
     small = [name for name in CONFIGS if name.startswith(("quickstart/", "small/"))]
     sizes = {name: sum(p.numel() for p in build(name).parameters()) for name in small}
     for name in [name for name in sizes if name.startswith("quickstart/")]:
@@ -111,7 +111,7 @@ def test_small_recipes_stay_small():
         assert size <= (2_000_000 if "cifar10" in name else 5_000_000), name
 
 
-def test_the_data_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_data_folder_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     assert load_config(PUBLISHED[0]).train_dataloader.dataset.root == "data/imagenet"
     monkeypatch.setenv("IMAGENET", "/mnt/imagenet")
     assert load_config(PUBLISHED[0]).test_dataloader.dataset.root == "/mnt/imagenet"

@@ -1,4 +1,4 @@
-"""Every shipped config trains for two steps on tiny images, with its own model, losses, optimizer and schedule."""
+"""Tests that every shipped config trains for two steps on tiny images, with its own model, losses and schedule."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class StopAfterTwoSteps(Hook):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny data sets by the type that the configs name.
+    """Returns tiny data sets by the data-set type in the configs.
 
     Two classes with two training images and one validation image each; four images in COCO format with three
-    categories; four images with label maps, once as in ADE20K and once as in a user's own folders.
+    categories; four images with label maps, once in the layout of ADE20K and once in a user's own folders.
     """
     roots = {kind: tmp_path_factory.mktemp(kind) for kind in ("images", "coco", "ade20k", "own")}
     noise = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _memory():
-    """Frees the model of a test, which reference cycles would keep until a later collection."""
+    """Frees the model of each test, which reference cycles would otherwise keep in memory."""
     yield
     gc.collect()
 
@@ -84,7 +84,7 @@ def _memory():
 def make_tiny(cfg: Any, kind: str) -> None:
     """Adapts a config to the tiny data, with few proposals and a narrow UPerNet."""
     if cfg.train_cfg.type == "EpochTrainLoop":
-        cfg.param_scheduler.pop("warmup_iters", None)  # longer than the training itself on so few images
+        cfg.param_scheduler.pop("warmup_iters", None)  # longer than the training run with so few images
     train = cfg.train_dataloader.dataset.transform
     if kind == "ImageClassificationDataset":
         cfg.train_dataloader.sampler.num_repeats = 1
@@ -119,7 +119,7 @@ def test_two_training_steps(name: str, folders: dict[str, Path], tmp_path: Path)
         cfg[loader].update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
         cfg[loader].dataset.root = str(folders[kind])
     cfg.model.backbone.pretrained = False
-    cfg.model.pop("init_weights", None)  # a file that is not here
+    cfg.model.pop("init_weights", None)  # the weights are not available
     cfg.default_hooks.update(checkpoint=None, logger=dict(cfg.default_hooks.logger, interval=1))
     cfg.work_dir = str(tmp_path)
     check_config(cfg)

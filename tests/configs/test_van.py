@@ -1,4 +1,4 @@
-"""The recipes of VAN match the published ones."""
+"""Tests that the recipes of VAN match the published ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RECIPES = [name for name in list_configs() if name.startswith("van/") and "_in1k
 DROP_PATH = {"van_b0": 0.1, "van_b1": 0.1, "van_b2": 0.1, "van_b3": 0.2, "van_b4": 0.2, "van_b5": 0.2, "van_b6": 0.3}
 
 
-def test_every_published_training_has_its_recipe():
+def test_every_published_training_run_has_a_recipe():
     found = sorted((load_config(name).model.backbone.type, "384" in name) for name in RECIPES)
     fine_tuned = ("van_b4", "van_b5", "van_b6")
     assert found == sorted(
@@ -20,7 +20,7 @@ def test_every_published_training_has_its_recipe():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_recipe_is_as_published(name: str):
+def test_recipe_matches_the_published_one(name: str):
     cfg = load_config(name)
     model = cfg.model.backbone.type
     assert name.startswith(f"van/{model}_")

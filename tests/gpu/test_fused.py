@@ -1,4 +1,4 @@
-"""Ranged attention's kernels on a GPU: published cases, all rules, half precision, memory, determinism."""
+"""Tests of the ranged attention kernels on a GPU: reference outputs, all rules, half precision, memory, determinism."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CASES = {
 
 @pytest.mark.parametrize(("dtype", "tolerance"), _TOLERANCES, ids=str)
 @pytest.mark.parametrize("case", PACK_CASES, ids=lambda case: case["name"])
-def test_published(case, dtype, tolerance):
+def test_reference_outputs(case, dtype, tolerance):
     check_pack_case(case, "triton", dtype, tolerance, device="cuda")
 
 
@@ -75,7 +75,7 @@ def test_random_cases(case):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_results_are_the_same_each_time(dtype):
+def test_results_are_deterministic(dtype):
     case = AttentionCase(Axis(Neighborhood(7), 56, 56), Axis(Neighborhood(7, 1, 8), 56, 56), 4, 2, 2, 32, 32, True, 9)
     operands = case.operands(dtype, "cuda")
     first = case.results(operands, "triton", dtype)
@@ -85,7 +85,7 @@ def test_results_are_the_same_each_time(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_auto_runs_long_vectors_in_plain_pytorch(dtype):
+def test_auto_backend_uses_pytorch_for_large_dims(dtype):
     query = torch.randn(1, 9, 9, 1, 264, device="cuda", dtype=dtype)
     out = neighborhood_attention_2d(query, query, query, 3)
     assert torch.equal(out, neighborhood_attention_2d(query, query, query, 3, backend="torch"))
@@ -93,7 +93,7 @@ def test_auto_runs_long_vectors_in_plain_pytorch(dtype):
         neighborhood_attention_2d(query, query, query, 3, backend="triton")
 
 
-def test_no_images():
+def test_empty_batch():
     query = torch.randn(0, 9, 9, 2, 32, device="cuda", requires_grad=True)
     rpb = torch.randn(2, 5, 5, device="cuda", requires_grad=True)
     out = neighborhood_attention_2d(query, query, query, 3, rpb=rpb, backend="triton")

@@ -1,4 +1,4 @@
-"""Heads of detection on a GPU against the same on the CPU."""
+"""Tests that detection heads compute the same on a GPU as on a CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _full_precision(monkeypatch: pytest.MonkeyPatch):
 
 
 def check_found(found: Any, expected: Any) -> None:
-    """Asserts the same boxes, but for a few whose overlap or score lies at a threshold."""
+    """Asserts that detections are equal, except for a few whose overlap or score is close to a threshold."""
     assert found.boxes.is_cuda
     near = (expected.boxes[:, None] - found.boxes.cpu()[None]).abs().amax(dim=-1) < 0.1
     same = near & (expected.labels[:, None] == found.labels.cpu()[None])

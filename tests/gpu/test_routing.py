@@ -1,4 +1,4 @@
-"""Routing and routed attention on a GPU: both kinds of tiles, half precision, memory, determinism."""
+"""Tests of routed attention on a GPU: both kinds of tiles, half precision, memory, determinism."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CASES = {
 
 
 def _using(mode: str):
-    """Makes every case use one of the two kinds of tiles."""
+    """Forces one of the two kinds of tiles."""
     return mock.patch.object(plan, "prefers_mask", return_value=mode == "masked")
 
 
@@ -64,7 +64,7 @@ def test_plain_pytorch(case):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mode", _MODES)
-def test_results_are_the_same_each_time(mode, dtype):
+def test_results_are_deterministic(mode, dtype):
     case = RoutingCase((7, 7), (4, 4), 16, 4, 4, 32, 32, popular=True)
     with _using(mode):
         first = case.results(fused, dtype, "cuda")
@@ -74,7 +74,7 @@ def test_results_are_the_same_each_time(mode, dtype):
 
 
 @pytest.mark.parametrize("regions", [4, 49, 256, 2500])
-def test_ties_go_to_the_region_with_the_lower_index(regions):
+def test_ties_are_broken_by_the_lower_region_index(regions):
     side = int(regions**0.5)
     query = torch.ones(1, side, side, 1, 1, device="cuda")
     assert route_regions(query, query, side, regions).tolist() == [[list(range(regions))] * regions]
@@ -89,7 +89,7 @@ def test_routes_out_of_range_are_clamped():
         assert torch.equal(actual, expected)
 
 
-def test_a_call_does_not_wait_for_the_gpu():
+def test_calls_do_not_synchronize_with_the_gpu():
     query = torch.randn(2, 28, 28, 2, 32, device="cuda", requires_grad=True)
 
     def run() -> None:
@@ -103,7 +103,7 @@ def test_a_call_does_not_wait_for_the_gpu():
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_no_images():
+def test_empty_batch():
     query = torch.randn(0, 8, 8, 2, 32, device="cuda", requires_grad=True)
     out = routed_attention_2d(query, query, query, route_regions(query, query, 2, 1), 2, backend="triton")
     out.sum().backward()
@@ -111,7 +111,7 @@ def test_no_images():
 
 
 def _peak(attention, shape: tuple[int, ...], regions: int, topk: int) -> int:
-    """Returns the peak memory of a forward and a backward pass in bfloat16, in bytes besides the operands."""
+    """Returns the peak memory of a forward and a backward pass in bfloat16, in bytes beyond the operands."""
     query, key, value = (torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
     routes = route_regions(query, key, regions, topk)
     upstream = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
@@ -141,7 +141,7 @@ def test_memory_is_linear_in_the_map():
         return _peak(routed_attention_2d, (1, height, width, 2, 32), 7, 8)
 
     small, large = peak(154, 126), peak(602, 504)
-    grown = 602 * 504 / (154 * 126)
-    assert large < 1.1 * grown * small
+    growth = 602 * 504 / (154 * 126)
+    assert large < 1.1 * growth * small
     # The output and three gradients, and two float32 numbers per query and head.
     assert large < 5 * 602 * 504 * 2 * 32 * 2

@@ -1,4 +1,4 @@
-"""Weights and heads for the definitions of agent attention."""
+"""Random weights and a split into heads, for reference implementations of agent attention."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def randomised(module: Any) -> Any:
-    """Gives a module values of which each one counts, in float64."""
+    """Converts a module to float64 and sets its parameters to values large enough to affect the output."""
     torch.manual_seed(0)
     module = module.double()
     for parameter in module.parameters():
@@ -18,5 +18,5 @@ def randomised(module: Any) -> Any:
 
 
 def split_heads(x: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """(B, N, C) to (B, heads, N, C / heads)."""
+    """Splits (B, N, C) into (B, heads, N, C / heads)."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)

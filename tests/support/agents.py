@@ -1,4 +1,4 @@
-"""Small agent transformers and official weights for them."""
+"""Small agent transformers, and published weights and parameter names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support import parity
 
 
 def tiny(body: str, **kwargs: Any) -> Any:
-    """A model of two stages, one agent a side less than the published ones, for 32x48 images."""
+    """Builds a model with two stages for 32x48 images."""
     shared: dict[str, Any] = {"num_agents": (4, 9), "img_size": (32, 48), "num_classes": 5}
     if body == "deit":
         settings = {"embed_dim": 8, "num_heads": 2, "depths": (2, 2), "agent_blocks": (2, 1), "patch_size": 8}
@@ -55,7 +55,7 @@ def classifier(variant: str) -> Any:
 
 
 def official(model: Backbone) -> dict[str, torch.Tensor]:
-    """Gives a model's weights under the official names."""
+    """Returns a model's weights under the parameter names of the original implementation."""
     rename = {"AgentDeiT": _deit_name, "AgentPVT": _pvt_name, "AgentSwin": _swin_name, "AgentCSWin": _cswin_name}
     out: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Small models of every kind of attention, and which of their blocks attend by position."""
+"""Small models of every kind of attention, and which of their blocks have attention weights for positions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALO = {"blocks": ("ch", "hh"), "embed_dims": (32, 64), "hidden_dims": (8, 16), 
 
 AGENT = {"depths": (1, 1), "num_heads": (2, 4), "agent_blocks": (1, 0), "num_agents": (4, 4), "img_size": 64}
 
-# Models, and which of their blocks attend by position.
+# Models, and which of their blocks have attention weights for positions.
 MODELS: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
     "neighborhood": ("nat_mini", NAT, [(0, 0), (1, 0), (1, 1)]),
     "dilated": ("dinat_mini", {**NAT, "dilations": ((2,), (1, 3))}, [(0, 0), (1, 0), (1, 1)]),

@@ -1,4 +1,4 @@
-"""Published weights of BiFormers, and their regions."""
+"""BiFormers with the weights of parity packs, and their numbers of regions."""
 
 from __future__ import annotations
 

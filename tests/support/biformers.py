@@ -1,4 +1,4 @@
-"""Small BiFormers, the official names of their weights, and bi-level routing attention in plain code."""
+"""Small BiFormers, their parameter names in the original implementation, and reference bi-level routing attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnzoo.backbones.biformer.model import BiFormerBlock, PatchStem
 
 
 def tiny(**kwargs: Any) -> BiFormer:
-    """A BiFormer of three stages: two that route, on maps that they pad at most sizes, and a full one."""
+    """Builds a BiFormer with two stages of routing attention, which pad most map sizes, and one of full attention."""
     defaults: dict[str, Any] = {
         "depths": (2, 1, 1),
         "embed_dims": (8, 16, 16),
@@ -33,14 +33,19 @@ def blocks_of(model: BiFormer) -> list[list[BiFormerBlock]]:
 
 
 def official_names(model: BiFormer, nchw: bool = False) -> dict[str, str]:
-    """Gives the official name of each entry of a model's state dict; `nchw` for the refactored STL's."""
+    """Maps the keys of a model's state dict to those of the original implementation.
+
+    Args:
+        model: The model.
+        nchw: Use the names of the refactored STL variant.
+    """
     is_stl = isinstance(model.stem, PatchStem)
     full = {f"stages.{index}." for index, topk in enumerate(topks_of(model)) if topk < 0}
-    places = {"conv": 0, "bn": 1} if is_stl else {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
+    stem_index = {"conv": 0, "bn": 1} if is_stl else {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
     downsample = {"conv": 1, "bn": 0} if is_stl else {"conv": 0, "bn": 1}
 
     def rename(name: str) -> str:
-        name = re.sub(r"^stem\.(\w+)\.", lambda match: f"downsample_layers.0.{places[match[1]]}.", name)
+        name = re.sub(r"^stem\.(\w+)\.", lambda match: f"downsample_layers.0.{stem_index[match[1]]}.", name)
         name = re.sub(
             r"^stages\.(\d+)\.downsample\.(\w+)\.",
             lambda match: f"downsample_layers.{match[1]}.{downsample[match[2]]}.",
@@ -69,25 +74,25 @@ def gathered_attention(
     topk: int,
     scale: float,
 ) -> torch.Tensor:
-    """Bi-level routing attention of maps (B, H, W, C), one region of one image after the other."""
+    """Computes bi-level routing attention of maps (B, H, W, C) in a loop over images and regions."""
     out = torch.empty_like(value)
     batch, height, width, _ = query.shape
     rows, cols = height // windows, width // windows
-    places = [
+    regions = [
         (slice(row * rows, (row + 1) * rows), slice(col * cols, (col + 1) * cols))
         for row in range(windows)
         for col in range(windows)
     ]
     for image in range(batch):
-        key_means = torch.stack([key[image][place].mean((0, 1)) for place in places])
-        for place in places:
-            likeness = key_means @ query[image][place].mean((0, 1))
-            chosen = [places[index] for index in likeness.sort(descending=True).indices[:topk].tolist()]
+        key_means = torch.stack([key[image][region].mean((0, 1)) for region in regions])
+        for region in regions:
+            affinity = key_means @ query[image][region].mean((0, 1))
+            routed = [regions[index] for index in affinity.sort(descending=True).indices[:topk].tolist()]
             keys, values = (
-                torch.cat([one[image][other].flatten(0, 1) for other in chosen]).unflatten(1, (heads, -1))
-                for one in (key, value)
+                torch.cat([tensor[image][other].flatten(0, 1) for other in routed]).unflatten(1, (heads, -1))
+                for tensor in (key, value)
             )
-            queries = query[image][place].unflatten(2, (heads, -1))
+            queries = query[image][region].unflatten(2, (heads, -1))
             logits = torch.einsum("hwnd,knd->nhwk", queries, keys) * scale
-            out[image][place] = torch.einsum("nhwk,knd->hwnd", logits.softmax(-1), values).flatten(2)
+            out[image][region] = torch.einsum("nhwk,knd->hwnd", logits.softmax(-1), values).flatten(2)
     return out

@@ -1,4 +1,4 @@
-"""Predictions of a classifier of three classes, and the file that an evaluation writes with them."""
+"""Predictions of a classifier with three classes, and the predictions.json of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def prediction(index: int, label: int | None, predicted: int, score: float = 0.7
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
-    """Writes predictions as an evaluation does."""
+    """Writes predictions in the format of an evaluation."""
     writer = PredictionWriter(str(path), topk=2)
     writer.dataset_meta = {"classes": CLASSES}
     for one in predictions:
@@ -29,5 +29,5 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
 
 
 def twenty_predictions() -> list[Prediction]:
-    """Predictions of which every fifth is wrong, with rising scores."""
+    """Returns predictions with increasing scores, of which every fifth is wrong."""
     return [prediction(i, label=i % 3, predicted=(i + (i % 5 == 0)) % 3, score=0.5 + i / 64) for i in range(20)]

@@ -16,7 +16,7 @@ def cases(*calls: str) -> list[str]:
 
 
 def opened(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
-    """Gives a case, its plain inputs and its tensors."""
+    """Returns a case, its JSON inputs and its input tensors."""
     case = head_packs.case_of(PACK, name)
     return case, case["inputs"], {key: head_packs.given(case, TENSORS, key) for key in case["input_tensors"]}
 

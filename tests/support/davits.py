@@ -1,4 +1,4 @@
-"""Small DaViTs, published weights for them, and the names of their parameters elsewhere."""
+"""Small DaViTs, and published weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnzoo.backbones import model_entrypoint
 from attnzoo.backbones.davit import DaViT
 from support import parity
 
-FAMILY = {one["variant"]: one for one in json.loads((parity.ROOT / "davit" / "family.json").read_text())}
+FAMILY = {variant["variant"]: variant for variant in json.loads((parity.ROOT / "davit" / "family.json").read_text())}
 
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -24,7 +24,7 @@ FLORENCE2 = {"down_kernel_size": 3, "channel_attn_v2": True}
 
 
 def tiny(**kwargs: Any) -> DaViT:
-    """A DaViT of two stages and small windows."""
+    """Builds a DaViT with two stages and small windows."""
     defaults: dict[str, Any] = {
         "depths": (1, 2),
         "embed_dims": (8, 16),
@@ -36,7 +36,7 @@ def tiny(**kwargs: Any) -> DaViT:
 
 
 def scattered(model: Model) -> Model:
-    """Gives every parameter values that show in the output."""
+    """Sets parameters to random values large enough to affect the output; returns the model in eval mode."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)

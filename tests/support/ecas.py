@@ -1,4 +1,4 @@
-"""Published weights of ECA-Nets, and what is counted in them."""
+"""ECA-Nets with the weights of parity packs, and the kernel sizes of their gates."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def classifier(name: str) -> nn.Module:
 
 
 def gates(model: nn.Module) -> list[list[int]]:
-    """Kernel sizes of the blocks of each stage."""
+    """Returns the kernel sizes of the ECA gates of each stage's blocks."""
     return [[block.attn.conv.kernel_size[0] for block in stage.blocks] for stage in cast(Any, model).stages]

@@ -1,4 +1,4 @@
-"""Predictions of classifiers and segmentors with known labels, and how a metric evaluates them."""
+"""Predictions of classifiers and segmentors with labels, and their evaluation by a metric."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def evaluate(metric, samples, size=None):
 
 
 def segmented(count=6, classes=4, seed=0):
-    """Label maps of different sizes; predictions are right for about two thirds of the pixels."""
+    """Returns label maps of different sizes, with predictions that are correct for about two thirds of the pixels."""
     generator = torch.Generator().manual_seed(seed)
     samples = []
     for index in range(count):

@@ -1,4 +1,4 @@
-"""A context in which the disk seems full."""
+"""Simulation of a full disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 20 kB. Python ignores SIGXFSZ, so writing fails as on a full disk."""
+    """Limits file sizes to 20 kB inside the `with` block. Python ignores SIGXFSZ, so larger writes raise an OSError."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Small HaloNets, published weights for them, and the names of their parameters elsewhere."""
+"""Small HaloNets, and published weights and parameter shapes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def filled(shapes: dict[str, Any], gain: float = 1.0) -> dict[str, torch.Tensor]
 
 
 def tiny(**kwargs: Any) -> HaloNet:
-    """Two stages with convolutions and halo attention in small blocks."""
+    """Builds a HaloNet with two stages of convolutions and halo attention in small blocks."""
     defaults: dict[str, Any] = {
         "blocks": ("ch", "hc"),
         "embed_dims": (16, 24),

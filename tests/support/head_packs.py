@@ -1,7 +1,7 @@
-"""Parity packs of necks and heads: rebuilds inputs, turns official configs into our heads' arguments, compares.
+"""Parity packs of necks and heads: builds inputs, converts reference configs to our arguments, and compares outputs.
 
-A pack's cases hold seeds of feature maps and images, sizes of the images, and given tensors (ground truth, proposals),
-which are stored beside the outputs as "<case>/in/<name>".
+The cases of a pack have the seeds of feature maps and images, the sizes of the images, and input tensors (ground truth,
+proposals), which are stored with the outputs as "<case>/in/<name>".
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ Case = Mapping[str, Any]
 Tensors = Mapping[str, torch.Tensor]
 
 TOLERANCE = 1e-5
-"""Relative error that a right implementation stays below in float32."""
+"""Maximum relative error of a correct float32 implementation."""
 
 
 def load(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Reads a pack: its facts, and all stored tensors."""
+    """Reads the description and the stored tensors of a pack."""
     return parity.load_pack("heads", name)
 
 
 def case_of(pack: Pack, name: str) -> dict[str, Any]:
-    """Finds a pack's case."""
+    """Returns the case of a pack by name."""
     return next(case for case in pack["cases"] if case["name"] == name)
 
 
 def case_names(name: str, *calls: str) -> list[str]:
-    """Names the cases of a pack, all or those of some calls."""
+    """Returns the names of a pack's cases, optionally only those of some calls."""
     return [case["name"] for case in load(name)[0]["cases"] if not calls or case["call"] in calls]
 
 
 def weights(pack: Pack, prefix: str) -> dict[str, torch.Tensor]:
-    """Rebuilds the weights whose official names begin with a prefix ("rpn_head."), without that prefix."""
+    """Returns the weights whose names start with a prefix ("rpn_head."), and removes the prefix."""
     filled = parity.filled_state_dict(pack)
     return {name.removeprefix(prefix): tensor for name, tensor in filled.items() if name.startswith(prefix)}
 
 
 def load_weights(module: nn.Module, pack: Pack, prefix: str) -> nn.Module:
-    """Loads a pack's weights strictly; gives the module in eval mode."""
+    """Loads a pack's weights strictly, and returns the module in eval mode."""
     module.load_state_dict(weights(pack, prefix), strict=True)
     return module.eval()
 
@@ -56,7 +56,7 @@ def load_weights(module: nn.Module, pack: Pack, prefix: str) -> nn.Module:
 
 
 def features(case: Case) -> list[torch.Tensor]:
-    """Rebuilds a case's feature maps (N, C, H, W), finest first."""
+    """Returns the feature maps (N, C, H, W) of a case, finest first."""
     return [
         torch.from_numpy(np.random.RandomState(one["seed"]).standard_normal(one["shape"]).astype(np.float32))
         for one in case["inputs"]["features"]
@@ -64,7 +64,7 @@ def features(case: Case) -> list[torch.Tensor]:
 
 
 def infos(case: Case) -> list[ImageInfo]:
-    """Gives what is known of a case's images."""
+    """Returns the sizes and scale factors of a case's images."""
     return [
         ImageInfo(
             image_size=tuple(meta["img_shape"]),
@@ -78,12 +78,12 @@ def infos(case: Case) -> list[ImageInfo]:
 
 
 def given(case: Case, tensors: Tensors, name: str) -> torch.Tensor:
-    """Gives a stored input of a case."""
+    """Returns a stored input of a case."""
     return tensors[f"{case['name']}/in/{name}"]
 
 
 def targets(case: Case, tensors: Tensors) -> list[Instances]:
-    """Gives the true objects of a case's images, with masks where the case has them."""
+    """Returns the ground truth of a case's images, with masks if the case has them."""
     stored = case["input_tensors"]
     found = []
     for index in range(len(case["inputs"]["metas"])):
@@ -100,13 +100,13 @@ def targets(case: Case, tensors: Tensors) -> list[Instances]:
 
 
 def proposals(case: Case, tensors: Tensors) -> list[Detections]:
-    """Gives the stored proposals of a case's images, as an RPN would; all scores are 1."""
+    """Returns the stored proposals of a case's images in the format of an RPN, with scores of 1."""
     boxes = [given(case, tensors, f"proposals_{index}") for index in range(len(case["inputs"]["metas"]))]
     return [Detections(one, one.new_ones(len(one)), one.new_zeros(len(one), dtype=torch.int64)) for one in boxes]
 
 
 def images(case: Case) -> list[np.ndarray]:
-    """Rebuilds a case's images, uint8 (height, width, 3) in BGR order, as they are after resizing."""
+    """Returns the resized images of a case, uint8 (height, width, 3) in BGR order."""
     found = []
     for one in case["inputs"]["images"]:
         height, width, _ = one["shape"]
@@ -119,26 +119,26 @@ def images(case: Case) -> list[np.ndarray]:
 
 
 def batch(pack: Pack, case: Case, size_divisor: int | None = None) -> torch.Tensor:
-    """Normalises and pads a case's images as the pack's preprocessor does: (N, 3, H, W) float32 in RGB order.
+    """Normalizes and pads a case's images like the pack's preprocessor: (N, 3, H, W) float32 in RGB order.
 
     Args:
-        pack: its config names mean and deviation.
-        case: with images.
-        size_divisor: multiple of pixels that the batch is padded to; the config's by default.
+        pack: Pack whose config has the mean and standard deviation.
+        case: Case with images.
+        size_divisor: Height and width are padded to multiples of this; the config's by default.
     """
     settings = pack["config"]["data_preprocessor"]
     divisor = size_divisor or settings.get("pad_size_divisor") or 1
     mean, std = (torch.tensor(settings[name]).view(3, 1, 1) for name in ("mean", "std"))
-    normalised = [
+    normalized = [
         (torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1).float() - mean) / std
         for image in images(case)
     ]
-    height, width = (-(-max(one.shape[axis] for one in normalised) // divisor) * divisor for axis in (1, 2))
-    return torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in normalised])
+    height, width = (-(-max(one.shape[axis] for one in normalized) // divisor) * divisor for axis in (1, 2))
+    return torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in normalized])
 
 
 def label_maps(case: Case) -> torch.Tensor:
-    """Rebuilds a segmentation case's label maps, int64 (N, H, W), 255 = ignored."""
+    """Returns the label maps of a segmentation case, int64 (N, H, W); 255 means ignored."""
     one = case["inputs"]["gt"]
     count, height, width = one["shape"]
     block, random = one["block"], np.random.RandomState(one["seed"])
@@ -149,7 +149,7 @@ def label_maps(case: Case) -> torch.Tensor:
 
 
 class TinyBackbone(nn.Module):
-    """The backbone of the packs' image cases: four strided convolutions, each with a ReLU; strides 4, 8, 16, 32."""
+    """The backbone of cases with images: four strided convolutions with ReLUs; strides 4, 8, 16 and 32."""
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()
@@ -172,11 +172,11 @@ def tiny_backbone(pack: Pack) -> nn.Module:
     return load_weights(TinyBackbone(pack["config"]["backbone"]["channels"]), pack, "backbone.")
 
 
-# Official configs as arguments of our heads
+# Conversion of reference configs to arguments of our heads
 
 
 def without_type(config: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """Copies a config without "type" and other keys, lists as tuples."""
+    """Copies a config without "type" and the given keys, and converts lists to tuples."""
     return {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in config.items()
@@ -185,22 +185,22 @@ def without_type(config: Mapping[str, Any], *others: str) -> dict[str, Any]:
 
 
 def fpn_arguments(pack: Pack) -> dict[str, Any]:
-    """Turns a pack's neck config into arguments of our FPN."""
+    """Converts a pack's neck config to arguments of our FPN."""
     config = pack["config"]
     return without_type(config.get("neck", config))
 
 
 def proposal_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns an official `rpn_proposal` or `test_cfg.rpn` into our settings of proposals."""
+    """Converts a reference `rpn_proposal` or `test_cfg.rpn` to our proposal settings."""
     return {**without_type(config, "nms"), "nms_iou": config["nms"]["iou_threshold"]}
 
 
 def rpn_arguments(pack: Pack, without_chance: bool = False) -> dict[str, Any]:
-    """Turns a pack's config into arguments of our RPNHead.
+    """Converts a pack's config to arguments of our RPNHead.
 
     Args:
-        pack: of a head with an RPN.
-        without_chance: take the training settings in which nothing is drawn at random.
+        pack: Pack of a detector with an RPN.
+        without_chance: Use the training settings without random sampling.
     """
     config = pack["config"]
     head = config["rpn_head"]
@@ -225,11 +225,11 @@ def rpn_arguments(pack: Pack, without_chance: bool = False) -> dict[str, Any]:
 
 
 def retina_arguments(pack: Pack, test: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Turns a pack's config into arguments of our RetinaHead.
+    """Converts a pack's config to arguments of our RetinaHead.
 
     Args:
-        pack: with a RetinaHead.
-        test: a case's own test settings, which replace the config's.
+        pack: Pack with a RetinaHead.
+        test: Test settings of a case, which override the config's.
     """
     config = pack["config"]
     head = config["bbox_head"]
@@ -247,16 +247,16 @@ def retina_arguments(pack: Pack, test: Mapping[str, Any] | None = None) -> dict[
     }
 
 
-# Comparing
+# Comparison
 
 
 def check(actual: torch.Tensor, case: Case, tensors: Tensors, name: str, tolerance: float = TOLERANCE) -> None:
-    """Asserts that a tensor is a case's output: its shape, and the stored values up to a relative error."""
+    """Asserts that a tensor has the shape and, up to a relative error, the stored values of a case's output."""
     assert list(actual.shape) == case["outputs"][name], (name, tuple(actual.shape), case["outputs"][name])
     golden = tensors[f"{case['name']}/{name}"]
     if not golden.numel():
         return
-    if not golden.any():  # a relative error says nothing
+    if not golden.any():  # the relative error is undefined
         assert not actual.any(), name
         return
     error = parity.relative_error(actual, golden.reshape(-1))
@@ -264,7 +264,7 @@ def check(actual: torch.Tensor, case: Case, tensors: Tensors, name: str, toleran
 
 
 def check_equal(actual: torch.Tensor, case: Case, tensors: Tensors, name: str) -> None:
-    """Asserts that a tensor is a case's output to the last bit, in the stored values."""
+    """Asserts that a tensor equals the stored values of a case's output bit for bit."""
     assert list(actual.shape) == case["outputs"][name], (name, tuple(actual.shape), case["outputs"][name])
     golden = tensors[f"{case['name']}/{name}"].reshape(-1)
     step = max(1, -(-actual.numel() // max(1, len(golden))))
@@ -272,32 +272,35 @@ def check_equal(actual: torch.Tensor, case: Case, tensors: Tensors, name: str) -
 
 
 def check_losses(losses: Mapping[str, torch.Tensor], case: Case, tolerance: float = TOLERANCE) -> None:
-    """Asserts that losses are a case's, each term by itself; terms of several levels are summed."""
+    """Asserts that each loss equals that of a case; stored losses of several levels are summed."""
     assert set(losses) == set(case["losses"])
     for name, golden in case["losses"].items():
         total = sum(golden) if isinstance(golden, list) else golden
         found = losses[name].item()
-        assert abs(found - total) <= tolerance * max(abs(total), 1e-12), f"{name}: {found} for {total}"
+        assert abs(found - total) <= tolerance * max(abs(total), 1e-12), f"{name}: got {found}, expected {total}"
 
 
 def check_detections(
     found: Detections, case: Case, tensors: Tensors, image: int, names: tuple[str, str, str | None] | None = None
 ) -> None:
-    """Asserts that an image's detections are a case's: count, order, labels, scores, boxes within 1e-3 pixels.
+    """Asserts that an image's detections equal a case's: count, order, labels, scores, and boxes within 1e-3 pixels.
 
-    Rows may only be swapped where their scores are equal up to rounding.
+    Detections may only be swapped if their scores are equal up to rounding.
 
     Args:
-        found: what the head gave.
-        case: of the pack.
-        tensors: of the pack.
-        image: number of the image in the case.
-        names: outputs of boxes, scores and labels without the image's number; detections' names by default.
+        found: Detections of our head.
+        case: Case of the pack.
+        tensors: Tensors of the pack.
+        image: Index of the image in the case.
+        names: Names of the outputs with boxes, scores and labels, without the index of the image. The default is that
+            of final detections.
     """
     box_name, score_name, label_name = names or ("boxes", "scores", "labels")
     boxes = tensors[f"{case['name']}/{box_name}_{image}"].reshape(-1, 4)
     scores = tensors[f"{case['name']}/{score_name}_{image}"].reshape(-1)
-    assert [len(boxes), 4] == case["outputs"][f"{box_name}_{image}"], "this output is stored only in part"
+    assert [len(boxes), 4] == case["outputs"][f"{box_name}_{image}"], (
+        "the pack does not store all values of this output"
+    )
     assert found.boxes.shape == boxes.shape, (tuple(found.boxes.shape), tuple(boxes.shape))
     labels = torch.zeros(len(boxes)) if label_name is None else tensors[f"{case['name']}/{label_name}_{image}"]
     torch.testing.assert_close(found.scores, scores, rtol=1e-5, atol=2e-6)
@@ -315,10 +318,10 @@ def check_detections(
             ),
             None,
         )
-        assert twin is not None, f"row {row}: {found.boxes[row].tolist()}, official {boxes[row].tolist()}"
+        assert twin is not None, f"row {row}: got {found.boxes[row].tolist()}, expected {boxes[row].tolist()}"
         unmatched.discard(twin)
 
 
 def proposal_names() -> tuple[str, str, None]:
-    """Names a case's outputs for `check_detections` of proposals."""
+    """Returns the output names of proposals for `check_detections`."""
     return "proposals", "proposal_scores", None

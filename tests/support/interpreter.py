@@ -1,4 +1,4 @@
-"""Which tests run in Triton's interpreter."""
+"""The tests that run in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ INTERPRETED_TESTS = (
     "triton_common/test_addressing.py",
     "triton_common/test_softmax.py",
 )
-"""Files in KERNEL_TESTS that need TRITON_INTERPRET=1 before Triton is imported, and so a process of their own."""
+"""Files in KERNEL_TESTS that need TRITON_INTERPRET=1 before Triton is imported, and therefore their own process."""
 
 
 def is_interpreting() -> bool:
-    """Whether this process runs Triton's kernels in its interpreter."""
+    """Returns whether this process runs Triton kernels in the interpreter."""
     return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,4 +1,4 @@
-"""Small NATs, published weights for them, and the names of their parameters elsewhere."""
+"""Small NATs, and NATs with the weights of parity packs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKS = ("nat_mini", "dinat_mini", "dinat_s_tiny", "dinat_isotropic_small")
 
 
 def tiny(**kwargs: Any) -> NAT:
-    """A NAT of two stages whose attention pads at small sizes."""
+    """Builds a NAT with two stages. Its dilated attention pads small maps."""
     defaults: dict[str, Any] = {
         "depths": (2, 1),
         "embed_dims": (8, 16),

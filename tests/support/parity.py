@@ -1,8 +1,8 @@
-"""Parity packs: what an official implementation computes from weights that are rebuilt from names and shapes.
+"""Parity packs: outputs of reference implementations, for weights that are generated from names and shapes.
 
-A pack is `tests/data/parity/<family>/<variant>.json` with the facts of one official model, the names and shapes of its
-state dict and a list of cases, and `<variant>.safetensors` with what the official code returned for each case, in eval
-mode, on a CPU, in float32: at most 4096 evenly spaced values of each output.
+A pack consists of `tests/data/parity/<family>/<variant>.json`, which describes a reference model, the names and shapes
+of its state dict and a list of cases, and of `<variant>.safetensors`, the outputs of the reference code for each case
+in eval mode, on a CPU, in float32: at most 4096 evenly spaced values per output.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _MAX_VALUES = 4096
 
 @functools.cache
 def load_pack(family: str, variant: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Reads a pack: its facts, and the official outputs as "<case>/<output>"."""
+    """Reads the description of a pack, and its outputs by "<case>/<output>"."""
     stem = ROOT / family / variant
     return json.loads(stem.with_suffix(".json").read_text()), load_file(stem.with_suffix(".safetensors"))
 
 
 def fill(name: str, shape: tuple[int, ...] | list[int], gain: float = 1.0) -> torch.Tensor:
-    """Makes the tensor that stands under `name` in an official state dict; it depends on the arguments alone.
+    """Generates the tensor called `name` in the state dict of a reference model. It depends only on the arguments.
 
     Args:
-        name: key in the official state dict.
-        shape: its shape.
-        gain: multiplies the standard deviation of matrices and kernels.
+        name: Key in the state dict.
+        shape: Shape of the tensor.
+        gain: Factor of the standard deviation of matrices and kernels.
     """
     if name.endswith("num_batches_tracked"):
         return torch.zeros(tuple(shape), dtype=torch.int64)
@@ -58,7 +58,7 @@ def fill(name: str, shape: tuple[int, ...] | list[int], gain: float = 1.0) -> to
 
 
 def filled_state_dict(pack: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Rebuilds a pack's weights under the official names."""
+    """Generates the state dict of a pack's reference model."""
     gains = pack.get("gains", {})
     return {
         name: fill(name, shape, gains.get(name, pack.get("gain", 1.0))) for name, shape in pack["state_dict"].items()
@@ -66,19 +66,19 @@ def filled_state_dict(pack: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def image(shape: tuple[int, ...] | list[int], seed: int) -> torch.Tensor:
-    """Makes a case's input (N, 3, H, W): normal noise, smoothed a little so that neighbouring pixels are alike."""
+    """Generates the input (N, 3, H, W) of a case: normal noise, smoothed so that neighboring pixels are similar."""
     noise = np.random.RandomState(seed).standard_normal(tuple(shape)).astype(np.float32)
     batch = torch.from_numpy(noise)
     return batch + 2 * torch.nn.functional.avg_pool2d(batch, 5, stride=1, padding=2)
 
 
 def tolerance(pack: Mapping[str, Any]) -> float:
-    """Gives the relative error that a right float32 implementation stays below: 1e-5, or ten times the pack's noise."""
+    """Returns the maximum relative error of a correct float32 implementation: 1e-5, or 10 times the pack's noise."""
     return max(1e-5, 10 * pack.get("float32_noise", {}).get("worst", 0.0))
 
 
 def relative_error(actual: torch.Tensor, golden: torch.Tensor) -> float:
-    """Gives |actual - golden| / |golden|, `actual` thinned out as the pack is; infinite for other sizes or NaN."""
+    """Returns |actual - golden| / |golden| for the stored values; infinity if sizes differ or a value is not finite."""
     flat = actual.detach().float().reshape(-1)
     kept = flat[:: max(1, -(-flat.numel() // _MAX_VALUES))]
     if kept.shape != golden.shape or not torch.isfinite(kept).all():
@@ -90,7 +90,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "biformer_tiny_nwin8": ("biformer_tiny", {"num_regions": 8}),
     "davit_tiny_timm": ("davit_tiny", {}),
 }
-"""Model and arguments of the packs that are not named as their model is."""
+"""Model and arguments of packs whose names differ from the model's."""
 _CALLS: dict[str, dict[str, Any]] = {
     "logits": {},
     "features": {},
@@ -98,25 +98,25 @@ _CALLS: dict[str, dict[str, Any]] = {
     "features:dense": {"always_shift": True},
     "features:dense_coco": {"dense": "coco"},
 }
-"""Arguments of the model for the ways that packs were made."""
+"""Arguments of the model for each kind of call in the packs."""
 
 
 def packs() -> list[Path]:
-    """Finds the packs of whole models, sorted by path; those of heads and probes are not among them."""
+    """Returns the packs of complete models, sorted by path; those of heads and probes are excluded."""
     found = (path for path in ROOT.glob("*/*.json") if path.parent.name not in ("heads", "efficient_probing"))
     return sorted(path for path in found if "state_dict" in json.loads(path.read_text()))
 
 
 def model_of(path: Path) -> tuple[str, dict[str, Any]]:
-    """Gives the name of a pack's model, and its arguments."""
+    """Returns the name of a pack's model, and its arguments."""
     return VARIANTS.get(path.stem, (path.stem, {}))
 
 
 def worst_error(name: str) -> float | None:
-    """Gives a model's largest relative error over the cases of all its packs, None where there is no pack.
+    """Returns a model's largest relative error over the cases of all its packs, or None if there is no pack.
 
     Args:
-        name: of the model, without tag.
+        name: Name of the model, without a tag.
     """
     errors: list[float] = []
     for path in packs():

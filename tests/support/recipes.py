@@ -1,4 +1,4 @@
-"""The shipped recipes of detection and segmentation, and which of them stand for the others."""
+"""The shipped recipes of detection and segmentation, and a representative subset."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from attnzoo.zoo.config import list_configs
 
 HEADS = ("cascade-mask-rcnn", "mask-rcnn", "retinanet", "semantic-fpn", "upernet")
 SMALLEST = ("mini", "tiny", "b0", "small")
-"""What the smallest published models of the families are called, from small to large."""
+"""Size names of the smallest published models of the families, from small to large."""
 
 
 class Recipe(NamedTuple):
-    """A recipe of detection or segmentation, by its name.
+    """A recipe of detection or segmentation, parsed from its name.
 
     Attributes:
-        name: as `load_config` takes it.
-        family: its folder.
-        model: the backbone's entry point, without a tag.
-        head: one of `HEADS`.
+        name: Name for `load_config`.
+        family: Folder of the recipe.
+        model: Entry point of the backbone, without a tag.
+        head: One of `HEADS`.
         schedule: "1x", "3x", "40k", "80k" or "160k".
-        data: "coco", "ade20k", "ade20k-640" (larger crops) or "ade20k-in22k" (started from ImageNet-22K).
+        data: "coco", "ade20k", "ade20k-640" (larger crops) or "ade20k-in22k" (pretrained on ImageNet-22K).
     """
 
     name: str
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
 
     @property
     def is_detector(self) -> bool:
-        """Whether it finds boxes."""
+        """Whether the model is a detector."""
         return self.data == "coco"
 
 
@@ -47,9 +47,9 @@ def dense_recipes() -> list[Recipe]:
 
 
 def representatives() -> set[str]:
-    """Names one recipe of each family and head: the smallest model's."""
+    """Returns one recipe per family and head, that of the smallest model."""
     chosen: dict[tuple[str, str], str] = {}
-    sizes = {size: place for place, size in enumerate(SMALLEST)}
+    sizes = {size: index for index, size in enumerate(SMALLEST)}
     by_size = sorted(dense_recipes(), key=lambda one: sizes.get(one.model.rpartition("_")[2], len(SMALLEST)))
     for one in by_size:
         chosen.setdefault((one.family, one.head), one.name)
@@ -57,6 +57,6 @@ def representatives() -> set[str]:
 
 
 def most_of_them_slow(names: list[str]) -> list:
-    """Marks recipes of detection and segmentation slow, for `parametrize`, but one of each family and head."""
+    """Returns names for `parametrize`. Recipes of dense tasks are marked slow, except for the representatives."""
     slow = {one.name for one in dense_recipes()} - representatives()
     return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]

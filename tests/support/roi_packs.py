@@ -1,4 +1,4 @@
-"""Parity packs of RoI heads: the official config as arguments of our heads, and the whole detector with its weights."""
+"""Parity packs of RoI heads: converts reference configs to our arguments, and builds complete detectors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LOSSES = {"L1Loss": "l1", "SmoothL1Loss": "smooth_l1", "GIoULoss": "giou"}
 
 
 def roi_arguments(pack: head_packs.Pack, without_chance: bool = True) -> dict[str, Any]:
-    """Turns a pack's config into arguments of StandardRoIHead or CascadeRoIHead.
+    """Converts a pack's config to arguments of StandardRoIHead or CascadeRoIHead.
 
     Args:
-        pack: with RoI heads.
-        without_chance: take the training settings in which nothing is drawn at random.
+        pack: Pack with RoI heads.
+        without_chance: Use the training settings without random sampling.
     """
     config = pack["config"]
     head = config["roi_head"]
@@ -96,13 +96,13 @@ def roi_head(pack: head_packs.Pack) -> Any:
 
 
 def rle(mask: torch.Tensor) -> dict[str, Any]:
-    """Encodes a mask (height, width) as the packs' masks are."""
+    """Encodes a mask (height, width) as COCO run lengths, the format of the packs."""
     found: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))  # pyright: ignore
     return {"size": found["size"], "counts": found["counts"].decode()}
 
 
 class Detector(nn.Module):
-    """A pack's whole detector."""
+    """The complete detector of a pack."""
 
     def __init__(self, pack: head_packs.Pack) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Detector(nn.Module):
 
 @functools.lru_cache(maxsize=1)
 def loaded_detector(name: str) -> Detector:
-    """Builds a pack's detector with its weights, all at once and strictly, in eval mode; tests must not change it."""
+    """Builds a pack's detector in eval mode and loads all weights strictly. It is cached: tests must not change it."""
     pack, _ = head_packs.load(name)
     detector = Detector(pack)
     detector.load_state_dict(parity.filled_state_dict(pack), strict=True)
@@ -123,11 +123,11 @@ def loaded_detector(name: str) -> Detector:
 
 
 class Seen:
-    """Keeps what the box and mask heads of a RoI head gave, while it is used as a context.
+    """Records the outputs of the box and mask heads of a RoI head inside the `with` block.
 
     Attributes:
-        boxes: (logits, offsets) of every call of a box head.
-        masks: logits of every call of a mask head.
+        boxes: Logits and offsets of every call of a box head.
+        masks: Logits of every call of a mask head.
     """
 
     def __init__(self, head: nn.Module) -> None:

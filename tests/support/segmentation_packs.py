@@ -1,4 +1,4 @@
-"""Parity packs of segmentation: official configs as arguments of our heads and segmentors."""
+"""Parity packs of segmentation: converts reference configs to our configs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKS = ("sem_fpn", "upernet")
 
 
 def head_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Turns an official head's config into ours; None stays None."""
+    """Converts the config of a reference head to ours. Returns None for None."""
     if config is None:
         return None
     loss = config["loss_decode"]
@@ -22,11 +22,11 @@ def head_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def segmentor_config(pack: Mapping[str, Any], case: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Turns a pack's config into a Segmentor's; the backbone is a module without weights.
+    """Converts a pack's config to that of a Segmentor. The backbone is a module without the pack's weights.
 
     Args:
-        pack: of segmentation.
-        case: whose settings of inference and padding are taken.
+        pack: Pack of a segmentor.
+        case: Case with settings of inference and padding.
     """
     config = pack["config"]
     inputs = case["inputs"] if case else {}

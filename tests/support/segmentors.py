@@ -1,4 +1,4 @@
-"""Small segmentation heads, feature maps and labels for them."""
+"""Small segmentation heads, with feature maps and labels for them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ WIDTHS = (4, 6, 8, 10)
 
 
 def maps(height: int = 16, width: int = 24, count: int = 2, seed: int = 0) -> list[torch.Tensor]:
-    """Feature maps at strides of 4 to 32, sizes rounded up."""
+    """Returns random feature maps of four levels; each level halves the size, rounded up."""
     generator = torch.Generator().manual_seed(seed)
     sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(4)]
     return [torch.randn(count, c, *size, generator=generator) for c, size in zip(WIDTHS, sizes, strict=True)]
 
 
 def small_heads() -> dict[str, Callable[..., Any]]:
-    """Makes a small head of each kind, by name."""
+    """Returns functions that build a small head of each kind, by name."""
     return {
         "fpn": lambda **options: FPNHead([*WIDTHS], 8, num_classes=5, **options),
         "uper": lambda **options: UPerHead([*WIDTHS], 8, num_classes=5, **options),
@@ -39,7 +39,7 @@ def build(name: str, **options: Any) -> Any:
 
 
 def trained(name: str, **options: Any) -> Any:
-    """A head in eval mode whose statistics, weights and biases are all different."""
+    """Builds a head in eval mode with random statistics, weights and biases."""
     head = build(name, **options)
     generator = torch.Generator().manual_seed(2)
     for key, value in head.state_dict().items():
@@ -50,7 +50,7 @@ def trained(name: str, **options: Any) -> Any:
 
 
 def convolved(state: dict[str, torch.Tensor], name: str, x: torch.Tensor, **options: Any) -> torch.Tensor:
-    """Convolution, BatchNorm in eval mode, ReLU, from a state dict."""
+    """Applies convolution, BatchNorm in eval mode and ReLU with the weights of a state dict."""
     x = F.conv2d(x, state[f"{name}.conv.weight"], **options)
     shape = (1, -1, 1, 1)
     mean, var = (state[f"{name}.bn.running_{kind}"].view(shape) for kind in ("mean", "var"))

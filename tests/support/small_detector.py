@@ -1,4 +1,4 @@
-"""Configs of a small Mask R-CNN on NAT."""
+"""Config of a small Mask R-CNN with a NAT backbone."""
 
 from __future__ import annotations
 

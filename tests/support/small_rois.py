@@ -1,4 +1,4 @@
-"""Small RoI heads, and maps, proposals and objects for them, of two images of different size."""
+"""Small RoI heads, with feature maps, proposals and objects for two images of different sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = (StandardRoIHead, CascadeRoIHead)
 
 
 def small_head(kind: Any = StandardRoIHead, **changes: Any) -> Any:
-    """Builds a head of three classes on 8 channels that is sure of what it says."""
+    """Builds a head with three classes and 8 input channels, whose predictions have high confidence."""
     torch.manual_seed(0)
     arguments = {"bbox_head": SMALL_BOX, "mask_head": SMALL_MASK, "strides": (4, 8), "mask_size": 14, "num_classes": 3}
     head = kind(in_channels=8, **{**arguments, **changes})

@@ -1,4 +1,4 @@
-"""A classifier trained in seconds on images of three colours, for tests of what comes after training."""
+"""A classifier that is trained in seconds on images of three colors, for tests that need a trained model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from attnzoo.tools import train as train_tool
 
-COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+COLORS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 BACKBONE = {"depths": [1, 1], "embed_dims": [32, 64], "num_heads": [1, 2], "kernel_size": 3, "stem_stride": 2}
 _CONFIG = """
 _base_ = ["{bases}/default_runtime.py"]
@@ -45,25 +45,25 @@ test_cfg = dict(type="TestLoop")
 
 
 def write_images(folder: Path, per_class: int, side: int = 20) -> None:
-    """Writes images of each colour, one folder a colour."""
+    """Writes images of each color, one folder per color."""
     noise = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (folder / name).mkdir(parents=True)
         for index in range(per_class):
-            pixels = np.clip(np.array(colour) + noise.integers(-60, 60, (side, side + index, 3)), 0, 255)
+            pixels = np.clip(np.array(color) + noise.integers(-60, 60, (side, side + index, 3)), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
 
 
 def write_config(folder: Path, train: int = 4, val: int = 3) -> Path:
-    """Writes images into `folder`, some of each colour, and a config beside them that others may build on.
+    """Writes images of each color to `folder`, and a config that other configs may inherit from.
 
     Args:
-        folder: an empty folder.
-        train: training images of a colour.
-        val: validation images of a colour.
+        folder: An empty folder.
+        train: Training images per color.
+        val: Validation images per color.
 
     Returns:
-        The config, `tiny.py`.
+        Path of the config, `tiny.py`.
     """
     write_images(folder / "images" / "train", train)
     write_images(folder / "images" / "val", val)
@@ -78,10 +78,10 @@ def train_tiny(folder: Path) -> tuple[Path, Path]:
     """Trains the tiny classifier.
 
     Args:
-        folder: an empty folder.
+        folder: An empty folder.
 
     Returns:
-        The config and the work dir.
+        Paths of the config and of the work dir.
     """
     config = write_config(folder)
     work_dir = folder / "trained"

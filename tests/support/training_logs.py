@@ -1,4 +1,4 @@
-"""Logs of a detector's training."""
+"""A training log of a detector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnzoo.zoo.work_dir import SCALARS
 
 
 def write_log(work_dir: Path, scale: float = 1.0, iterations: int = 40) -> Path:
-    """Epochs of 10 iterations, logged every 5; an evaluation an epoch."""
+    """Writes a log with 10 iterations per epoch, of which every fifth is logged, and one evaluation per epoch."""
     work_dir.mkdir(parents=True)
     records: list[dict[str, Any]] = []
     for iteration in range(5, iterations + 1, 5):
@@ -18,7 +18,7 @@ def write_log(work_dir: Path, scale: float = 1.0, iterations: int = 40) -> Path:
         values = {"lr": 1e-3 / iteration, "time": 0.5, "data_time": 0.1, "loss": scale / iteration}
         records.append({"mode": "train", "epoch": epoch, "iter": iteration, **values, "loss_rpn_cls": 0.1, "acc": 50.0})
         if iteration % 10 == 0:
-            figures = {"bbox_mAP": 10 * scale * (epoch % 3), "bbox_mAP_50": 20.0 * epoch, "loss": 3.0 - epoch}
-            records.append({"mode": "val", "epoch": epoch, "iter": iteration, **figures})
+            metrics = {"bbox_mAP": 10 * scale * (epoch % 3), "bbox_mAP_50": 20.0 * epoch, "loss": 3.0 - epoch}
+            records.append({"mode": "val", "epoch": epoch, "iter": iteration, **metrics})
     (work_dir / SCALARS).write_text("".join(json.dumps(record) + "\n" for record in records))
     return work_dir

@@ -1,4 +1,4 @@
-"""Small VANs, published weights for them, and the names of their parameters elsewhere."""
+"""Small VANs, and VAN-B0 with the weights of its parity pack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACK, GOLDEN = parity.load_pack("van", "van_b0")
 
 
 def tiny(**kwargs: Any) -> VAN:
-    """A VAN of two stages."""
+    """Builds a VAN with two stages."""
     defaults: dict[str, Any] = {"depths": (2, 1), "embed_dims": (8, 16), "mlp_ratios": (4, 2), "num_classes": 5}
     return VAN(**{**defaults, **kwargs})
 

@@ -1,4 +1,4 @@
-"""Comparing the weights of models."""
+"""Comparison of the weights of models."""
 
 from __future__ import annotations
 

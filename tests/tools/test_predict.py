@@ -15,7 +15,7 @@ from PIL import Image
 
 from attnzoo.tools import predict
 from attnzoo.zoo.inference import DetectionResult, Predictor, SegmentationResult
-from support.tiny_classifier import COLOURS, train_tiny
+from support.tiny_classifier import COLORS, train_tiny
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_predictions_for_a_folder(
     assert contents(images) == before
     written = json.loads((out / "predictions.json").read_text())
     assert written["task"] == "classification"
-    assert written["classes"] == list(COLOURS)
+    assert written["classes"] == list(COLORS)
     assert written["skipped"] == []
     assert len(written["predictions"]) == 9
     for entry, result in zip(written["predictions"], Predictor(trained[1])(images), strict=True):

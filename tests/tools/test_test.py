@@ -14,7 +14,7 @@ from attnzoo import create_model
 from attnzoo.tools import test as test_tool
 from attnzoo.zoo.analysis.predictions import read_predictions
 from attnzoo.zoo.training import read_scalars
-from support.tiny_classifier import BACKBONE, COLOURS
+from support.tiny_classifier import BACKBONE, COLORS
 
 
 def test_evaluation_writes_results_and_predictions(config: Path, trained: Path, tmp_path: Path):
@@ -35,7 +35,7 @@ def test_evaluation_writes_results_and_predictions(config: Path, trained: Path, 
     assert len(predictions) == 9
     correct = sum(prediction.correct for prediction in predictions)
     assert 100 * correct / 9 == pytest.approx(results["top1"])
-    assert {prediction.label_name for prediction in predictions} == set(COLOURS)
+    assert {prediction.label_name for prediction in predictions} == set(COLORS)
     assert all(Path(prediction.path).is_file() for prediction in predictions)
     confusion = json.loads((tmp_path / "confusion.json").read_text())["confusion"]
     assert np.trace(np.array(confusion)) == correct

@@ -1,4 +1,4 @@
-"""The baselines compute the same as the reference implementations, on maps of any shape."""
+"""Tests that the baselines match the reference implementations."""
 
 from __future__ import annotations
 

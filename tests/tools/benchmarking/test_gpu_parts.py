@@ -1,4 +1,4 @@
-"""The parts of the GPU check, run on the CPU, and their settings for a GPU."""
+"""Tests of the parts of the GPU check on a CPU, and of their settings for a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnzoo.tools.benchmarking import gpu_parts
 from attnzoo.tools.benchmarking.operations import OPERATIONS, Implementation
 
 
-def test_a_gpu_gets_every_operation_and_model_smallest_first():
+def test_parts_for_a_gpu_have_every_operation_and_model_smallest_first():
     names = list(gpu_parts.parts("cuda"))
     assert names[:2] == ["environment", "tests"]
     assert set(OPERATIONS) <= set(names)
@@ -23,7 +23,7 @@ def test_a_gpu_gets_every_operation_and_model_smallest_first():
     pickle.dumps(gpu_parts.parts("cuda"))
 
 
-def test_every_part_has_enough_of_six_minutes():
+def test_every_part_gets_enough_time_within_six_minutes():
     weights = {name: part.weight for name, part in gpu_parts.parts("cuda").items()}
     total = sum(weights.values())
     assert 360 * weights["tests"] / total > 60
@@ -49,9 +49,9 @@ def test_environment_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_on_a_cpu(name: str):
+def test_benchmark_of_an_operation_on_a_cpu(name: str):
     updates: list[dict[str, Any]] = []
-    results = gpu_parts.benchmark_operation(name, False, "cpu", lambda one: updates.append(copy.deepcopy(one)))
+    results = gpu_parts.benchmark_operation(name, False, "cpu", lambda results: updates.append(copy.deepcopy(results)))
     assert updates[-1] == results
     assert results["failed"] is False
     (entry,) = results["maps"]
@@ -61,7 +61,7 @@ def test_an_operation_on_a_cpu(name: str):
     assert len(updates) == len(entry["implementations"]) + 1
 
 
-def test_an_implementation_of_ours_that_fails_is_a_failure_and_a_baseline_is_not(monkeypatch: pytest.MonkeyPatch):
+def test_only_errors_of_attnzoo_implementations_are_failures(monkeypatch: pytest.MonkeyPatch):
     def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
         raise RuntimeError("broken")
 
@@ -83,9 +83,11 @@ def test_selected_implementations():
     assert gpu_parts._selected(problem, True) == ["attnzoo triton", "FlexAttention"]
 
 
-def test_a_model_on_a_cpu():
+def test_benchmark_of_a_model_on_a_cpu():
     updates: list[list[str]] = []
-    results = gpu_parts.benchmark_model("van_b0", ["plain"], False, "cpu", lambda one: updates.append(list(one)))
+    results = gpu_parts.benchmark_model(
+        "van_b0", ["plain"], False, "cpu", lambda results: updates.append(list(results))
+    )
     assert results["failed"] is False
     for mode in ("inference", "training"):
         assert results[mode]["plain"]["ratio"] > 0

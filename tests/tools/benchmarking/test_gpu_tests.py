@@ -1,4 +1,4 @@
-"""Running pytest inside a process: counts, failures, and what is missing."""
+"""Tests of running pytest inside a process: counts, failures, and missing packages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(folder: Path, prelude: str = "") -> tuple[dict[str, Any], list[dict[str,
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_outcomes_are_counted_as_they_arrive(tmp_path: Path):
+def test_outcomes_are_reported_test_by_test(tmp_path: Path):
     (tmp_path / "test_some.py").write_text(
         "import pytest\n"
         "def test_passes(): pass\n"
@@ -46,7 +46,7 @@ def test_outcomes_are_counted_as_they_arrive(tmp_path: Path):
         "failed": 2,
         "skipped": 1,
     }
-    messages = {one["test"]: one["message"] for one in results["failures"]}
+    messages = {failure["test"]: failure["message"] for failure in results["failures"]}
     assert "a wrong number" in messages["test_some.py::test_fails"]
     assert "no_such_module" in messages["test_broken.py"]
     assert [update["passed"] for update in updates][-3:] == [1, 1, 1]
@@ -74,13 +74,13 @@ def test_without_hypothesis_only_its_tests_are_skipped(tmp_path: Path):
     assert (results["passed"], results["skipped"], results["failed"]) == (1, 1, 0), results
 
 
-def test_no_tests_are_a_failure(tmp_path: Path):
+def test_empty_folder_is_a_failure(tmp_path: Path):
     results, _ = run(tmp_path)
     assert results["failed"] == 1
     assert "NO_TESTS_COLLECTED" in results["failures"][0]["message"]
 
 
-def test_without_pytest_or_tests_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_pytest_or_tests_is_the_reason_for_skipping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     reason = gpu_tests.run_tests(tmp_path / "nowhere", lambda results: None)["skipped_because"]
     assert "not a checkout" in reason
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

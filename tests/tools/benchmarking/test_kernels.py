@@ -1,4 +1,4 @@
-"""Measuring implementations: what is wrong or fails is reported and not timed."""
+"""Tests of measuring implementations. Wrong results and errors are reported and not timed."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_rows_have_times_ratios_and_memory(problem: Problem):
     assert seen[3] == rows
 
 
-def test_a_wrong_result_is_not_timed(problem: Problem):
+def test_implementation_with_wrong_results_is_not_timed(problem: Problem):
     ours = problem.implementations["attnzoo torch"].compute
     rows = measure_problem(added(problem, "wrong", lambda *qkv: ours(*qkv) * 1.01), torch.float32, CPU, 1)
     assert rows["wrong"] == {"error": "disagrees"}
     assert has_disagreement(rows)
 
 
-def test_errors_are_reported_and_the_others_are_measured(problem: Problem):
+def test_failing_implementations_do_not_stop_the_others(problem: Problem):
     def no_memory(*qkv: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -63,7 +63,7 @@ def test_errors_are_reported_and_the_others_are_measured(problem: Problem):
     assert not has_disagreement(rows)
 
 
-def test_without_the_first_implementation_there_are_times_but_no_ratios(problem: Problem):
+def test_no_ratios_if_the_first_implementation_fails(problem: Problem):
     def broken(*qkv: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("broken")
 
@@ -81,7 +81,7 @@ def test_without_the_first_implementation_there_are_times_but_no_ratios(problem:
     assert "forward_ratio" not in rows["partition + SDPA"]
 
 
-def test_wrong_arguments_are_an_error():
+def test_wrong_arguments_raise_an_error():
     problem = OPERATIONS["neighborhood"].build((5, 5), 1, 4, torch.float32, CPU, kernel_size=7)
     with pytest.raises(ValueError, match="must not exceed the map"):
         measure_problem(problem, torch.float32, CPU, 1)

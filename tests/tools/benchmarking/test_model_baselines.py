@@ -1,4 +1,4 @@
-"""Baselines of complete models: the same function with the same weights, and clear errors where there is none."""
+"""Tests that baselines of complete models compute the same with the same weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnzoo.tools.benchmarking.model_baselines import flex_model, plain_model, 
 
 @pytest.mark.parametrize("name", ["nat_mini", "biformer_tiny", "van_b0", "agent_deit_tiny", "agent_swin_tiny"])
 @torch.no_grad()
-def test_plain_models_compute_the_same(name: str):
+def test_plain_models_match_the_model(name: str):
     model = create_model(name).eval()
     randomize_statistics(model)
     plain = plain_model(name, model)
@@ -24,16 +24,16 @@ def test_plain_models_compute_the_same(name: str):
 
 
 @torch.no_grad()
-def test_timms_model_gets_the_same_weights():
+def test_timm_model_matches_the_model():
     model = create_model("davit_tiny").eval()
     other = timm_model("davit_tiny", model)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(other(images), model(images), rtol=1e-3, atol=1e-4)
 
 
-def test_a_missing_baseline_is_an_error():
+def test_missing_baselines_raise_an_error():
     model = create_model("vitrpb_small")
-    for name in ("vitrpb_small", "halonet_h1"):  # timm's halonet_h1 is another model than the paper's
+    for name in ("vitrpb_small", "halonet_h1"):  # timm's halonet_h1 differs from the paper's
         with pytest.raises(ValueError, match=f"timm has no model '{name}'"):
             timm_model(name, model)
     with pytest.raises(ValueError, match="'vitrpb_small' has no neighborhood attention"):

@@ -1,4 +1,4 @@
-"""Measuring models: eager and compiled, with errors reported per implementation."""
+"""Tests of measuring models, eager and compiled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 class TinyModel(nn.Module):
-    """A classifier whose layer has an attention of no cost."""
+    """A linear classifier of mean colors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ def test_eager_and_compiled_rows():
         assert ("ratio" in row) == (name != "attnzoo")
 
 
-def test_compiled_alone_keeps_plain_names():
+def test_names_of_rows_if_only_compiled_models_are_measured():
     settings = ModelSettings(2, torch.float32, CPU, train=True, compile_modes=(True,), repeats=1)
     assert list(measure_model("tiny", (4, 4), settings, ["plain"])) == ["attnzoo", "plain"]
 
 
-def test_a_model_that_cannot_be_compiled_is_reported(monkeypatch: pytest.MonkeyPatch):
+def test_model_that_fails_to_compile_is_reported(monkeypatch: pytest.MonkeyPatch):
     def fails(model: nn.Module) -> Any:
         def forward(images: torch.Tensor) -> torch.Tensor:
             raise NotImplementedError("no such operator\nmore")
@@ -65,14 +65,14 @@ def test_a_model_that_cannot_be_compiled_is_reported(monkeypatch: pytest.MonkeyP
     assert rows["attnzoo"]["latency_ms"] > 0
 
 
-def test_other_logits_are_an_error(monkeypatch: pytest.MonkeyPatch):
+def test_different_logits_are_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(models.BASELINES, "plain", lambda name, model: TinyModel())
     rows = measure_model("tiny", (4, 4), ModelSettings(2, torch.float32, CPU), ["plain"])
     assert list(rows) == ["attnzoo"]
     assert rows["attnzoo"]["error"].startswith("The logits of plain differ from attnzoo's by a relative error of")
 
 
-def test_ratios_are_of_cpu_time_on_a_cpu_and_of_wall_clock_time_on_a_gpu():
+def test_ratios_compare_cpu_time_on_a_cpu_and_wall_clock_time_on_a_gpu():
     times, reference = [Elapsed(30.0, 8.0)], [Elapsed(10.0, 4.0)]
     ratios = [
         models._ratio(times, reference, ModelSettings(1, torch.float32, torch.device(device)))

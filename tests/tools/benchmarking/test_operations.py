@@ -1,4 +1,4 @@
-"""Problems of the benchmarks: complete, and with operands that fit the implementations."""
+"""Tests of the problems that the benchmarks measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_implementation_takes_the_operands_of_the_smallest_size(name: str):
+def test_every_implementation_accepts_the_operands(name: str):
     operation = OPERATIONS[name]
     options = {key: option.default for key, option in operation.options.items()}
     problem = operation.build(min(operation.sizes), 1, 32, torch.float32, CPU, **options)
@@ -23,7 +23,7 @@ def test_every_implementation_takes_the_operands_of_the_smallest_size(name: str)
     assert problem.settings["size"] == min(operation.sizes)[0]
 
 
-def test_operands_are_the_same_in_every_run():
+def test_operands_are_deterministic():
     build = OPERATIONS["neighborhood"].build
     first, second = (build((7, 7), 1, 4, torch.float64, CPU, kernel_size=3) for _ in range(2))
     for name, operand in first.operands.items():
@@ -32,13 +32,13 @@ def test_operands_are_the_same_in_every_run():
     assert first.operands["rpb"].shape == (16, 5, 5)
 
 
-def test_the_bias_keeps_full_precision_beside_half_precision_operands():
+def test_bias_is_float32_for_half_precision_operands():
     problem = OPERATIONS["neighborhood"].build((7, 7), 1, 4, torch.bfloat16, CPU, kernel_size=3)
     assert problem.operands["rpb"].dtype == torch.float32
     assert problem.operands["query"].dtype == torch.bfloat16
 
 
-def test_topk_is_biformers_unless_given():
+def test_default_topk_is_that_of_biformer():
     build = OPERATIONS["routing"].build
     settings = build((14, 14), 1, 4, torch.float32, CPU, num_regions=7).settings
     assert (settings["heads"], settings["topk"]) == BIFORMER_STAGES[14, 14]

@@ -1,4 +1,4 @@
-"""Parts run in processes of their own; what they measured is kept, however they end."""
+"""Tests of running parts in separate processes, and of the report if they fail, crash or hang."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def test_results_and_statuses(tmp_path: Path):
     assert "Segmentation fault" in logs["dies"]
 
 
-def test_a_part_that_hangs_is_killed_with_its_children(tmp_path: Path):
+def test_hanging_part_is_killed_with_its_child_processes(tmp_path: Path):
     parts = {"hangs": Part(check_parts.hangs), "measures": Part(check_parts.measures, 4.0)}
-    begin = time.monotonic()
+    start = time.monotonic()
     report = run_parts(parts, "cpu", tmp_path / "report.json", 15)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - start < 15
     entry = report["parts"]["hangs"]
     assert entry["status"] == "timed out"
     assert not is_running(entry["results"]["child"])
     assert report["parts"]["measures"]["status"] == "passed"
-    # The other part got the rest of the time, and more than its share of all.
+    # The next part gets the remaining time.
     assert report["parts"]["measures"]["limit_s"] > entry["limit_s"]
 
 
@@ -67,13 +67,13 @@ def test_all_passed(tmp_path: Path):
     assert run_parts(parts, "cpu", tmp_path / "report.json", 60)["passed"] is True
 
 
-def test_parts_without_time_are_skipped(tmp_path: Path):
+def test_parts_with_too_little_time_are_skipped(tmp_path: Path):
     report = run_parts({"measures": Part(check_parts.measures)}, "cpu", tmp_path / "report.json", 0.5)
     assert report["parts"]["measures"]["status"] == "skipped"
     assert report["parts"]["measures"]["results"] == {}
 
 
-def test_an_interrupted_check_keeps_its_report(tmp_path: Path):
+def test_interrupted_check_keeps_its_report(tmp_path: Path):
     def stop(name: str, entry: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
@@ -88,7 +88,7 @@ def test_an_interrupted_check_keeps_its_report(tmp_path: Path):
     assert report["parts"]["measures"]["results"]["first"] == "cpu"
 
 
-def test_the_report_on_disk_is_updated_while_a_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_report_on_disk_is_updated_while_a_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     saved: list[Any] = []
     write_json = supervisor.write_json
 

@@ -18,7 +18,7 @@ from attnzoo import Predictor
 from attnzoo.zoo.config import load_config
 from attnzoo.zoo.inference.classifiers import evaluation_transform
 from attnzoo.zoo.training import read_training_checkpoint
-from support.tiny_classifier import BACKBONE, COLOURS
+from support.tiny_classifier import BACKBONE, COLORS
 
 Trained = tuple[Path, Path]
 NOISE = np.random.default_rng(1).integers(0, 256, (18, 25, 3), dtype=np.uint8)
@@ -38,15 +38,15 @@ def tiny_model(**options: Any) -> Any:
 def test_a_work_dir_equals_its_config_with_its_checkpoint(trained: Trained, predictor: Predictor):
     config, work_dir = trained
     expected = predictor(NOISE).scores
-    assert predictor.classes == tuple(COLOURS)
+    assert predictor.classes == tuple(COLORS)
     assert predictor.kind == "classification"
     assert predictor.weights.endswith("best_top1.pth")
     for weights in (work_dir, work_dir / "best_top1.pth", read_training_checkpoint(work_dir / "best_top1.pth")):
         other = Predictor(config, weights)
         assert torch.equal(other(NOISE).scores, expected)
-    assert Predictor(config, work_dir).classes == tuple(COLOURS)
-    assert Predictor(load_config(config), work_dir).classes == tuple(COLOURS)
-    assert Predictor(load_config(config).to_dict(), False).classes == tuple(COLOURS)  # those of the data's folder
+    assert Predictor(config, work_dir).classes == tuple(COLORS)
+    assert Predictor(load_config(config), work_dir).classes == tuple(COLORS)
+    assert Predictor(load_config(config).to_dict(), False).classes == tuple(COLORS)  # those of the data's folder
     assert Predictor(config, False, cfg_options=GONE).classes == ()
 
 
@@ -57,7 +57,7 @@ def test_class_names_come_from_the_config_first(trained: Trained):
     options = {"test_dataloader.dataset.class_map": ["n01440764", "n01443537", "n01484850"]}
     assert Predictor(config, False, cfg_options=options).classes == ("tench", "goldfish", "great white shark")
     options = {"test_dataloader.dataset.class_map": "gone.txt"}
-    assert Predictor(config, work_dir, cfg_options=options).classes == tuple(COLOURS)
+    assert Predictor(config, work_dir, cfg_options=options).classes == tuple(COLORS)
     assert Predictor(config, False, cfg_options=GONE)(NOISE).name in ("0", "1", "2")
     assert Predictor(config, False, classes=["x", "y", "z"]).classes == ("x", "y", "z")
     with pytest.raises(ValueError, match="classes has 2 names, but the model has 3 classes"):
@@ -84,12 +84,12 @@ def test_a_models_name_implies_the_preprocessing_of_its_weights(tmp_path: Path):
 
 def test_a_saved_model_has_its_class_names(tmp_path: Path):
     model = tiny_model()
-    attnzoo.save_pretrained(model, tmp_path / "named", class_names=list(COLOURS))
+    attnzoo.save_pretrained(model, tmp_path / "named", class_names=list(COLORS))
     attnzoo.save_pretrained(model, tmp_path / "unnamed")
     predictor = Predictor(f"local-dir:{tmp_path / 'named'}")
-    assert predictor.classes == tuple(COLOURS)
-    assert predictor(NOISE).name in COLOURS
-    assert Predictor(attnzoo.create_model(f"local-dir:{tmp_path / 'named'}")).classes == tuple(COLOURS)
+    assert predictor.classes == tuple(COLORS)
+    assert predictor(NOISE).name in COLORS
+    assert Predictor(attnzoo.create_model(f"local-dir:{tmp_path / 'named'}")).classes == tuple(COLORS)
     assert Predictor(f"local-dir:{tmp_path / 'unnamed'}").classes == ()
 
 
@@ -176,7 +176,7 @@ def test_names_for_another_number_of_classes_are_ignored(trained: Trained, tmp_p
     copied = Path(shutil.copytree(trained[1], tmp_path / "copied"))
     (copied / "classes.json").write_text('["a", "b"]')
     assert Predictor(copied, cfg_options=GONE).classes == ()
-    assert Predictor(copied).classes == tuple(COLOURS)
+    assert Predictor(copied).classes == tuple(COLORS)
     (copied / "classes.json").write_text('["a", "b", "c"]')
     assert Predictor(copied).classes == ("a", "b", "c")
     (copied / "classes.json").write_text('{"a": 0}')
