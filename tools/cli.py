@@ -12,7 +12,7 @@ from attnzoo.tools.arguments import EXIT_USER_ERROR
 
 
 def commands() -> dict[str, str]:
-    """Finds the tools beside this file.
+    """Finds the tools in the folder of this file.
 
     Returns:
         Each command's name and first line of help, sorted by name.

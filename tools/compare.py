@@ -1,9 +1,9 @@
 """Compare token mixers in one body: train each with the same recipe and seed, and report accuracy and cost.
 
-A finished training is not repeated, and an interrupted one is resumed, as long as the recipe is the same. A mixer that
-fails is reported, and the others continue. Throughput and memory are measured after all trainings, in alternation, so
-that other load on the machine affects all mixers alike. The work dir gets comparison.md, comparison.json,
-comparison.png, and a folder with the training of each mixer.
+Finished training runs are not repeated, and interrupted ones are resumed, as long as the recipe is the same. If a mixer
+fails, the failure is reported and the others continue. Throughput and memory are measured after all training runs, in
+alternation, so that other load on the machine affects all mixers alike. The work dir gets comparison.md,
+comparison.json, comparison.png, and a folder with the training run of each mixer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, help="seed of weights, data order, augmentation and drop path (default: the config's)"
     )
-    parser.add_argument("--retrain", action="store_true", help="repeat finished trainings")
+    parser.add_argument("--retrain", action="store_true", help="repeat finished training runs")
     parser.add_argument("--batch-size", type=int, default=64, help="images per batch in measurements (default: 64)")
     parser.add_argument("--repeats", type=int, default=10, help="timed turns per model (default: 10)")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads in measurements on a CPU (default: 1)")

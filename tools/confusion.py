@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "results in COCO format (<out_file>.bbox.json or <out_file>.segm.json)",
     )
     parser.add_argument("--annotations", metavar="FILE", help="COCO annotation file for a detector's results")
-    parser.add_argument("--out", help="PNG to write (default: confusion.png beside SOURCE)")
+    parser.add_argument("--out", help="PNG to write (default: confusion.png next to SOURCE)")
     parser.add_argument(
         "--json", metavar="FILE", help="also write the matrix to a JSON file in the format of confusion.json"
     )

@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description="Plot a grid of images with their predicted classes. Wrong predictions come first, in red frames.",
     )
     parser.add_argument("predictions", metavar="PREDICTIONS", help="predictions.json, or the work dir that contains it")
-    parser.add_argument("--out", help="PNG to write (default: predictions.png beside PREDICTIONS)")
+    parser.add_argument("--out", help="PNG to write (default: predictions.png next to PREDICTIONS)")
     parser.add_argument("--count", type=int, default=32, help="number of images (default: 32)")
     parser.add_argument("--columns", type=int, default=8, help="images per row (default: 8)")
     parser.add_argument("--wrong", type=int, help="maximum number of wrong predictions (default: a quarter of --count)")

@@ -74,24 +74,24 @@ def candidates(work_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+def started_runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """Records the training runs that start: mixer, and whether it resumes from a checkpoint."""
-    started = []
+    runs = []
 
     def build(cfg: Any) -> Any:
-        started.append((cfg.model.backbone.mixer, cfg.resume))
+        runs.append((cfg.model.backbone.mixer, cfg.resume))
         return build_runner(cfg)
 
     build_runner = mixer_comparison.build_runner
     monkeypatch.setattr(mixer_comparison, "build_runner", build)
-    return started
+    return runs
 
 
 def test_comparison(
-    config: Path, tmp_path: Path, trainings: list[tuple[str, bool]], capsys: pytest.CaptureFixture[str]
+    config: Path, tmp_path: Path, started_runs: list[tuple[str, bool]], capsys: pytest.CaptureFixture[str]
 ):
     assert run(config, tmp_path, ["pool", "window,full"], "--seed", "5") == 0
-    assert trainings == [("pool", False), (["window", "full"], False)]
+    assert started_runs == [("pool", False), (["window", "full"], False)]
     assert "| pool |" in capsys.readouterr().out
     first = candidates(tmp_path)
     assert list(first) == ["pool", "window,full"]
@@ -117,17 +117,17 @@ def test_comparison(
     assert load_config(tmp_path / "window+full" / "config.py").randomness.seed == 5
 
     # Finished mixers are not trained again, but new ones are.
-    trainings.clear()
+    started_runs.clear()
     assert run(config, tmp_path, ["pool", "identity"], "--seed", "5") == 0
-    assert trainings == [("identity", False)]
+    assert started_runs == [("identity", False)]
     second = candidates(tmp_path)
     assert list(second) == ["pool", "identity"]
     assert second["pool"]["top1"] == first["pool"]["top1"]
     # With --retrain or a different recipe, all are trained again.
-    trainings.clear()
+    started_runs.clear()
     assert run(config, tmp_path, ["pool"], "--seed", "5", "--retrain") == 0
     assert run(config, tmp_path, ["pool"], "--seed", "6") == 0
-    assert trainings == [("pool", False), ("pool", False)]
+    assert started_runs == [("pool", False), ("pool", False)]
 
 
 def test_failing_mixer_is_reported_and_the_others_continue(
@@ -145,7 +145,7 @@ def test_failing_mixer_is_reported_and_the_others_continue(
 
 
 def test_preempted_training_is_resumed(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[tuple[str, bool]]
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_runs: list[tuple[str, bool]]
 ):
     train = Runner.train
 
@@ -157,7 +157,7 @@ def test_preempted_training_is_resumed(
     assert not (tmp_path / "comparison.json").exists()
     monkeypatch.setattr(Runner, "train", train)
     assert run(config, tmp_path, ["pool", "identity"]) == 0
-    assert trainings == [("pool", False), ("pool", True), ("identity", False)]
+    assert started_runs == [("pool", False), ("pool", True), ("identity", False)]
 
 
 def test_model_that_fails_in_measurements_keeps_its_accuracy(

@@ -60,7 +60,7 @@ def measure_problem(
     reference = next(iter(rows), PLAIN_COPY)
     rows[PLAIN_COPY] = {}
     tensors = [*(problem.operands[name] for name in ("query", "key", "value")), problem.out_grad]
-    copies = {"forward": _copy(tensors), "train": _copy(tensors * 2)}  # training: also the gradients of all four
+    copies = {"forward": _copy(tensors), "train": _copy(tensors * 2)}  # training also reads and writes four gradients
     for phase, functions in (("forward", forwards), ("train", trainings)):
         times = median_times({**functions, PLAIN_COPY: copies[phase]}, device, repeats)
         for name, milliseconds in times.items():
