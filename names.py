@@ -1,4 +1,4 @@
-"""Error messages for unknown names, with the closest matches and the allowed names."""
+"""Error messages for unknown names: what was given, the closest matches, and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from collections.abc import Iterable
 
 
 def nearest_names(given: str, allowed: Iterable[str], count: int = 3) -> list[str]:
-    """Returns the allowed names most similar to `given`, best first. Case, underscores and hyphens are ignored."""
+    """Returns the allowed names closest to `given`, best first, ignoring case, underscores and hyphens."""
 
-    def normalize(name: str) -> str:
+    def normalized(name: str) -> str:
         return name.lower().replace("_", "").replace("-", "")
 
     by_normalized: dict[str, list[str]] = {}
     for name in allowed:
-        by_normalized.setdefault(normalize(name), []).append(name)
-    near = difflib.get_close_matches(normalize(given), by_normalized, n=count, cutoff=0.5)
-    return [name for key in near for name in by_normalized[key]][:count]
+        by_normalized.setdefault(normalized(name), []).append(name)
+    matches = difflib.get_close_matches(normalized(given), by_normalized, n=count, cutoff=0.5)
+    return [name for match in matches for name in by_normalized[match]][:count]
 
 
-def unknown_name(kind: str, given: object, allowed: Iterable[str], most: int = 20) -> str:
-    """Returns an error message for an unknown name.
+def unknown_name(kind: str, given: object, allowed: Iterable[str], max_listed: int = 20) -> str:
+    """Returns the message of an exception about an unknown name.
+
+        Unknown model 'nat_mny'. Did you mean 'nat_mini'?
+        nat_mini has no argument 'droprate'. Did you mean 'drop_rate'?
 
     Args:
-        kind: What the name refers to, in the singular: "model", "backend", "key of train_cfg".
+        kind: What the name stands for, in the singular: "model", or with its owner "argument of nat_mini".
         given: The unknown name.
         allowed: All allowed names.
-        most: Maximum number of allowed names that are listed; longer lists are omitted.
+        max_listed: Number of allowed names up to which the message lists all of them.
     """
     allowed = sorted(allowed)
-    near = nearest_names(str(given), allowed)
-    message = f"There is no {kind} {given!r}."
-    if near:
-        message += f" Did you mean {' or '.join(repr(name) for name in near)}?"
-    if len(allowed) <= most:
+    nearest = nearest_names(str(given), allowed)
+    thing, _, owner = kind.partition(" of ")
+    owner = f"The {owner[4:]}" if owner.startswith("the ") else owner
+    message = f"{owner} has no {thing} {given!r}." if owner else f"Unknown {kind} {given!r}."
+    if nearest:
+        message += f" Did you mean {' or '.join(repr(name) for name in nearest)}?"
+    if len(allowed) <= max_listed:
         message += f" Allowed: {', '.join(repr(name) for name in allowed) or 'none'}."
     return message

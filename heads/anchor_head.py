@@ -97,8 +97,8 @@ class AnchorHead(nn.Module):
             raise ValueError(unknown_name("box loss", str(bbox_loss), BOX_LOSSES))
         if len(loss_weights) != 2:
             raise ValueError(f"loss_weights must be two numbers (classification, boxes), got {tuple(loss_weights)}.")
-        self.anchor_generator = AnchorGenerator(**filled("anchor generator", anchor_generator, AnchorSettings))
-        self.bbox_coder = DeltaXYWHBBoxCoder(**filled("box coder", bbox_coder, CoderSettings))
+        self.anchor_generator = AnchorGenerator(**filled("anchor_generator", anchor_generator, AnchorSettings))
+        self.bbox_coder = DeltaXYWHBBoxCoder(**filled("bbox_coder", bbox_coder, CoderSettings))
         self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings))
         self.sampler = sampler
         self.allowed_border = allowed_border

@@ -126,7 +126,7 @@ class RetinaHead(AnchorHead):
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
         self.test = filled(
-            "RetinaHead test settings",
+            "test",
             test,
             RetinaTestSettings,
             nms_pre=1000,

@@ -95,8 +95,8 @@ class RPNHead(AnchorHead):
         )
         self.in_channels = in_channels
         common = {"max_per_img": 1000, "nms_iou": 0.7, "min_bbox_size": 0}
-        self.train_proposals = filled("proposals", train_proposals, ProposalSettings, nms_pre=2000, **common)
-        self.test_proposals = filled("proposals", test_proposals, ProposalSettings, nms_pre=1000, **common)
+        self.train_proposals = filled("train_proposals", train_proposals, ProposalSettings, nms_pre=2000, **common)
+        self.test_proposals = filled("test_proposals", test_proposals, ProposalSettings, nms_pre=1000, **common)
         anchors = self.anchor_generator.num_anchors
         self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(feat_channels, anchors, 1)

@@ -12,7 +12,7 @@ def filled(what: str, given: Mapping[str, Any] | None, allowed: type, **defaults
     """Returns settings completed with defaults.
 
     Args:
-        what: What the settings configure, for the error message: "assigner".
+        what: Key of the settings in a config, for the error message: "assigner".
         given: Settings from a config; None for none.
         allowed: TypedDict whose keys are allowed.
         **defaults: Values of keys that are not given.
@@ -22,5 +22,5 @@ def filled(what: str, given: Mapping[str, Any] | None, allowed: type, **defaults
     """
     for key in given or {}:
         if key not in allowed.__annotations__:
-            raise ValueError(unknown_name(f"setting of the {what}", key, allowed.__annotations__))
+            raise ValueError(unknown_name(f"setting of {what}", key, allowed.__annotations__))
     return {**defaults, **(given or {})}

@@ -170,7 +170,7 @@ def test_a_metric(follow, tmp_path: Path):
     record = run(config)
     assert 0 <= record["brier"] <= 2
     assert (tmp_path / "work" / "best_brier.pth").is_file()
-    with pytest.raises(ConfigError, match=r"save_best: There is no metric .* Did you mean 'brier'"):
+    with pytest.raises(ConfigError, match=r"save_best: val_evaluator has no metric .* Did you mean 'brier'"):
         check_config(load_config(config, ["default_hooks.checkpoint.save_best=briar"]))
 
 

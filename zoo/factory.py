@@ -184,7 +184,7 @@ def resolve_pretrained_cfg(
     state_dict = fields.pop("state_dict", None)
     for key in fields:
         if key not in _FIELDS | _TIMM_FIELDS:
-            raise ValueError(unknown_name("field of a pretrained_cfg", key, _FIELDS, most=0))
+            raise ValueError(unknown_name("field of a pretrained_cfg", key, _FIELDS, max_listed=0))
     fields = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in _FIELDS
     }
@@ -206,7 +206,7 @@ def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     for argument in arguments:
         if argument not in allowed:
             general = [name for name in inspect.signature(create_model).parameters if name != "kwargs"]
-            raise ValueError(unknown_name(f"argument of {name}", argument, {*allowed, *general}, most=60))
+            raise ValueError(unknown_name(f"argument of {name}", argument, {*allowed, *general}, max_listed=60))
 
 
 def _check_published(cfg: PretrainedCfg, state_dict: Mapping[str, Any] | None) -> None:

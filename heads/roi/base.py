@@ -102,7 +102,7 @@ class RoIHead(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.finest_scale = finest_scale
         self.sampler = RandomSampler(**filled("sampler", sampler, SamplerSettings, num=512, pos_fraction=0.25))
-        self.test = filled("RoI head test settings", test, RoITestSettings, **TEST_DEFAULTS)
+        self.test = filled("test", test, RoITestSettings, **TEST_DEFAULTS)
         for name in ("score_thr", "nms_iou"):
             if not 0 <= self.test[name] <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {self.test[name]}.")

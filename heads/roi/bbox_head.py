@@ -90,7 +90,7 @@ class BBoxHead(nn.Module):
         self.num_classes = num_classes
         self.roi_size = roi_size
         self.class_agnostic = class_agnostic
-        coder = filled("box coder", bbox_coder, CoderSettings, target_stds=(0.1, 0.1, 0.2, 0.2))
+        coder = filled("bbox_coder", bbox_coder, CoderSettings, target_stds=(0.1, 0.1, 0.2, 0.2))
         self.bbox_coder = DeltaXYWHBBoxCoder(**coder)
         self.bbox_loss = bbox_loss
         self.smooth_l1_beta = smooth_l1_beta

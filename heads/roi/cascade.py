@@ -77,7 +77,7 @@ class CascadeRoIHead(RoIHead):
         super().__init__(num_classes, in_channels, mask_size=size, **settings)
         if not stages:
             raise ValueError("stages must not be empty.")
-        shared = filled("box head", bbox_head, BBoxHeadSettings, class_agnostic=True, bbox_loss="smooth_l1")
+        shared = filled("bbox_head", bbox_head, BBoxHeadSettings, class_agnostic=True, bbox_loss="smooth_l1")
         if "bbox_coder" in shared:
             raise ValueError(
                 "bbox_coder cannot be set for all stages of a cascade. Set target_stds per stage in `stages`."
@@ -87,7 +87,7 @@ class CascadeRoIHead(RoIHead):
         self.bbox_head: Any = nn.ModuleList()
         for index, given in enumerate(stages):
             default = STAGES[min(index, len(STAGES) - 1)]
-            stage = filled("stage", given, StageSettings, **default)
+            stage = filled("stages", given, StageSettings, **default)
             iou, weight = stage["iou"], stage["loss_weight"]
             if not isinstance(weight, int | float) or weight < 0:
                 raise ValueError(f"loss_weight of stage {index} must be a number >= 0, got {weight!r}.")
@@ -97,7 +97,7 @@ class CascadeRoIHead(RoIHead):
                 BBoxHead(num_classes, in_channels, bbox_coder={"target_stds": stage["target_stds"]}, **shared)
             )
         if mask_head is not None:
-            arguments = filled("mask head", mask_head, MaskHeadSettings)
+            arguments = filled("mask_head", mask_head, MaskHeadSettings)
             self.mask_head: Any = nn.ModuleList(FCNMaskHead(num_classes, in_channels, **arguments) for _ in stages)
 
     def losses(

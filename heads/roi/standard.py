@@ -55,9 +55,9 @@ class StandardRoIHead(RoIHead):
         super().__init__(num_classes, in_channels, mask_size=size, **settings)
         defaults: dict[str, Any] = {**THRESHOLDS, "match_low_quality": mask_head is not None}
         self.assigner = MaxIoUAssigner(**filled("assigner", assigner, AssignerSettings, **defaults))
-        self.bbox_head = BBoxHead(num_classes, in_channels, **filled("box head", bbox_head, BBoxHeadSettings))
+        self.bbox_head = BBoxHead(num_classes, in_channels, **filled("bbox_head", bbox_head, BBoxHeadSettings))
         if mask_head is not None:
-            self.mask_head = FCNMaskHead(num_classes, in_channels, **filled("mask head", mask_head, MaskHeadSettings))
+            self.mask_head = FCNMaskHead(num_classes, in_channels, **filled("mask_head", mask_head, MaskHeadSettings))
 
     def losses(
         self,

@@ -163,7 +163,7 @@ class TestEveryModel:
         assert own.keys() == shapes.keys()
 
     def test_wrong_arguments_are_named(self, name: str):
-        with pytest.raises(ValueError, match=f"no argument of {name} 'drop_path_rat'. Did you mean 'drop_path_rate'"):
+        with pytest.raises(ValueError, match=f"{name} has no argument 'drop_path_rat'. Did you mean 'drop_path_rate'"):
             model_entrypoint(name)(drop_path_rat=0.1)
         with torch.device("meta"):
             for kwargs in ({"drop_path_rate": 1.0}, {"drop_rate": -1.0}, {"num_classes": -1}, {"in_chans": 0}):

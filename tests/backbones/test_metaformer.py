@@ -236,12 +236,15 @@ class TestBody:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
-            ({"mixer": "bifomer"}, "no mixer 'bifomer'. Did you mean 'biformer'"),
-            ({"mixer": ("pool", "halos")}, "no mixer 'halos'. Did you mean 'halo'"),
+            ({"mixer": "bifomer"}, "Unknown mixer 'bifomer'. Did you mean 'biformer'"),
+            ({"mixer": ("pool", "halos")}, "Unknown mixer 'halos'. Did you mean 'halo'"),
             ({"mixer": ("pool",)}, "mixer must have one entry per stage, got 1 for 2 stages"),
             ({"mixer_kwargs": ({}, {}, {})}, "mixer_kwargs must have one entry per stage, got 3 for 2 stages"),
-            ({"mixer_kwargs": {"pol_size": 3}}, "no argument of the mixer 'pool' 'pol_size'. Did you mean 'pool_size'"),
-            ({"mixer_kwargs": {"num_heads": 3}}, "no argument of the mixer 'pool' 'num_heads'"),
+            (
+                {"mixer_kwargs": {"pol_size": 3}},
+                "The mixer 'pool' has no argument 'pol_size'. Did you mean 'pool_size'",
+            ),
+            ({"mixer_kwargs": {"num_heads": 3}}, "The mixer 'pool' has no argument 'num_heads'"),
             ({"mixer_kwargs": {"pool_size": 4}}, "pool_size must be odd, got 4"),
             ({"depths": (1,)}, "depths and embed_dims must have one entry per stage, got 1 and 2"),
             ({"depths": (1, 0)}, r"depths\[1\] must be an integer >= 1"),

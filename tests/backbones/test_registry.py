@@ -84,15 +84,15 @@ def test_patterns_and_tags(family: Family):
 
 
 def test_unknown_names_come_with_suggestions():
-    with pytest.raises(ValueError, match=r"There is no model 'nat_mny'\. Did you mean .*'nat_mini'"):
+    with pytest.raises(ValueError, match=r"Unknown model 'nat_mny'\. Did you mean .*'nat_mini'"):
         registry.model_entrypoint("nat_mny")
-    with pytest.raises(ValueError, match=r"There is no tag of nat_mini 'in1'. Did you mean 'in1k'"):
+    with pytest.raises(ValueError, match=r"nat_mini has no tag 'in1'. Did you mean 'in1k'"):
         registry.get_pretrained_cfg("nat_mini.in1")
-    with pytest.raises(ValueError, match="tag of nat_mini"):
+    with pytest.raises(ValueError, match="nat_mini has no tag"):
         registry.model_entrypoint("nat_mini.in22k")
-    with pytest.raises(ValueError, match=r"There is no family 'nats'\. Did you mean 'nat'"):
+    with pytest.raises(ValueError, match=r"Unknown family 'nats'\. Did you mean 'nat'"):
         registry.list_models(family="nats")
-    with pytest.raises(ValueError, match=r"There is no argument of nat_mini 'droprate'\. Did you mean 'drop_rate'"):
+    with pytest.raises(ValueError, match=r"nat_mini has no argument 'droprate'\. Did you mean 'drop_rate'"):
         registry.model_entrypoint("nat_mini")(droprate=0.1)
 
 
@@ -168,7 +168,7 @@ class TestRegistrationFromOutside:
         model = attnzoo.create_model("tower_small", num_classes=5)
         assert isinstance(model, own_module.Tower)
         assert model.get_parameter("fc.weight").shape == (5, 2)
-        with pytest.raises(ValueError, match=r"no argument of tower_small 'widht'\. Did you mean 'width'"):
+        with pytest.raises(ValueError, match=r"tower_small has no argument 'widht'\. Did you mean 'width'"):
             attnzoo.create_model("tower_small", widht=3)
 
     def test_its_checkpoints_load(self, own_module: Any):

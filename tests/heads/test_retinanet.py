@@ -247,7 +247,7 @@ def test_norms(norm: Any):
         ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
         ({"test": {"nms_pre_of": "anchor"}}, "Did you mean 'anchors'"),
         ({"test": {"score_threshold": 0.1}}, "Did you mean 'score_thr'"),
-        ({"assigner": {"num": 0.1}}, "setting of the assigner"),
+        ({"assigner": {"num": 0.1}}, "assigner has no setting"),
         ({"bbox_loss": "iou"}, "Did you mean 'giou'"),
         ({"anchor_generator": {"scales": (4,), "scales_per_octave": 3}}, "must be given together"),
     ],

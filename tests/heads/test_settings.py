@@ -14,5 +14,5 @@ def test_given_settings_override_defaults():
 
 
 def test_unknown_settings_raise():
-    with pytest.raises(ValueError, match=r"setting of the sampler 'pos_fracton'. Did you mean 'pos_fraction'"):
+    with pytest.raises(ValueError, match=r"sampler has no setting 'pos_fracton'. Did you mean 'pos_fraction'"):
         filled("sampler", {"pos_fracton": 0.5}, SamplerSettings)

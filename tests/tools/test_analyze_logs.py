@@ -48,7 +48,7 @@ def test_list_option_and_user_errors(work_dirs: list[str], tmp_path: Path, capsy
     assert tool.main([*work_dirs, "--list"]) == 0
     assert capsys.readouterr().out.split() == ["loss", "time", "mIoU"]
     for arguments, message in [
-        ([*work_dirs, "--keys", "miou"], "There is no scalar 'miou'. Did you mean 'mIoU'"),
+        ([*work_dirs, "--keys", "miou"], "Unknown scalar 'miou'. Did you mean 'mIoU'"),
         ([str(tmp_path)], "There is no training log"),
         ([*work_dirs, "--smooth", "-1"], "--smooth must be >= 0, got -1."),
     ]:

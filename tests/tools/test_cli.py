@@ -27,7 +27,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]):
 
 def test_unknown_command_suggests_the_closest_one(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["tran"]) == 2
-    assert "There is no command 'tran'. Did you mean 'train'" in capsys.readouterr().err
+    assert "Unknown command 'tran'. Did you mean 'train'" in capsys.readouterr().err
 
 
 def test_arguments_and_exit_codes_are_forwarded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -136,7 +136,7 @@ def test_failing_mixer_is_reported_and_the_others_continue(
     options = ["--cfg-options", "model.backbone.mixer_kwargs={'pool_size': 5}", "train_cfg.max_epochs=1"]
     assert run(config, tmp_path, ["lka", "pool"], *options) == 1
     rows = candidates(tmp_path)
-    assert "no argument of the mixer 'lka' 'pool_size'" in rows["lka"]["error"]
+    assert "The mixer 'lka' has no argument 'pool_size'" in rows["lka"]["error"]
     assert rows["lka"]["top1"] is None
     assert rows["pool"]["error"] is None
     assert rows["pool"]["throughput"] > 0
@@ -182,8 +182,8 @@ def test_model_that_fails_in_measurements_keeps_its_accuracy(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mixers", "bifomer"], "There is no mixer 'bifomer'. Did you mean 'biformer'"),
-        (["--mixers", "pool,lkaa"], "There is no mixer 'lkaa'. Did you mean 'lka'"),
+        (["--mixers", "bifomer"], "Unknown mixer 'bifomer'. Did you mean 'biformer'"),
+        (["--mixers", "pool,lkaa"], "Unknown mixer 'lkaa'. Did you mean 'lka'"),
         (["--mixers", "pool,pool,pool"], "mixer must have one entry per stage, got 3 for 2 stages"),
         (["--repeats", "0"], "--repeats must be >= 1, got 0."),
         (["--launcher", "pytorch"], "--launcher must be none"),

@@ -30,7 +30,7 @@ def test_missing_gpu_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "hallo"], "There is no part 'hallo'. Did you mean 'halo'"),
+        (["--only", "hallo"], "Unknown part 'hallo'. Did you mean 'halo'"),
         (["--budget", "0"], "--budget must be positive, got 0."),
     ],
 )

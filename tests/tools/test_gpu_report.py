@@ -23,7 +23,7 @@ def test_blocks_are_printed_with_their_markers(report: Path, capsys: pytest.Capt
     expected = "<!-- gpu-check:tests -->\nTests: 3 passed, 0 failed, 0 skipped of 3.\n<!-- /gpu-check:tests -->\n\n"
     assert capsys.readouterr().out == expected
     assert gpu_report.main([str(report), "--block", "test"]) == 2
-    assert "There is no block 'test'. Did you mean 'tests'" in capsys.readouterr().err
+    assert "Unknown block 'test'. Did you mean 'tests'" in capsys.readouterr().err
 
 
 def test_blocks_are_inserted_into_documents(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -73,8 +73,8 @@ def test_dry_run_prints_a_summary_and_writes_nothing(config: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("modle.x=1", "There is no top-level key 'modle'. Did you mean 'model'"),
-        ("model.backbone.kernel_sizes=3", "model.backbone.kernel_sizes: There is no argument of nat_mini"),
+        ("modle.x=1", "Unknown top-level key 'modle'. Did you mean 'model'"),
+        ("model.backbone.kernel_sizes=3", "model.backbone.kernel_sizes: nat_mini has no argument"),
         (
             "model.backbone.num_classes=4",
             "model.backbone.num_classes: is 4, but train_dataloader.dataset has 3 classes",

@@ -84,20 +84,20 @@ def test_feature_maps_are_returned_on_request() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: create_model("nat_minni"), "no model 'nat_minni'. Did you mean 'nat_mini'"),
-        (lambda: create_model("nat_mini.in2k"), "no tag of nat_mini 'in2k'. Did you mean 'in1k'"),
+        (lambda: create_model("nat_minni"), "Unknown model 'nat_minni'. Did you mean 'nat_mini'"),
+        (lambda: create_model("nat_mini.in2k"), "nat_mini has no tag 'in2k'. Did you mean 'in1k'"),
         (lambda: create_model("nat_mini", pretrained_cfg="in2k"), "Did you mean 'in1k'"),
         (lambda: create_model("nat_mini", pretrained_cfg={"crop_ptc": 1}), "'crop_ptc'. Did you mean 'crop_pct'"),
         (lambda: create_model("nat_mini", pretrained_cfg_overlay={"fiel": 1}), "'fiel'. Did you mean 'file'"),
         (lambda: create_model("nat_mini", pretrained_cfg=3), "a tag, a PretrainedCfg or a mapping"),  # pyright: ignore[reportArgumentType] (a wrong type on purpose)
         (
             lambda: create_model("nat_mini", kernelsize=3),
-            "argument of nat_mini 'kernelsize'. Did you mean 'kernel_size'",
+            "nat_mini has no argument 'kernelsize'. Did you mean 'kernel_size'",
         ),
         (lambda: create_model("nat_mini", num_class=3), "Did you mean 'num_classes'"),
         (lambda: create_model("nat_mini", feature_only=True), "Did you mean 'features_only'"),
         (lambda: create_model("nat_mini", img_size=64), "Allowed: 'attention'"),
-        (lambda: create_model("weights/nat_mini.pth", **SMALL), "no model 'weights/nat_mini'"),
+        (lambda: create_model("weights/nat_mini.pth", **SMALL), "Unknown model 'weights/nat_mini'"),
         (
             lambda: create_model("https://example.org/nat.pth", **SMALL),
             "pass files and URLs of weights as checkpoint_path=",

@@ -180,7 +180,7 @@ def test_wrong_arguments_are_errors(tmp_path: Path):
         build(pretrained=True, init_cfg={"type": "Pretrained", "checkpoint": "a.pth"})
     with pytest.raises(ValueError, match=r"must be dict\(type='Pretrained', checkpoint=\.\.\.\)"):
         build(init_cfg={"type": "Kaiming"})
-    with pytest.raises(ValueError, match="no tag of nat_mini 'in2k'"):
+    with pytest.raises(ValueError, match="nat_mini has no tag 'in2k'"):
         build(pretrained="in2k")
     with pytest.raises(ValueError, match="Did you mean 'drop_path_rate'"):
         build(drop_path_rat=0.1)

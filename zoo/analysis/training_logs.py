@@ -188,7 +188,7 @@ def choose_scalars(logs: Sequence[TrainingLog], patterns: Sequence[str] = ()) ->
     for pattern in patterns:
         matches = [pattern] if pattern in known else [name for name in known if fnmatch.fnmatchcase(name, pattern)]
         if not matches:
-            raise ValueError(unknown_name("scalar", pattern, known, most=40))
+            raise ValueError(unknown_name("scalar", pattern, known, max_listed=40))
         chosen += [name for name in matches if name not in chosen]
     return chosen
 

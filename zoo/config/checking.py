@@ -52,7 +52,7 @@ class _Checker:
             self.problems.append("model: a config needs model=dict(type=...).")
         for key, value in cfg.items():
             if key not in SECTIONS:
-                self.problems.append(f"{key}: " + unknown_name("top-level key", key, TOP_LEVEL_KEYS, most=0))
+                self.problems.append(f"{key}: " + unknown_name("top-level key", key, TOP_LEVEL_KEYS, max_listed=0))
             elif value is not None:
                 self.section(key, value, SECTIONS[key])
 

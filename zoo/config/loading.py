@@ -135,7 +135,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     for key in options:
         first = key.partition(".")[0]
         if first not in TOP_LEVEL_KEYS:
-            raise ConfigError(unknown_name("top-level key", first, TOP_LEVEL_KEYS, most=0))
+            raise ConfigError(unknown_name("top-level key", first, TOP_LEVEL_KEYS, max_listed=0))
         _check_key_path(cfg, key)
     for key, value in options.items():
         cfg.merge_from_dict({key: value})

@@ -98,7 +98,7 @@ def _update_preprocessing(pretrained_cfg: Mapping[str, Any], preprocessing: Mapp
     allowed = set(PretrainedCfg.__dataclass_fields__) - _EXCLUDED_FIELDS
     for name in preprocessing:
         if name not in allowed:
-            raise ValueError(unknown_name("field of preprocessing", name, allowed, most=0))
+            raise ValueError(unknown_name("field of preprocessing", name, allowed, max_listed=0))
     fields = {name: value for name, value in pretrained_cfg.items() if name not in _EXCLUDED_FIELDS}
     return {**fields, **preprocessing}
 

@@ -51,7 +51,7 @@ class TestAgentDeiT:
         ):
             model.reset_classifier(0, global_pool)
             assert torch.equal(model(images), expected), global_pool
-        with pytest.raises(ValueError, match=r"no global_pool 'tokens'\. Did you mean 'token'"):
+        with pytest.raises(ValueError, match=r"Unknown global_pool 'tokens'\. Did you mean 'token'"):
             model.reset_classifier(0, "tokens")
 
     @torch.no_grad()
@@ -65,5 +65,5 @@ class TestAgentDeiT:
         assert all(torch.equal(one, other) for (one, _), other in zip(pairs, maps, strict=True))
         assert torch.equal(pairs[-1][1], tokens[:, :1])
         assert torch.equal(pairs[-1][0].flatten(2).transpose(1, 2), tokens[:, 1:])
-        with pytest.raises(ValueError, match="no output_fmt 'NLC'"):
+        with pytest.raises(ValueError, match="Unknown output_fmt 'NLC'"):
             model.forward_intermediates(images, output_fmt="NLC")

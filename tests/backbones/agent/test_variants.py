@@ -198,7 +198,7 @@ class TestParity:
                         build(dense=data_set)
                     continue
                 model: Any = build(dense=data_set)
-                with pytest.raises(ValueError, match=f"no dense setting of {variant} 'cocco'. Did you mean 'coco'"):
+                with pytest.raises(ValueError, match=f"{variant} has no dense setting 'cocco'. Did you mean 'coco'"):
                     build(dense="cocco")
             for stage, shape in zip(blocks_of(model), DENSE_AGENTS[body], strict=True):
                 for block in stage:

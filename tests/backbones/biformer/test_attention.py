@@ -108,7 +108,7 @@ class TestAttention:
     def test_wrong_arguments_of_full_attention_are_named(self):
         with pytest.raises(ValueError, match="num_heads must divide dim, got dim=12 and num_heads=8"):
             FullAttention(12)
-        with pytest.raises(ValueError, match=r"no lepe 'values'\. Did you mean 'value'"):
+        with pytest.raises(ValueError, match=r"Unknown lepe 'values'\. Did you mean 'value'"):
             FullAttention(8, lepe=cast("Any", "values"))
 
 

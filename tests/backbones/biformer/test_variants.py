@@ -121,5 +121,5 @@ class TestParity:
             assert regions_of(model_entrypoint("biformer_stl")(n_win=(9, 8, 7, 7))) == [(9, 9), (8, 8), (7, 7)]
             with pytest.raises(ValueError, match="num_regions=7 and n_win=8 are the same argument"):
                 model_entrypoint("biformer_tiny")(num_regions=7, n_win=8)
-            with pytest.raises(ValueError, match=r"no dense setting of biformer_tiny 'ade'\. Did you mean 'ade20k'"):
+            with pytest.raises(ValueError, match=r"biformer_tiny has no dense setting 'ade'\. Did you mean 'ade20k'"):
                 model_entrypoint("biformer_tiny")(dense="ade")

@@ -21,7 +21,7 @@ from attnzoo.backbones.common import checks
         (lambda: checks.check_odd("kernel_size", -1), "kernel_size must be an integer >= 1, got -1"),
         (lambda: checks.check_rates(drop_rate=0.5, drop_path_rate=1.0), "drop_path_rate must be >= 0 and < 1, got 1.0"),
         (lambda: checks.check_rates(drop_rate=-0.5), "drop_rate must be >= 0 and < 1, got -0.5"),
-        (lambda: checks.check_choice("stem", "cnov", ("conv", "patch")), "no stem 'cnov'. Did you mean 'conv'"),
+        (lambda: checks.check_choice("stem", "cnov", ("conv", "patch")), "Unknown stem 'cnov'. Did you mean 'conv'"),
         (lambda: checks.check_heads(96, 5), "num_heads must divide dim, got dim=96 and num_heads=5"),
         (lambda: checks.check_mlp_ratio(0.1, 8), "mlp_ratio must leave at least one hidden channel, got 0.1"),
         (lambda: checks.check_stages(depths=(1, 2), embed_dims=(8,)), "depths and embed_dims must have one entry"),

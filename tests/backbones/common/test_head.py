@@ -42,7 +42,7 @@ def test_dropout_precedes_the_classifier():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="no global_pool 'mean'"):
+    with pytest.raises(ValueError, match="Unknown global_pool 'mean'"):
         PooledHead(4, 3, "mean")
     with pytest.raises(ValueError, match="num_classes must be an integer >= 0, got -1"):
         PooledHead(4, -1)

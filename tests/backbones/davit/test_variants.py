@@ -87,7 +87,7 @@ class TestParity:
     def test_dense_models_have_output_norms(self, data_set: str):
         with torch.device("meta"):
             dense = FeatureMaps(model_entrypoint("davit_tiny")(dense=data_set))
-            with pytest.raises(ValueError, match=r"no dense setting of davit_tiny 'cocoa'\. Did you mean 'coco'"):
+            with pytest.raises(ValueError, match=r"davit_tiny has no dense setting 'cocoa'\. Did you mean 'coco'"):
                 model_entrypoint("davit_tiny")(dense="cocoa")
         norms = [dense.get_submodule(f"norm{index}") for index in range(4)]
         assert [(norm.normalized_shape, norm.eps) for norm in norms] == [((d,), 1e-5) for d in (96, 192, 384, 768)]

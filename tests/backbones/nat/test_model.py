@@ -95,16 +95,16 @@ class TestModel:
             ({"dilations": ((1,), 1)}, r"dilations\[0\] must have one entry per block, got 1 for 2 blocks"),
             ({"dilations": ((1, 0), 1)}, r"dilations\[0\]\[1\] must be an integer >= 1, got 0"),
             ({"mlp_ratio": 0}, "mlp_ratio must leave at least one hidden channel, got 0"),
-            ({"stem": "convs"}, "no stem 'convs'. Did you mean 'conv'"),
+            ({"stem": "convs"}, "Unknown stem 'convs'. Did you mean 'conv'"),
             ({"stem_stride": 3}, "stem_stride of a convolutional stem must be 1, 2 or 4, got 3"),
             ({"stem": "patch", "stem_stride": 0}, "stem_stride must be an integer >= 1"),
-            ({"downsample": "pool"}, "no downsample 'pool'"),
+            ({"downsample": "pool"}, "Unknown downsample 'pool'"),
             ({"downsample": "none"}, "embed_dims must all be equal if downsample is 'none'"),
-            ({"attention": "local"}, "no attention 'local'"),
+            ({"attention": "local"}, "Unknown attention 'local'"),
             ({"attention": "global", "table_size": 1}, "table_size must be an integer >= 2"),
             ({"num_classes": -1}, "num_classes must be an integer >= 0, got -1"),
             ({"in_chans": 0}, "in_chans must be an integer >= 1"),
-            ({"global_pool": "mean"}, "no global_pool 'mean'"),
+            ({"global_pool": "mean"}, "Unknown global_pool 'mean'"),
             ({"global_pool": ""}, "global_pool='' returns maps"),
             ({"drop_rate": 1.0}, "drop_rate must be >= 0 and < 1, got 1.0"),
             ({"proj_drop_rate": -0.1}, "proj_drop_rate must be >= 0"),
@@ -154,7 +154,7 @@ class TestModel:
             maps = model.forward_intermediates(images, intermediates_only=True, output_fmt="NHWC", norm=True)
             for index, (bare, one) in enumerate(zip(plain, maps, strict=True)):
                 torch.testing.assert_close(one, model.norm(bare) if index in normed else bare)
-        with pytest.raises(ValueError, match="no output_fmt 'NLC'"):
+        with pytest.raises(ValueError, match="Unknown output_fmt 'NLC'"):
             tiny().forward_intermediates(images, output_fmt="NLC")
 
     def test_bfloat16_autocast(self):

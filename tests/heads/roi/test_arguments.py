@@ -21,7 +21,7 @@ from support.small_rois import KINDS, found, infos, maps, objects, small_head
         ({"bbox_head": {"num_shared_fcs": 0}}, "num_shared_fcs must be >= 1, got 0"),
         ({"bbox_head": {"loss_weights": (1.0,)}}, "loss_weights"),
         ({"mask_head": {"num_conv": 2}}, "Did you mean 'num_convs'"),
-        ({"sampler": {"number": 2}}, "setting of the sampler 'number'"),
+        ({"sampler": {"number": 2}}, "sampler has no setting 'number'"),
         ({"test": {"score_threshold": 0.1}}, "Did you mean 'score_thr'"),
         ({"test": {"mask_thr": 0.0}}, r"mask_thr must be in \(0, 1\], got 0.0"),
         ({"test": {"score_thr": 5}}, r"score_thr must be in \[0, 1\], got 5"),

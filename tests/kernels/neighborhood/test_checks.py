@@ -62,7 +62,7 @@ _WINDOW_MAP = torch.randn(2, 8, 12, 4, 6)
             },
             r"additional_values must have the shape .* = \(2, 1, 4, 6\)",
         ),
-        ({"kernel_size": 3, "backend": "tritn"}, "There is no backend 'tritn'. Did you mean 'triton'"),
+        ({"kernel_size": 3, "backend": "tritn"}, "Unknown backend 'tritn'. Did you mean 'triton'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )

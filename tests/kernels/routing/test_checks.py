@@ -60,7 +60,7 @@ def test_wrong_arguments_of_routing_raise(arguments, message):
         ({"routes": torch.full((2, 4, 1), 4)}, "routes must be region indices between 0 and 3, got 4"),
         ({"routes": torch.full((2, 4, 1), -1)}, "routes must be region indices between 0 and 3, got -1"),
         ({"routes": torch.full((2, 4, 1), 4), "backend": "reference"}, "between 0 and 3, got 4"),
-        ({"backend": "tritn"}, "There is no backend 'tritn'. Did you mean 'triton'"),
+        ({"backend": "tritn"}, "Unknown backend 'tritn'. Did you mean 'triton'"),
     ],
     ids=lambda value: (
         value if isinstance(value, str) else ""

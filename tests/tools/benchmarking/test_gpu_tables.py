@@ -115,5 +115,5 @@ def test_markers_are_filled_and_stay():
 def test_markers_that_cannot_be_filled():
     with pytest.raises(ValueError, match="There is no pair of markers"):
         fill_markers("<!-- gpu-check:halo -->\n", {"halo": "x"})
-    with pytest.raises(ValueError, match=r"There is no block 'hallo'\. Did you mean 'halo'"):
+    with pytest.raises(ValueError, match=r"Unknown block 'hallo'\. Did you mean 'halo'"):
         fill_markers("<!-- gpu-check:hallo -->\n<!-- /gpu-check:hallo -->\n", {"halo": "x"})

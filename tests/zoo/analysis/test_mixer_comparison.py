@@ -27,7 +27,7 @@ def test_an_error_is_one_line():
 
 def test_a_recipe_needs_a_body_with_a_mixer_and_validation():
     recipe = load_config("compare/metaformer_digits")
-    with pytest.raises(ValueError, match="There is no mixer 'poool'"):
+    with pytest.raises(ValueError, match="Unknown mixer 'poool'"):
         check_recipe(recipe, "digits", ["pool", "lka,poool"])
     with pytest.raises(ValueError, match=r"quick: model\.backbone must be a body that takes a mixer"):
         check_recipe(load_config("nat_digits"), "quick", ["pool"])

@@ -61,7 +61,7 @@ def test_scalars_are_chosen_by_name_and_pattern(tmp_path: Path):
     assert choose_scalars(logs) == ["loss", "bbox_mAP"]
     assert choose_scalars(logs, ["lr", "loss*", "loss"]) == ["lr", "loss", "loss_rpn_cls"]
     assert choose_scalars(logs, ["val/*"]) == ["val/loss"]
-    with pytest.raises(ValueError, match=r"no scalar 'bbox_map50'\. Did you mean 'bbox_mAP_50'"):
+    with pytest.raises(ValueError, match=r"Unknown scalar 'bbox_map50'\. Did you mean 'bbox_mAP_50'"):
         choose_scalars(logs, ["bbox_map50"])
     # Without a main metric, the first ones that were logged in validation.
     del logs[0].scalars["bbox_mAP"]

@@ -61,7 +61,7 @@ TINY = ["model.backbone.depths=[1,1,1,1]"]
         ),
         (
             "default_hooks.checkpoint.save_best=top5",
-            "default_hooks.checkpoint.save_best: There is no metric of val_eval",
+            "default_hooks.checkpoint.save_best: val_evaluator has no metric",
         ),
     ],
 )

@@ -371,7 +371,7 @@ def test_wrong_arguments_and_files_raise(tmp_path: Path, truth: dict[str, Any]):
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(ValueError, match="not an annotation file in COCO's format"):
         metric_for(tmp_path / "list.json")
-    with pytest.raises(ValueError, match=r"no category 'brid'\. Did you mean 'bird'"):
+    with pytest.raises(ValueError, match=r"Unknown category 'brid'\. Did you mean 'bird'"):
         CocoMetric(ann_file=str(tmp_path / "truth.json")).dataset_meta = {"classes": ("brid",)}
     metric = CocoMetric()
     with pytest.raises(ValueError, match="no category id 4"):

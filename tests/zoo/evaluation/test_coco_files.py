@@ -47,7 +47,7 @@ def test_what_the_file_lacks_is_named():
         ground_truth(CONTENT, "a.json", None, [1, 5], masks=True)
     with pytest.raises(ValueError, match="no category id 3"):
         ground_truth(CONTENT, "a.json", None, [3], masks=False)
-    with pytest.raises(ValueError, match=r"a\.json: There is no category 'dgo'\. Did you mean 'dog'"):
+    with pytest.raises(ValueError, match=r"a\.json: Unknown category 'dgo'\. Did you mean 'dog'"):
         category_ids_of(CONTENT, ["dgo"], "a.json")
     assert category_ids_of(CONTENT, ["dog", "cat"], "a.json") == [5, 1]
 

@@ -24,7 +24,7 @@ def test_parts_of_tasks():
     torch.testing.assert_close(logits, segmentor.decode_head(segmentor.features(images)))
     with pytest.raises(ExportError, match=r"Segmentor has no 'rpn'\. These parts can be exported: .*part='whole'"):
         exportable(segmentor, "rpn")
-    with pytest.raises(ValueError, match=r"There is no part 'nek'\. Did you mean 'neck'"):
+    with pytest.raises(ValueError, match=r"Unknown part 'nek'\. Did you mean 'neck'"):
         exportable(segmentor, "nek")
     assert exportable(tiny("van", num_classes=0)).output_names(images) == ["features"]
     with pytest.raises(ExportError, match="is a backbone and has no 'neck'"):

@@ -253,5 +253,5 @@ def test_what_a_batch_lacks_is_named(classifier):
         classifier(mixing={})(image, torch.zeros(2, dtype=torch.long), mode="loss")
     with pytest.raises(ValueError, match=r"needs collate_fn=dict\(type='classification_collate'\)"):
         losses(classifier(mixing={}), {**batch(), "index": torch.arange(5)})
-    with pytest.raises(ValueError, match=r"no mode 'los'.*'loss'"):
+    with pytest.raises(ValueError, match=r"Unknown mode 'los'.*'loss'"):
         classifier()(image, mode="los")

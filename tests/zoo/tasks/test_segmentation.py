@@ -372,7 +372,7 @@ def test_what_a_batch_lacks_is_named():
     model = build()
     image = torch.zeros(1, 3, 16, 16)
     for options, message in (
-        ({"mode": "los"}, "no mode 'los'.*'loss'"),
+        ({"mode": "los"}, "Unknown mode 'los'.*'loss'"),
         ({"mode": "loss", "image": image}, "no `label_map`"),
         ({"mode": "loss", "image": image, "label_map": [image]}, "DensePreprocessor"),
         ({"mode": "predict", "image": image}, "no `info`"),

@@ -15,7 +15,7 @@ def test_factors_follow_the_rule():
     assert lr_factor({**options, "enable": False}, 16) == lr_factor(None, 16) == 1.0
     for wrong, message in (
         ({"enable": True}, "base_batch_size"),
-        ({**options, "base": 3}, "There is no key of auto_scale_lr 'base'"),
+        ({**options, "base": 3}, "auto_scale_lr has no key 'base'"),
         ({**options, "rule": "liner"}, "Did you mean 'linear'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -164,8 +164,8 @@ def test_a_list_contains_images_and_labels(make_folder):
         ("cat/0.png\n", None, "line 1: 'cat/0.png' is not a path and a label"),
         ("cat/0.png 1\ncat/9.png 1\n", None, r"1 of the 2 files .* do not exist: .*cat/9\.png"),
         ("cat/0.png cat\n", None, "line 1: the label 'cat' is not a number"),
-        ("cat/0.png cta\n", ["cat"], "line 1: There is no class 'cta'. Did you mean 'cat'"),
-        ("cat/0.png 1\n", ["cat"], "line 1: There is no class '1'"),
+        ("cat/0.png cta\n", ["cat"], "line 1: Unknown class 'cta'. Did you mean 'cat'"),
+        ("cat/0.png 1\n", ["cat"], "line 1: Unknown class '1'"),
     ],
 )
 def test_impossible_lists_raise(make_folder, lines, class_map, message):
@@ -350,5 +350,5 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
 
 
 def test_an_unknown_reader_raises(make_folder):
-    with pytest.raises(ValueError, match=r"no reader 'foldr'. Did you mean 'folder'"):
+    with pytest.raises(ValueError, match=r"Unknown reader 'foldr'. Did you mean 'folder'"):
         build_source(str(make_folder()), reader="foldr")

@@ -41,7 +41,7 @@ def test_resized_labels_are_aligned_with_the_image(transform):
             [{"type": "HorizontalFlp"}],
             r"no Albumentations transform 'HorizontalFlp'\. Did you mean 'HorizontalFlip'",
         ),
-        ([{"type": "HorizontalFlip", "prob": 1}], r"no argument of Albumentations' HorizontalFlip 'prob'"),
+        ([{"type": "HorizontalFlip", "prob": 1}], r"Albumentations' HorizontalFlip has no argument 'prob'"),
         ([{"type": "OneOf", "transforms": [{"type": "Rotate", "limt": 3}]}], r"Rotate 'limt'\. Did you mean 'limit'"),
         ([{"type": "RandomCrop", "height": "a", "width": 3}], "RandomCrop cannot be built"),
         ([{"type": "RandomCrop"}], "RandomCrop cannot be built"),

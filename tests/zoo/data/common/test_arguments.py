@@ -27,5 +27,5 @@ def test_messages_name_the_argument_and_what_is_allowed():
             check_probability("flip", value)
     check_probability("flip", 0)
     check_choice("mode", "a", "ab")
-    with pytest.raises(ValueError, match=r"no mode 'boarder'\. Did you mean 'border'"):
+    with pytest.raises(ValueError, match=r"Unknown mode 'boarder'\. Did you mean 'border'"):
         check_choice("mode", "boarder", ["border", "center"])

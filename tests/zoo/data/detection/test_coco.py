@@ -100,7 +100,7 @@ def test_classes_select_categories(root):
     assert dataset[1]["target"].labels.tolist() == [0, 1]
     # A crowd alone keeps an image, as in mmdet.
     assert train(root, classes=["disc"]).image_ids.tolist() == [5, 30]
-    with pytest.raises(ValueError, match=r"no category 'rings'. Did you mean 'ring'"):
+    with pytest.raises(ValueError, match=r"Unknown category 'rings'. Did you mean 'ring'"):
         train(root, classes=["rings"])
     with pytest.raises(ValueError, match="has 2 classes, not num_classes=3"):
         train(root, classes=["ring", "disc"], num_classes=3)

@@ -69,7 +69,7 @@ def test_chosen_classes_are_labeled_by_ascending_id(read):
     for wrong in ([], ["ring", "ring"]):
         with pytest.raises(ValueError, match="classes must name at least one category"):
             read(classes=wrong)
-    with pytest.raises(ValueError, match=r"no category 'rings'. Did you mean 'ring'"):
+    with pytest.raises(ValueError, match=r"Unknown category 'rings'. Did you mean 'ring'"):
         read(classes=["rings"])
 
 

@@ -114,7 +114,7 @@ def test_other_impossible_arguments_raise(tmp_path):
     annotations = content()
     del annotations["categories"][1]["isthing"]
     arguments = write(tmp_path, annotations)
-    with pytest.raises(ValueError, match=r"There is no value of things 'seperate'\. Did you mean 'separate'"):
+    with pytest.raises(ValueError, match=r"things has no value 'seperate'\. Did you mean 'separate'"):
         CocoPanopticSemantic(**arguments, things="seperate")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="the category 'cat' has no `isthing`"):
         CocoPanopticSemantic(**arguments, things="merged")
