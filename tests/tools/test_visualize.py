@@ -69,7 +69,7 @@ def test_user_errors(argv: list[str], message: str, photo: Path, tmp_path: Path,
 def test_target_by_class_name():
     loaded = SimpleNamespace(classes=["cat", "dog"])
     assert visualize.find_target("dog", cast(Any, loaded)) == 1
-    with pytest.raises(ValueError, match=r"There is no class 'dgo'\. Did you mean 'dog'"):
+    with pytest.raises(ValueError, match=r"Unknown class 'dgo'\. Did you mean 'dog'"):
         visualize.find_target("dgo", cast(Any, loaded))
 
 
