@@ -360,7 +360,7 @@ def test_masks_of_another_size_are_refused(tmp_path: Path, truth: dict[str, Any]
 
 
 def test_wrong_arguments_and_files_raise(tmp_path: Path, truth: dict[str, Any]):
-    with pytest.raises(ValueError, match=r"no IoU type 'box'\. Did you mean 'bbox'"):
+    with pytest.raises(ValueError, match=r"Unknown IoU type 'box'\. Did you mean 'bbox'"):
         METRICS.build({"type": "CocoMetric", "iou_types": ("box",)})
     with pytest.raises(ValueError, match="must be 'bbox', 'segm' or both, got none"):
         CocoMetric(iou_types=())

@@ -45,7 +45,7 @@ def test_what_the_file_lacks_is_named():
         ground_truth(CONTENT, "a.json", [7, 8], [1], masks=False)
     with pytest.raises(ValueError, match="no masks for 2 of 2 objects"):
         ground_truth(CONTENT, "a.json", None, [1, 5], masks=True)
-    with pytest.raises(ValueError, match="no category id 3"):
+    with pytest.raises(ValueError, match="Unknown category id 3"):
         ground_truth(CONTENT, "a.json", None, [3], masks=False)
     with pytest.raises(ValueError, match=r"a\.json: Unknown category 'dgo'\. Did you mean 'dog'"):
         category_ids_of(CONTENT, ["dgo"], "a.json")

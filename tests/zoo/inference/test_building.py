@@ -142,7 +142,7 @@ def test_modules_are_used_with_a_transform():
         ("{tmp}", {}, "has no config.py"),
         ("{tmp}/a.py", {}, "There is no file"),
         (3, {}, "got int"),
-        ("nat_mini", {"weights": False, "device": "tpus"}, "Unknown device 'tpus'"),
+        ("nat_mini", {"weights": False, "device": "tpus"}, "There is no device 'tpus'"),
         ("nat_mini", {"weights": False, "device": "cuda:99"}, "torch sees [0-9]+ GPUs"),
         ("nat_mini", {"weights": False, "dtype": "int8"}, "Unknown dtype 'int8'"),
         ("nat_mini", {"weights": False, "batch_size": 0}, "batch_size must be an integer >= 1, got 0"),

@@ -27,8 +27,8 @@ def test_float32(masked):
     operands = _operands()
     with mock.patch.object(plan, "prefers_mask", return_value=masked):
         results = fused.forward(operands, _CASE.grid, 0.4)
-    query, key, value = (one.double() for one in operands[:3])
-    expected = routed_attention_2d_reference(query, key, value, operands.routes, _CASE.grid, 0.4)
+    exact = Operands(*(one.double() for one in operands[:3]), routes=operands.routes)
+    expected = routed_attention_2d_reference(exact, _CASE.grid, 0.4)
     for actual, one in zip(results, expected, strict=True):
         assert actual.dtype == torch.float32
         assert relative_error(actual, one) < 1e-5
