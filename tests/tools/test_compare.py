@@ -144,6 +144,7 @@ def test_failing_mixer_is_reported_and_the_others_continue(
     assert "- lka failed: " in (tmp_path / "comparison.md").read_text()
 
 
+@pytest.mark.slow
 def test_preempted_training_is_resumed(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_runs: list[tuple[str, bool]]
 ):

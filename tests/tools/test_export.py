@@ -28,6 +28,7 @@ def test_export_of_a_model_by_name(tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(metadata["attnzoo.mean"]) == [0.485, 0.456, 0.406]
 
 
+@pytest.mark.slow
 def test_export_of_a_config_with_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     torch.manual_seed(1)
     depths = "model.backbone.depths=1,1,1"

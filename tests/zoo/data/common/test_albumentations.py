@@ -42,7 +42,10 @@ def test_resized_labels_are_aligned_with_the_image(transform):
             r"Unknown Albumentations transform 'HorizontalFlp'\. Did you mean 'HorizontalFlip'",
         ),
         ([{"type": "HorizontalFlip", "prob": 1}], r"Albumentations' HorizontalFlip has no argument 'prob'"),
-        ([{"type": "OneOf", "transforms": [{"type": "Rotate", "limt": 3}]}], r"Rotate has no argument 'limt'\. Did you mean 'limit'"),
+        (
+            [{"type": "OneOf", "transforms": [{"type": "Rotate", "limt": 3}]}],
+            r"Rotate has no argument 'limt'\. Did you mean 'limit'",
+        ),
         ([{"type": "RandomCrop", "height": "a", "width": 3}], "RandomCrop cannot be built"),
         ([{"type": "RandomCrop"}], "RandomCrop cannot be built"),
         ([{"p": 1}], "must be a dict with 'type'"),
