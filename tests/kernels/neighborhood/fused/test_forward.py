@@ -32,7 +32,7 @@ def _operands(case: AttentionCase, dtype: torch.dtype = torch.float32) -> Operan
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES.keys())
 def test_float32(case):
     operands = _operands(case)
-    exact = Operands(*(None if one is None else one.double() for one in operands))
+    exact = Operands(**{name: one.double() for name, one in operands._asdict().items() if one is not None})
     expected = ranged_attention_2d_reference(exact, Geometry(case.rows.rule, case.cols.rule), 0.4)
     for actual, one in zip(_run(case, operands), expected, strict=True):
         assert actual.dtype == torch.float32
