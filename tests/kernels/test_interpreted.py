@@ -30,10 +30,11 @@ def _run_interpreted(files: list[str], marks: str) -> None:
 
 
 _LARGE = [file for file in INTERPRETED_TESTS if "mark.slow" in (KERNEL_TESTS / file).read_text()]
+_QUICK = [file for file in _LARGE if "published" not in file]  # the pack's cases take long, so they are slow as a whole
 _SMALL = [file for file in INTERPRETED_TESTS if file not in _LARGE]
 
 
-@pytest.mark.parametrize("files", [*([file] for file in _LARGE), _SMALL], ids=lambda files: files[0])
+@pytest.mark.parametrize("files", [*([file] for file in _QUICK), _SMALL], ids=lambda files: files[0])
 def test_interpreted(files):
     _run_interpreted(files, "not slow")
 
@@ -41,4 +42,4 @@ def test_interpreted(files):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", _LARGE)
 def test_interpreted_slow(file):
-    _run_interpreted([file], "slow")
+    _run_interpreted([file], "slow" if file in _QUICK else "slow or not slow")

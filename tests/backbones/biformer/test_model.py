@@ -219,6 +219,7 @@ class TestModel:
             logits = model(images)
         torch.testing.assert_close(logits.float(), model(images), atol=0.05, rtol=0.05)
 
+    @pytest.mark.slow
     def test_compiled_model_equals_the_eager_one(self):
         model = tiny(depths=(1, 1, 1)).train()
         compiled = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)

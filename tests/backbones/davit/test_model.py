@@ -171,7 +171,8 @@ class TestModel:
             logits = model(images)
         torch.testing.assert_close(logits.float(), model(images), atol=0.05, rtol=0.05)
 
-    @pytest.mark.parametrize("florence2", [False, pytest.param(True, marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("florence2", [False, True])
     def test_compiled_and_exported_models(self, florence2: bool):
         model = scattered(tiny(**(FLORENCE2 if florence2 else {})))
         images = torch.randn(2, 3, 40, 36)

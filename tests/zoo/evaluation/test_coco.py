@@ -374,7 +374,7 @@ def test_wrong_arguments_and_files_raise(tmp_path: Path, truth: dict[str, Any]):
     with pytest.raises(ValueError, match=r"Unknown category 'brid'\. Did you mean 'bird'"):
         CocoMetric(ann_file=str(tmp_path / "truth.json")).dataset_meta = {"classes": ("brid",)}
     metric = CocoMetric()
-    with pytest.raises(ValueError, match="no category id 4"):
+    with pytest.raises(ValueError, match="Unknown category id 4"):
         metric.dataset_meta = {"ann_file": str(tmp_path / "truth.json"), "categories": (3, 4)}
 
 
