@@ -57,6 +57,13 @@ def representatives() -> set[str]:
 
 
 def most_of_them_slow(names: list[str]) -> list:
-    """Returns names for `parametrize`. Recipes of dense tasks are marked slow, except for the representatives."""
-    slow = {one.name for one in dense_recipes()} - representatives()
-    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+    """Returns names for `parametrize`, marked slow except for a few per family.
+
+    These are the representatives of the dense tasks, and the first three recipes of image classification per folder.
+    """
+    dense = {one.name for one in dense_recipes()}
+    by_folder: dict[str, list[str]] = {}
+    for name in sorted(set(names) - dense):
+        by_folder.setdefault(name.partition("/")[0], []).append(name)
+    quick = representatives().union(*(recipes[:3] for recipes in by_folder.values()))
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
