@@ -5,6 +5,10 @@ JOBS ?= 2
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export NO_ALBUMENTATIONS_UPDATE = 1
+# Otherwise OpenMP's idle threads compete with other processes for cores, see tools/openmp.py.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 1000
+endif
 
 .PHONY: help install lint format test test-slow quickstart quickstart-detect quickstart-segment models gpu-check clean
 

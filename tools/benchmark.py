@@ -7,6 +7,8 @@ wall-clock time on a GPU. Before anything is timed, both must compute the same l
 
 from __future__ import annotations
 
+import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+
 import argparse
 import sys
 from pathlib import Path

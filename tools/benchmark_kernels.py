@@ -7,6 +7,8 @@ beyond the operands, as torch's allocators report it.
 
 from __future__ import annotations
 
+import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+
 import argparse
 import sys
 from pathlib import Path

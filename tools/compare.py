@@ -8,6 +8,8 @@ comparison.json, comparison.png, and a folder with the training run of each mixe
 
 from __future__ import annotations
 
+import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+
 import argparse
 import gc
 import sys

@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
     make_importable()
+    import attnzoo.tools.openmp  # noqa: F401  # before torch is imported
     from attnzoo.tools.arguments import user_errors
 
     started = False

@@ -6,6 +6,8 @@ outputs of its original implementation, if the tests have some.
 
 from __future__ import annotations
 
+import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+
 import argparse
 import json
 import sys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+
 import argparse
 import sys
 
@@ -20,8 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="train",
         description="Train the model of a config.",
-        epilog="Exit codes: 0 done; 2 a mistake in the command or config; 75 stopped by SIGTERM with the state saved, "
-        "130 the same by Ctrl-C: run the same command with --resume to continue.",
+        epilog="Exit codes: 0 done; 2 a mistake in the command or config; 75 stopped by SIGTERM or SIGHUP with the "
+        "state saved, 130 the same by Ctrl-C: run the same command with --resume to continue.",
     )
     add_config_arguments(parser)
     parser.add_argument(

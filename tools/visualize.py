@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+
 import argparse
 import sys
 from pathlib import Path

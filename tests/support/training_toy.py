@@ -102,7 +102,7 @@ class ToyAccuracy:
 
 @HOOKS.register_module()
 class FaultHook(Hook):
-    """Sends a signal to its own process before iteration `at`: "kill", "term", "term_group", "interrupt"."""
+    """Sends a signal to its own process before iteration `at`: "kill", "term", "term_group", "hangup", "interrupt"."""
 
     priority = "VERY_HIGH"
 
@@ -114,6 +114,8 @@ class FaultHook(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.what == "term":
             os.kill(os.getpid(), signal.SIGTERM)
+        elif self.what == "hangup":
+            os.kill(os.getpid(), signal.SIGHUP)
         elif self.what == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
         elif self.what == "term_group":

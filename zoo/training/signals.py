@@ -14,8 +14,9 @@ EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells (128 + SIGINT); the state is saved as well."""
 
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
-"""Signals that schedulers send before killing a job (SIGTERM; SIGUSR1 with SLURM's `--signal`), and Ctrl-C."""
+STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT")
+"""Signals that schedulers send before killing a job (SIGTERM; SIGUSR1 with SLURM's `--signal`), the end of the terminal
+or connection (SIGHUP), and Ctrl-C."""
 
 
 class Preempted(SystemExit):
@@ -37,7 +38,8 @@ class Preempted(SystemExit):
 class StopRequest:
     """Context manager that converts signals to a flag; a second Ctrl-C interrupts immediately.
 
-    It has no effect outside of the main thread, where Python does not allow signal handlers.
+    A signal that the process ignores stays ignored: `nohup` ignores SIGHUP, and shells ignore SIGINT in the background
+    jobs of scripts. It has no effect outside of the main thread, where Python does not allow signal handlers.
 
     Attributes:
         received: Number of the first signal, or None.
@@ -51,7 +53,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for name in STOP_SIGNALS:
                 number = getattr(signal, name, None)
-                if number is not None:
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._receive)
         return self
 
@@ -84,9 +86,9 @@ def shield_worker() -> None:
     Schedulers and terminals send signals to every process of a job. If workers exited, the main process could not reach
     the next step boundary to save. A SIGTERM from the main process itself still ends the worker.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for name in STOP_SIGNALS:
+        if name != "SIGTERM" and hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM still ends the worker
         # A signal handler does not know the sender, unlike a thread that waits for the signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sys
+import termios
 import time
+from typing import Any
 
 import pytest
+from mmengine.hooks import Hook
 
+from attnzoo.zoo.registry import HOOKS
 from attnzoo.zoo.training import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, read_scalars
 from attnzoo.zoo.training.signals import StopRequest, shield_worker
 from attnzoo.zoo.work_dir import find_latest
@@ -41,7 +47,9 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("what", "code"), [("term", EXIT_PREEMPTED), ("interrupt", EXIT_INTERRUPTED)], ids=["SIGTERM", "SIGINT"]
+    ("what", "code"),
+    [("term", EXIT_PREEMPTED), ("hangup", EXIT_PREEMPTED), ("interrupt", EXIT_INTERRUPTED)],
+    ids=["SIGTERM", "SIGHUP", "SIGINT"],
 )
 def test_saves_after_the_step_and_resumes_bit_equal(tmp_path, uninterrupted, what, code):
     before = signal.getsignal(signal.SIGTERM)
@@ -91,6 +99,50 @@ def test_a_signal_in_the_last_step_lets_training_finish(tmp_path):
     assert (tmp_path / "epoch_3.pth").exists()
 
 
+@HOOKS.register_module()
+class CloseTerminalHook(Hook):
+    """Closes the other end of the terminal before iteration 7, upon which the kernel sends SIGHUP."""
+
+    def __init__(self, terminal: int) -> None:
+        self.terminal = terminal
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter == 7:
+            os.close(self.terminal)
+
+
+def test_a_closed_terminal_saves_although_log_and_progress_bar_cannot_be_written(tmp_path):
+    def child():
+        terminal, own = os.openpty()
+        os.setsid()
+        fcntl.ioctl(own, termios.TIOCSCTTY, 0)
+        for descriptor in range(3):
+            os.dup2(own, descriptor)
+        os.close(own)
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
+        config = toy_config(tmp_path, log_level="INFO")
+        config["custom_hooks"].append({"type": "CloseTerminalHook", "terminal": terminal})
+        try:
+            train(config)
+        except Preempted as stop:
+            os._exit(stop.code)
+
+    assert run_in_child(child).wait() == EXIT_PREEMPTED
+    assert (tmp_path / "iter_8.pth").exists()
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest() as request:
+            signal.raise_signal(signal.SIGHUP)
+            assert request.received is None
+            signal.raise_signal(signal.SIGTERM)
+            assert request.received == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_second_interrupt_is_immediate():
     with StopRequest() as request:
         signal.raise_signal(signal.SIGINT)
@@ -112,6 +164,7 @@ def test_workers_obey_their_parent_alone():
     # From another process: ignored.
     assert run_in_child(lambda: os.kill(child.pid, signal.SIGTERM)).wait() == 0
     os.kill(child.pid, signal.SIGINT)
+    os.kill(child.pid, signal.SIGHUP)
     time.sleep(0.2)
     assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
     os.kill(child.pid, signal.SIGTERM)
