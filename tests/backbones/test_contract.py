@@ -23,6 +23,7 @@ from attnzoo.backbones import checkpoint_filter, get_pretrained_cfg, list_famili
 from attnzoo.backbones.common.backbone import Backbone
 from attnzoo.backbones.common.features import FeatureMaps
 from attnzoo.zoo.registry import MODELS
+from support.slow import slow_except
 
 # timm documents these two here, but does not mark them as exported, so pyright takes them for private.
 resolve_model_data_config = timm_data.resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
@@ -51,6 +52,19 @@ def smallest_of_each_form() -> list[str]:
 
 
 SMALLEST = smallest_of_each_form()
+
+
+def quick_forms() -> set[str]:
+    """Returns the smallest form of each family, and all others with fewer than 9 million parameters."""
+    sizes = {name: num_parameters(on_meta(name)) for name in SMALLEST}
+    by_family = [[name for name in SMALLEST if name in list_models(family=family)] for family in list_families()]
+    return {
+        *(min(names, key=sizes.__getitem__) for names in by_family),
+        *(name for name in SMALLEST if sizes[name] < 9e6),
+    }
+
+
+FORMS = slow_except(SMALLEST, quick_forms())
 
 
 def build(name: str, **kwargs: Any) -> Backbone:
@@ -149,6 +163,9 @@ class TestEveryModel:
         order = [by_name[name] for name in by_name if name.startswith("stages.")]
         assert order == sorted(order)
 
+
+@pytest.mark.parametrize("name", slow_except(NAMES, SMALLEST))
+class TestArguments:
     def test_config_text_builds_the_same_model(self, name: str):
         text = Config({"model": {"type": name, "num_classes": 7, "drop_path_rate": 0.1}}).dump()
         assert text is not None
@@ -172,7 +189,7 @@ class TestEveryModel:
                     model_entrypoint(name)(**kwargs)
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", FORMS)
 class TestSmallestOfEachForm:
     def test_backward_reaches_every_parameter_also_with_checkpointing(self, name: str):
         model = build(name, num_classes=7, drop_path_rate=0.3)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import pytest
-
 from attnzoo.zoo.config import list_configs
+from support.slow import slow_except
 
 HEADS = ("cascade-mask-rcnn", "mask-rcnn", "retinanet", "semantic-fpn", "upernet")
 SMALLEST = ("mini", "tiny", "b0", "small")
@@ -47,23 +46,24 @@ def dense_recipes() -> list[Recipe]:
 
 
 def representatives() -> set[str]:
-    """Returns one recipe per family and head, that of the smallest model."""
-    chosen: dict[tuple[str, str], str] = {}
+    """Returns one recipe per head and schedule, and one per family, those of the smallest models."""
+    chosen: dict[tuple[str, ...], str] = {}
     sizes = {size: index for index, size in enumerate(SMALLEST)}
     by_size = sorted(dense_recipes(), key=lambda one: sizes.get(one.model.rpartition("_")[2], len(SMALLEST)))
     for one in by_size:
-        chosen.setdefault((one.family, one.head), one.name)
+        chosen.setdefault((one.head, one.schedule), one.name)
+        chosen.setdefault((one.family,), one.name)
     return set(chosen.values())
 
 
 def most_of_them_slow(names: list[str]) -> list:
     """Returns names for `parametrize`, marked slow except for a few per family.
 
-    These are the representatives of the dense tasks, and the first three recipes of image classification per folder.
+    These are the representatives of the dense tasks, and the first two recipes of image classification per folder.
     """
     dense = {one.name for one in dense_recipes()}
     by_folder: dict[str, list[str]] = {}
     for name in sorted(set(names) - dense):
         by_folder.setdefault(name.partition("/")[0], []).append(name)
-    quick = representatives().union(*(recipes[:3] for recipes in by_folder.values()))
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    quick = representatives().union(*(recipes[:2] for recipes in by_folder.values()))
+    return slow_except(names, quick)

@@ -17,6 +17,7 @@ import torch
 
 from attnzoo import create_model, list_models, register_in_timm
 from attnzoo.backbones import registry
+from support.slow import slow_except
 
 from .weights.small_models import SMALL, official_names, same_weights, small
 
@@ -105,7 +106,10 @@ def test_unknown_arguments_are_errors() -> None:
         timm_small(kernelsize=3)
 
 
-@pytest.mark.parametrize("name", list_models())
+FIRST_OF_EACH_FAMILY = [list_models(family=family)[0] for family in registry.list_families()]
+
+
+@pytest.mark.parametrize("name", slow_except(list_models(), FIRST_OF_EACH_FAMILY))
 def test_the_data_configuration_of_every_model(name: str) -> None:
     with torch.device("meta"):
         model = TIMM.create_model(f"attnzoo_{name}")

@@ -15,11 +15,13 @@ from attnzoo.backbones import get_pretrained_cfg, list_models
 from attnzoo.backbones.common.conv import ConvNormAct
 from attnzoo.backbones.eca import ECAMobileNetV2, ECAResNet
 from support.ecas import _FACTS, OF_TIMM, PACKS, gates, on_meta
+from support.slow import slow_except
 
 OFFICIAL = {one["variant"]: one for one in _FACTS["variants"]}
 
 
 FAMILY = {**OFFICIAL, **OF_TIMM}
+PRETRAINED = list_models(family="eca", pretrained=True)
 
 
 def macs(model: nn.Module, size: int) -> float:
@@ -36,13 +38,13 @@ def test_every_convolution_before_a_norm_is_of_the_shared_kind():
 
 
 class TestParity:
-    @pytest.mark.parametrize("name", list(FAMILY))
+    @pytest.mark.parametrize("name", slow_except(FAMILY, list(FAMILY)[:3]))
     def test_parameters_and_operations(self, name: str):
         facts, model, cfg = FAMILY[name], on_meta(name), get_pretrained_cfg(name)
         assert sum(parameter.numel() for parameter in model.parameters()) == facts["params"] == cfg.params
         assert macs(model, 224) == pytest.approx(facts["macs_g_224"], abs=5.1e-5)
 
-    @pytest.mark.parametrize("name", list_models(family="eca", pretrained=True))
+    @pytest.mark.parametrize("name", slow_except(PRETRAINED, PRETRAINED[:4]))
     def test_operations_at_the_size_of_the_checkpoint(self, name: str):
         cfg = get_pretrained_cfg(name)
         assert macs(on_meta(name.partition(".")[0]), cfg.input_size[1]) == pytest.approx(cfg.macs, abs=5.1e-5)

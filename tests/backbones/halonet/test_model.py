@@ -19,6 +19,7 @@ from attnzoo.backbones.halonet.model import AttentionBottleneck, ConvBottleneck
 from attnzoo.backbones.registry import checkpoint_filter
 from support import parity
 from support.halonets import TIMM, blocks_of, filled, on_meta, our_name, tiny
+from support.slow import slow_except
 
 PACK, GOLDEN = parity.load_pack("halonet", "halonet26t")
 
@@ -73,7 +74,7 @@ class TestPack:
 class TestTimm:
     """timm's own models, in float64, where rounding hides nothing."""
 
-    @pytest.mark.parametrize("timm_name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)])
+    @pytest.mark.parametrize("timm_name", slow_except([*QUICK, *HEAVY], QUICK))
     def test_outputs_maps_and_names(self, timm_name: str):
         theirs = timm.create_model(timm_name).eval()
         state_dict = filled(theirs.state_dict())

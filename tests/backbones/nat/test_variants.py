@@ -17,6 +17,7 @@ from attnzoo.backbones.nat import NAT
 from attnzoo.backbones.nat import attention as nat_attention
 from support import parity
 from support.nats import blocks_of
+from support.slow import slow_except
 
 FAMILY = {one["variant"]: one for one in json.loads((parity.ROOT / "nat" / "family.json").read_text())["variants"]}
 
@@ -35,7 +36,7 @@ def model_name(variant: str) -> str:
 
 
 class TestParity:
-    @pytest.mark.parametrize("variant", list(FAMILY))
+    @pytest.mark.parametrize("variant", slow_except(FAMILY, list(FAMILY)[:3]))
     def test_parameters_and_operations(self, variant: str, monkeypatch: pytest.MonkeyPatch):
         facts = FAMILY[variant]
         attention_macs = 0

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 QUICK = {
     "faster_rcnn": ("given", "given_no_rescale", "images", "roi_loss"),
     "mask_rcnn": ("given", "roi_loss"),
-    "cascade_mask_rcnn": ("given", "roi_loss"),
+    "cascade_mask_rcnn": ("given",),
     "cascade_mask_rcnn_swin": ("roi_loss",),
 }
 """The cases that the default suite has time for."""

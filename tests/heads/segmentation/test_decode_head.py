@@ -14,6 +14,7 @@ from attnzoo.heads.fpn import FPN
 from attnzoo.heads.segmentation import FCNHead, FPNHead, MLPHead, UPerHead
 from support import head_packs, segmentation_packs
 from support.segmentors import HEADS, WIDTHS, build, maps, random_labels, trained
+from support.slow import slow_except
 
 CLASSES = {"FPNHead": FPNHead, "UPerHead": UPerHead, "FCNHead": FCNHead}
 
@@ -242,7 +243,7 @@ def exported(module: nn.Module, features: list[torch.Tensor]) -> Any:
     return torch.export.export(module.eval(), (features,), dynamic_shapes=(shapes,))
 
 
-@pytest.mark.parametrize("name", [*HEADS, "neck"])
+@pytest.mark.parametrize("name", slow_except([*HEADS, "neck"], ["fpn", "neck"]))
 def test_an_exported_head_takes_other_sizes(name: str):
     head: Any = WithNeck() if name == "neck" else trained(name)
     program = exported(head, maps(24, 40)).module()

@@ -6,12 +6,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
 from attnzoo import create_model
 from attnzoo.zoo.registry import MODELS
+from support.slow import slow_except
 
 # The smallest model of each family that has its attention, and its image size in pixels.
 TINY: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -37,7 +37,7 @@ def tiny(family: str, **kwargs: Any) -> nn.Module:
     return create_model(name, **{"num_classes": 5, **arguments, **kwargs}).eval()
 
 
-SLOW_TO_CONVERT = ("biformer", "davit", "halonet")
+SLOW_TO_CONVERT = ("biformer", "davit", "halonet", "nat")
 
 
 def on_meta(name: str, **kwargs: Any) -> Any:
@@ -48,7 +48,7 @@ def on_meta(name: str, **kwargs: Any) -> Any:
 
 def families(*names: str, slow: tuple[str, ...] = SLOW_TO_CONVERT) -> list[Any]:
     """Marks the slow ones among names of families or tasks."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+    return slow_except(names, set(names) - set(slow))
 
 
 def session(path: Path) -> Any:

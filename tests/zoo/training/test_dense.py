@@ -12,6 +12,7 @@ import torch
 from attnzoo.zoo.config import check_config, load_config
 from attnzoo.zoo.data.examples.scenes import make_scenes
 from attnzoo.zoo.training import build_runner, read_scalars, read_training_checkpoint
+from support.slow import slow_except
 from support.training_toy import run_ranks, same
 
 SMALL = [
@@ -89,7 +90,7 @@ def test_a_trained_task_is_evaluated_and_resumed(task: str, scenes: Path, tmp_pa
     assert evaluate(config(task, scenes, tmp_path))[figure] == pytest.approx(validation[figure], abs=1e-9)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", slow_except(TASKS, ["segmentor"]))
 def test_a_killed_training_ends_with_the_same_bits(task: str, scenes: Path, tmp_path: Path):
     through, stopped = tmp_path / "through", tmp_path / "stopped"
     hooks = {"checkpoint": {"by_epoch": False, "interval": 1}}

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from attnzoo.kernels.neighborhood.geometry import AxisRule, Blocks, Neighborhood
 from support.attention_cases import AttentionCase, Axis, attention_cases, check_case
+from support.slow import slow_except
 
 
 def _axis(rule: AxisRule, keys: int) -> Axis:
@@ -54,13 +55,16 @@ _CASES = {
 }
 
 
-@pytest.mark.parametrize("case", _CASES.values(), ids=_CASES.keys())
-def test_float32(case):
-    check_case(case, "triton", torch.float32, 1e-5)
+_SLOW = {"two_images", "cut_blocks", "terms_shared_keys_and_tokens", "block_of_several_tiles"}
+
+
+@pytest.mark.parametrize("name", slow_except(_CASES, _CASES.keys() - _SLOW))
+def test_float32(name):
+    check_case(_CASES[name], "triton", torch.float32, 1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("name", ["clipped_halo", "negative_scale", "terms_of_halo"])
+@pytest.mark.parametrize("name", slow_except(["clipped_halo", "negative_scale", "terms_of_halo"], ["clipped_halo"]))
 def test_half_precision(name, dtype, tolerance):
     check_case(_CASES[name], "triton", dtype, tolerance)
 
