@@ -6,14 +6,17 @@ and one instance of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from torch._C._functorch import peek_interpreter_stack
+from torch.autograd import forward_ad
 
 from .backends import exportable_operators_requested, requested_backend
 from .dispatch import compute_dtype, without_autocast
+from .functorch import TransformedForward
 
 OperandsT = TypeVar("OperandsT", bound=tuple)
 
@@ -38,6 +41,9 @@ class Operator(Generic[OperandsT]):
         outputs: Names of the forward operator's results.
         non_differentiable: Names of the operands and outputs without a gradient.
         saves_outputs: Whether the backward pass takes the outputs. Otherwise they are not kept for it.
+        unbatched: Names of the operands without a batch dimension; the other operands and all outputs have it first.
+            None if the operation has no batch dimension. `torch.vmap` extends the batch by its own dimension where it
+            can, and calls the operator once per sample elsewhere.
     """
 
     name: ClassVar[str]
@@ -46,6 +52,7 @@ class Operator(Generic[OperandsT]):
     outputs: ClassVar[tuple[str, ...]]
     non_differentiable: ClassVar[Collection[str]] = ()
     saves_outputs: ClassVar[bool] = True
+    unbatched: ClassVar[Collection[str] | None] = None
 
     def __init__(self) -> None:
         fields = self.operands._fields
@@ -53,7 +60,9 @@ class Operator(Generic[OperandsT]):
         fixed = self.non_differentiable
         self._grad_operands = [place for place, name in enumerate(fields) if name not in fixed]
         self._grad_outputs = [place for place, name in enumerate(self.outputs) if name not in fixed]
+        self.num_grad_outputs = len(self._grad_outputs)
         self._fixed_outputs = [place for place, name in enumerate(self.outputs) if name in fixed]
+        self.places_without_batch = None if self.unbatched is None else [fields.index(name) for name in self.unbatched]
         assert self.saves_outputs or len(self._grad_outputs) == 1, "zero gradients need the outputs' shapes"
         self._define_forward()
         self._define_backward()
@@ -61,15 +70,26 @@ class Operator(Generic[OperandsT]):
     def __call__(self, operands: OperandsT, *settings: Any, backend: str = "auto") -> tuple[torch.Tensor, ...]:
         """Computes the outputs on the requested backend, as one operator or as PyTorch's own operators.
 
+        Forward-mode differentiation, such as `torch.func.jvp`, uses PyTorch's own operators, and so do compiled
+        functions that contain transforms of `torch.func`.
+
         Raises:
             ValueError: If the backend does not exist or cannot run here.
         """
         backend = requested_backend(backend)
         if backend == "reference":
             return _in_compute_dtype(self.reference, operands, settings)
-        if exportable_operators_requested():
+        is_transformed = peek_interpreter_stack() is not None
+        if (
+            exportable_operators_requested()
+            or forward_ad._current_level >= 0
+            or (is_transformed and torch.compiler.is_compiling())
+        ):
             return _in_compute_dtype(self.exportable, operands, settings)
-        return _as_tuple(self._forward(*operands, *self.encode(*settings), backend))
+        arguments = (*operands, *self.encode(*settings), backend)
+        return _as_tuple(
+            TransformedForward.apply(self, *arguments) if is_transformed else self.call_forward(*arguments)
+        )
 
     def encode(self, *settings: Any) -> tuple[Any, ...]:
         """Converts settings to the values that the schema carries."""
@@ -106,6 +126,38 @@ class Operator(Generic[OperandsT]):
         """Computes the outputs with PyTorch's own operators, in the operands' dtype."""
         raise NotImplementedError
 
+    def save(self, ctx: Any, arguments: Sequence[Any], outputs: tuple[torch.Tensor, ...]) -> None:
+        """Saves what `gradients` needs in the context of an autograd function."""
+        ctx.set_materialize_grads(False)
+        if self._fixed_outputs:
+            ctx.mark_non_differentiable(*[outputs[place] for place in self._fixed_outputs])
+        ctx.save_for_backward(*arguments[: self._count], *(outputs if self.saves_outputs else ()))
+        ctx.operator, ctx.settings = self, arguments[self._count :]
+
+    def gradients(
+        self, ctx: Any, grad_outputs: Sequence[torch.Tensor | None], backward: Callable[..., Any]
+    ) -> list[torch.Tensor | None]:
+        """Returns the gradient of each argument of the forward operator; `backward` calls the backward operator."""
+        saved = ctx.saved_tensors
+        gradients: list[torch.Tensor | None] = [None] * (self._count + len(ctx.settings))
+        grads = [grad_outputs[place] for place in self._grad_outputs]
+        if grads[0] is None:
+            if all(one is None for one in grads):
+                return gradients
+            grads[0] = torch.zeros_like(saved[self._count])
+        results = _as_tuple(backward(*grads, *saved, *ctx.settings))
+        for place, gradient in zip(self._grad_operands, results, strict=True):
+            if saved[place] is not None:
+                gradients[place] = gradient
+        return gradients
+
+    def second_derivative_error(self) -> RuntimeError:
+        """Returns the error to raise where a gradient is differentiated."""
+        return RuntimeError(
+            f"The gradient of {self.name} cannot be differentiated again. For second derivatives use "
+            'backend="reference", which supports them (and stores the scores of all pairs of positions).'
+        )
+
     def _define_forward(self) -> None:
         schema = ", ".join(f"{self._tensor_type(field)} {field}" for field in self.operands._fields)
         results = ", ".join("Tensor" for _ in self.outputs)
@@ -124,7 +176,7 @@ class Operator(Generic[OperandsT]):
         torch.library.impl(name, ("cpu", "cuda"), forward)
         torch.library.register_fake(name, fake)
         torch.library.impl(name, "Autograd", lambda *arguments: _Forward.apply(self, *arguments))
-        self._forward = getattr(torch.ops.attnzoo, self.name).default
+        self.call_forward = getattr(torch.ops.attnzoo, self.name).default
 
     def _define_backward(self) -> None:
         first = len(self._grad_outputs)
@@ -159,7 +211,7 @@ class Operator(Generic[OperandsT]):
         torch.library.impl(name, ("cpu", "cuda"), backward)
         torch.library.register_fake(name, fake)
         torch.library.impl(name, "Autograd", lambda *arguments: _Backward.apply(self, *arguments))
-        self._backward = getattr(torch.ops.attnzoo, f"{self.name}_backward").default
+        self.call_backward = getattr(torch.ops.attnzoo, f"{self.name}_backward").default
 
     def _tensor_type(self, field: str) -> str:
         return "Tensor?" if field in self.operands._field_defaults else "Tensor"
@@ -175,31 +227,14 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, operator: Operator[Any], *arguments: Any) -> Any:
-        ctx.set_materialize_grads(False)
         with torch._C._AutoDispatchBelowAutograd():
-            results = operator._forward(*arguments)
-        outputs = _as_tuple(results)
-        if operator._fixed_outputs:
-            ctx.mark_non_differentiable(*[outputs[place] for place in operator._fixed_outputs])
-        count = operator._count
-        ctx.save_for_backward(*arguments[:count], *(outputs if operator.saves_outputs else ()))
-        ctx.operator, ctx.settings = operator, arguments[count:]
+            results = operator.call_forward(*arguments)
+        operator.save(ctx, arguments, _as_tuple(results))
         return results
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> tuple[Any, ...]:
-        operator, saved = ctx.operator, ctx.saved_tensors
-        gradients: list[torch.Tensor | None] = [None] * (1 + operator._count + len(ctx.settings))
-        grads = [grad_outputs[place] for place in operator._grad_outputs]
-        if grads[0] is None:
-            if all(one is None for one in grads):
-                return tuple(gradients)
-            grads[0] = torch.zeros_like(saved[operator._count])
-        results = _as_tuple(operator._backward(*grads, *saved, *ctx.settings))
-        for place, gradient in zip(operator._grad_operands, results, strict=True):
-            if saved[place] is not None:
-                gradients[1 + place] = gradient  # the first argument is the operator
-        return tuple(gradients)
+        return (None, *ctx.operator.gradients(ctx, grad_outputs, ctx.operator.call_backward))
 
 
 class _Backward(torch.autograd.Function):
@@ -207,16 +242,13 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, operator: Operator[Any], *arguments: Any) -> Any:
-        ctx.name = operator.name
+        ctx.operator = operator
         with torch._C._AutoDispatchBelowAutograd():
-            return operator._backward(*arguments)
+            return operator.call_backward(*arguments)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor | None) -> Any:
-        raise RuntimeError(
-            f"The gradient of {ctx.name} cannot be differentiated again. For second derivatives use "
-            'backend="reference", which supports them (and stores the scores of all pairs of positions).'
-        )
+        raise ctx.operator.second_derivative_error()
 
 
 def empty_attention_outputs(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

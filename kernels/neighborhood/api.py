@@ -7,6 +7,7 @@ from typing import Literal, overload
 import torch
 
 from ..checks import Pair, to_pair
+from ..tracing import fx_leaf
 from .checks import check_bias, check_geometry, check_operands, check_windows, prepare
 from .geometry import AxisRule, Blocks, Geometry, Neighborhood
 from .operands import Operands
@@ -46,6 +47,7 @@ def neighborhood_attention_2d(
     return_lse: Literal[True],
     backend: str = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
+@fx_leaf
 def neighborhood_attention_2d(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -102,6 +104,7 @@ def neighborhood_attention_2d(
     return (out, lse) if return_lse else out
 
 
+@fx_leaf
 def window_attention_2d(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -150,6 +153,7 @@ def window_attention_2d(
     return ranged_attention(*prepare(operands, Geometry(rows, cols), scale), backend=backend)[0]
 
 
+@fx_leaf
 def halo_attention_2d(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -210,6 +214,7 @@ def halo_attention_2d(
     return ranged_attention(*prepare(operands, geometry, scale), backend=backend)[0]
 
 
+@fx_leaf
 def ranged_attention_2d(
     query: torch.Tensor,
     key: torch.Tensor,

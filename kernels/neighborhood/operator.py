@@ -23,6 +23,7 @@ class RangedAttention2d(Operator[Operands]):
     operands = Operands
     settings = "int[] rows, int[] cols, float scale"
     outputs = ("out", "lse")
+    unbatched = ("rpb",)
 
     def encode(self, geometry: Geometry, scale: float) -> tuple[list[int], list[int], float]:
         """Converts the rules to lists of integers."""

@@ -7,12 +7,14 @@ import torch
 from ..backends import exportable_operators_requested
 from ..checks import Pair
 from ..dispatch import without_autocast
+from ..tracing import fx_leaf
 from .checks import check_key, check_query, check_topk, prepare, to_grid
 from .geometry import region_means
 from .operands import Operands
 from .operator import routed_attention
 
 
+@fx_leaf
 def route_regions(query: torch.Tensor, key: torch.Tensor, num_regions: Pair[int], topk: int) -> torch.Tensor:
     """Selects, for each region of a map, the `topk` regions whose keys are most relevant to its queries.
 
@@ -49,6 +51,7 @@ def route_regions(query: torch.Tensor, key: torch.Tensor, num_regions: Pair[int]
     return products.sort(dim=-1, descending=True, stable=True).indices[..., :topk].contiguous()
 
 
+@fx_leaf
 def routed_attention_2d(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -23,6 +23,7 @@ class RoutedAttention2d(Operator[Operands]):
     operands = Operands
     settings = "int[] grid, float scale"
     outputs = ("out", "lse")
+    unbatched = ()
     non_differentiable = ("routes", "lse")
 
     def encode(self, grid: Grid, scale: float) -> tuple[list[int], float]:

@@ -228,21 +228,6 @@ def test_zero_additional_tokens():
     torch.testing.assert_close(actual, neighborhood_attention_2d(query, query, query, 3))
 
 
-def test_vmap_loops_over_the_operator():
-    """The operator is called once per element, with a warning by PyTorch."""
-    queries = torch.randn(3, 1, 5, 6, 1, 2)
-    actual = torch.vmap(lambda query: neighborhood_attention_2d(query, query, query, 3))(queries)
-    expected = torch.stack([neighborhood_attention_2d(query, query, query, 3) for query in queries])
-    assert torch.equal(actual, expected)
-
-
-def test_differentiating_function_transforms_raise():
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(lambda query: neighborhood_attention_2d(query, query, query, 3).sum())(
-            torch.randn(1, 5, 5, 1, 2)
-        )
-
-
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 def test_tables_do_not_depend_on_the_default_device_or_fake_tensors(backend):
     """Tables are cached across calls, so they must not depend on the state during the first call."""

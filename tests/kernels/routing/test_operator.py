@@ -181,12 +181,6 @@ def test_empty_batch(backend):
     assert query.grad is not None
 
 
-def test_differentiating_function_transforms_raise():
-    routes = torch.zeros(1, 1, 1, dtype=torch.int64)
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(lambda query: routed_attention_2d(query, query, query, routes, 1).sum())(_MAP[:1])
-
-
 def test_triton_on_a_cpu_raises(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match=r'backend="triton" cannot run here: .* cpu device'):
