@@ -61,8 +61,6 @@ class Instances(_TensorDataclass):
         masks: (n, height, width) uint8 of 0 and 1, in the size of the image or the padded batch; None without masks.
         ignored_boxes: (m, 4) float32: crowds and other regions that count neither as objects nor as background; None
             without any.
-        ignored_boxes: (m, 4) float32: crowds and others that are neither objects nor background; None where there are
-            none.
     """
 
     boxes: torch.Tensor

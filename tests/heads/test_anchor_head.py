@@ -51,6 +51,25 @@ def test_anchors_of_padding_are_not_trained():
     assert torch.cat((targets.pos_inds, targets.neg_inds)).tolist() == [0]
 
 
+@pytest.mark.parametrize(
+    ("padded", "trained"), [((16, 16), [0, 1, 3, 4]), ((8, 24), [0, 1, 2]), ((9, 17), [*range(6)])]
+)
+def test_a_single_row_or_column_of_padding_is_not_trained(padded: tuple[int, int], trained: list[int]):
+    maps = [torch.zeros(1, 1, 2, 3)]
+    info = ImageInfo(image_size=(8, 8), original_size=(8, 8), batch_size=(16, 24), padded_size=padded)
+    target = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    assert head().anchor_targets(maps, [info], [target]).neg_inds.tolist() == trained
+
+
+def test_anchors_inside_ignored_boxes_are_not_trained():
+    maps, info = [torch.zeros(1, 1, 2, 3)], ImageInfo(image_size=(16, 24), original_size=(16, 24))
+    ignored = torch.tensor([[4.0, -4.0, 12.0, 4.0]])  # the second anchor
+    target = Instances(torch.tensor([[-4.0, -4.0, 4.0, 4.0]]), torch.tensor([0]), ignored_boxes=ignored)
+    thresholds = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "ignore_iof_thr": 0.5}
+    targets = head(assigner=thresholds).anchor_targets(maps, [info], [target])
+    assert (targets.pos_inds.tolist(), targets.neg_inds.tolist()) == ([0], [2, 3, 4, 5])
+
+
 def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match=r"box loss 'l2'. Did you mean 'l1'"):
         head(bbox_loss="l2")

@@ -133,6 +133,15 @@ class TestSamplers:
             assert len(found.pos_gt_labels) == 0
             assert len(found.neg_inds) == (4 if isinstance(sampler, RandomSampler) else 9)
 
+    def test_ground_truth_boxes_are_the_first_candidates(self):
+        boxes, labels = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]]), torch.tensor([4, 2])
+        priors = torch.tensor([[0.0, 0.0, 10.0, 9.0], [50.0, 0.0, 60.0, 10.0], [20.0, 1.0, 30.0, 10.0]])
+        assigned = MaxIoUAssigner(0.5, 0.5).assign(priors, boxes, labels)
+        found = RandomSampler(8, 0.5).sample(assigned, priors, boxes, labels)
+        assert (found.pos_inds.tolist(), found.neg_inds.tolist()) == ([0, 1, 2, 4], [3])
+        assert found.pos_is_gt.tolist() == [True, True, False, False]
+        assert found.pos_gt_labels.tolist() == [4, 2, 4, 2]
+
     def test_the_pseudo_sampler_keeps_all(self):
         _, tensors, assigned = self.assigned()
         found = PseudoSampler().sample(assigned, tensors["priors"], tensors["gt"], tensors["gt_labels"])

@@ -79,6 +79,19 @@ class TestSuppression:
         kept = batched_nms(boxes, torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64), 0.5)
         assert kept.tolist() == [0, 1]
 
+    def test_detections_score_above_the_threshold_and_not_at_it(self):
+        scores = torch.tensor([[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]])
+        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
+        found, pairs = multiclass_nms(boxes, scores, 0.25, 0.5)
+        assert (found.labels.tolist(), pairs.tolist()) == ([1], [1])
+
+    def test_classes_suppress_each_other_only_if_asked_to(self):
+        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0]])
+        scores = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2]])
+        for agnostic, labels in ((False, [0, 1]), (True, [0])):
+            found, _ = multiclass_nms(boxes, scores, 0.5, 0.5, class_agnostic=agnostic)
+            assert found.labels.tolist() == labels
+
     def test_no_boxes(self):
         kept = batched_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.5)
         assert kept.shape == (0,)

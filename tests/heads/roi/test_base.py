@@ -138,6 +138,18 @@ def test_proposals_get_no_gradient(kind):
     assert all(one.boxes.grad is None for one in proposals)
 
 
+def test_proposals_inside_ignored_boxes_are_not_trained():
+    head = small_head(assigner={"ignore_iof_thr": 0.5}, mask_head=None)
+    proposals = [boxes(5, 0), boxes(5, 1)]
+    targets = [objects(1, 2), objects(1, 3)]
+    targets[1].ignored_boxes = proposals[1][2:4] + 0.1
+    samples = head._sample(head.assigner, proposals, targets)
+    counts = [len(one.pos_inds) + len(one.neg_inds) for one in samples]
+    assert counts[0] == 6, "five proposals and an object"
+    assert counts[1] < 5
+    assert not {3, 4} & set(samples[1].neg_inds.tolist())  # the object is row 0
+
+
 @pytest.mark.parametrize(
     ("with_mask", "setting", "before"),
     [(False, None, True), (True, None, False), (True, True, True), (False, False, False)],

@@ -223,6 +223,19 @@ def test_a_case_by_hand(tmp_path: Path):
     assert (dog["objects"], dog["bbox_mAP"]) == (0, -1.0)
 
 
+def test_the_columns_of_a_class_by_hand(tmp_path: Path):
+    """A dog that only the eleventh detection finds, with an IoU of 0.72: at five of the ten thresholds."""
+    dog = {"image_id": 0, "category_id": 90, "bbox": [0, 0, 100, 100], "area": 10_000}
+    metric = metric_for(by_hand(tmp_path, [dog]), iou_types=["bbox"], per_class=True, out_file=tmp_path / "out")
+    boxes = [square(120, 120, 5 + number) for number in range(10)] + [[0.0, 0.0, 100.0, 72.0]]
+    got = evaluate(metric, [sample_of(boxes, [1 - 0.05 * number for number in range(11)], [1] * 11)])
+    dog = json.loads((tmp_path / "out.classes.json").read_text())["classes"][1]
+    expected = {"mAP": 100 / 22, "mAP_50": 100 / 11, "mAP_75": 0.0, "AR_100": 50.0}
+    assert {name: dog[f"bbox_{name}"] for name in expected} == pytest.approx(expected)
+    assert {name: got[f"bbox_{name}"] for name in expected} == pytest.approx(expected)
+    assert got["bbox_AR_10"] == 0.0
+
+
 def test_an_annotation_with_the_id_0_counts(tmp_path: Path):
     """Evaluators take a match with the id 0 for none."""
     path = by_hand(tmp_path, [{"id": 0, "image_id": 0, "category_id": 3, "bbox": [0, 0, 100, 100]}])

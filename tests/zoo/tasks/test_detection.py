@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
 from attnzoo.heads.structures import ImageInfo, Instances
+from attnzoo.heads.views import merge_views
 from attnzoo.zoo.registry import MODELS
 from attnzoo.zoo.tasks import SingleStageDetector, TwoStageDetector
 
@@ -122,6 +124,29 @@ def test_detections_are_in_pixels_of_the_original_image(kind: str):
             assert detections.masks.dtype == torch.bool
 
 
+def test_proposals_have_the_limits_of_training_or_testing(monkeypatch: pytest.MonkeyPatch):
+    rpn = {**RPN, "train_proposals": {"nms_pre": 40, "max_per_img": 7}, "test_proposals": {"max_per_img": 3}}
+    model = build({**MASK_RCNN, "rpn_head": rpn})
+    counts = {}
+
+    def count(name: str) -> Any:
+        head_method = getattr(model.roi_head, name)
+
+        def counted(features: Any, proposals: Any, *others: Any) -> Any:
+            counts[name] = [len(one) for one in proposals]
+            return head_method(features, proposals, *others)
+
+        return counted
+
+    for name in ("losses", "predict"):
+        monkeypatch.setattr(model.roi_head, name, count(name))
+    data = model.data_preprocessor(batch(), True)
+    with torch.no_grad():
+        model(**data, mode="loss")
+        model(**data, mode="predict")
+    assert counts == {"losses": [7, 7], "predict": [3, 3]}
+
+
 def test_images_of_a_batch_are_told_apart():
     model = build(MASK_RCNN).eval()
     data = batch(with_targets=False)
@@ -136,19 +161,30 @@ def test_images_of_a_batch_are_told_apart():
     torch.testing.assert_close(first["detections"].boxes, second["detections"].boxes)
 
 
-def test_a_mirrored_view_finds_the_mirrored_objects():
-    model = build(MASK_RCNN).eval()
+def test_detections_of_every_view_are_flipped_back_and_merged():
+    merging: Any = {"nms_iou": 0.3, "max_per_img": 7}
+    model = build({**MASK_RCNN, "view_merging": merging}).eval()
     data = batch(with_targets=False)
     image, info = data["image"][0], data["info"][0]
-    mirrored = ImageInfo(info.image_size, info.original_size, info.scale_factor, flip=True)
+    mirrored = dataclasses.replace(info, flip=True)
+    views = [{"image": image, "info": info}, {"image": image.flip(-1), "info": mirrored}]
     with torch.no_grad():
-        plain = model.val_step({**data, "image": [image], "info": [info], **one_of(data)})[0]["detections"]
-        views = [[{"image": image, "info": info}, {"image": image.flip(-1), "info": mirrored}]]
-        merged = model.val_step({"views": views, **one_of(data)})[0]["detections"]
-        same = model.val_step({"views": [views[0][:1]], **one_of(data)})[0]["detections"]
-    torch.testing.assert_close(same.boxes, plain.boxes)
-    assert len(merged) > len(plain)
-    assert merged.masks.shape[1:] == tuple(info.original_size)
+        alone = [
+            model.val_step({"image": [view["image"]], "info": [view["info"]], **one_of(data)})[0]["detections"]
+            for view in views
+        ]
+        both = {"views": [views, views[1:]], "index": data["index"], "image_id": data["image_id"], "path": data["path"]}
+        merged, single = model.val_step(both)
+    for result, expected, first in (
+        (merged, merge_views(alone, [info, mirrored], **merging), info),
+        (single, merge_views(alone[1:], [mirrored], **merging), mirrored),
+    ):
+        torch.testing.assert_close(vars(result["detections"]), vars(expected))
+        assert result["info"].flip == first.flip
+    assert not torch.equal(alone[0].boxes, alone[1].boxes)
+    assert not torch.equal(single["detections"].boxes, alone[1].boxes[:7])
+    assert len(merged["detections"]) == 7
+    assert merged["detections"].masks.shape[1:] == tuple(info.original_size)
 
 
 def one_of(data: dict[str, Any]) -> dict[str, Any]:

@@ -248,6 +248,30 @@ def test_boxes_from_masks_enclose_the_visible_part(root):
     assert differing
 
 
+def test_the_crop_of_detr_has_every_scale_and_place():
+    """The affine map tells how an image was resized before the crop, and where the crop begins."""
+    transform = DetectionTrain("detr")
+    shorts, starts = set(), []
+    with isolated_randomness(0):
+        for _ in range(50):
+            sample = AnnotatedImage(np.zeros((300, 360, 3), np.uint8), (300, 360))
+            transform._crop(sample)
+            shorts.add(round(300 * sample.affine.scale_y))
+            for side, length, scale, shift in (
+                (sample.size[0], 300, sample.affine.scale_y, sample.affine.shift_y),
+                (sample.size[1], 360, sample.affine.scale_x, sample.affine.shift_x),
+            ):
+                resized = round(length * scale)
+                assert 384 <= side <= 600
+                assert 0 <= -shift <= resized - side
+                if resized - side > 50:
+                    starts.append(-shift / (resized - side))
+    assert shorts == {400, 500, 600}
+    assert min(starts) < 0.1
+    assert max(starts) > 0.9
+    assert np.mean(starts) == pytest.approx(0.5, abs=0.1)
+
+
 def test_crops_without_instances_are_empty(root):
     for transform in (LargeScaleJitter(20, (8.0, 8.0)), DetectionTrain(scales=[(80, 60)])):
         data = dataset(root, transform, filter_empty=False)
