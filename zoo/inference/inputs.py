@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,17 +15,17 @@ from PIL import Image
 from timm.utils.misc import natural_key
 
 from ...deprecated_paths import renamed_names
+from ..data.common.image_files import EXAMPLE_SUFFIXES, ImageFinder, image_suffixes
 from ..weights.sources import missing_path_message
 from .arrays import image_from_array, image_from_tensor
 from .sources import DownloadLimits, FileSource, InvalidSource, MemorySource, Source, URLSource
+
+_logger = logging.getLogger(__name__)
 
 __getattr__ = renamed_names(
     __name__,
     {"AddressSource": "URLSource", "Limits": "DownloadLimits", "Picture": "Input", "UnusableSource": "InvalidSource"},
 )
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of the files that are read from a folder, in lower or upper case."""
 
 Input: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 """One image; a string or path can also be a folder or a glob pattern."""
@@ -99,32 +100,27 @@ def find_files(location: str) -> list[str]:
     Raises:
         ValueError: There are none.
     """
+    return _find_files(location)[0]
+
+
+def _find_files(location: str) -> tuple[list[str], str | None]:
+    """Returns the files of `find_files`, and a sentence about those in a folder that were left out."""
     path = Path(location).expanduser()
     if path.is_dir():
-        found = _images_in(path)
+        finder = ImageFinder()
+        found = sorted(finder.find(path), key=natural_key)
         if not found:
-            raise ValueError(f"{location} contains no images, which are files ending in {', '.join(IMAGE_SUFFIXES)}.")
-        return found
+            raise ValueError(f"{location} contains no images, such as files ending in {EXAMPLE_SUFFIXES}.")
+        return found, finder.summary(location)
     matches = glob.glob(str(path), recursive=True)
     files = [match for match in matches if os.path.isfile(match)]
     # "*" also matches text files. But if no file has the suffix of an image, all are meant to be images.
-    found = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)] or files
+    suffixes = image_suffixes()
+    found = [file for file in files if os.path.splitext(file)[1].lower() in suffixes] or files
     if not found:
         problem = f"matches {len(matches)} folders, but no file" if matches else "matches no file"
         raise ValueError(f"{location!r} {problem}; ** matches any number of folders, as in 'photos/**/*.jpg'.")
-    return sorted(found, key=natural_key)
-
-
-def _images_in(folder: Path) -> list[str]:
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(parent, name)
-            for name in files
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found, key=natural_key)
+    return sorted(found, key=natural_key), None
 
 
 def _expand_element(element: Any, name: str, limits: DownloadLimits) -> Iterator[Source]:
@@ -165,7 +161,10 @@ def _expand_path(text: str, limits: DownloadLimits) -> Iterator[Source]:
     elif (path := Path(text).expanduser()).is_file():
         yield FileSource(str(path))
     elif _is_folder(text) or glob.has_magic(text):
-        for file in find_files(text):
+        files, left_out = _find_files(text)
+        if left_out:
+            _logger.warning(left_out)
+        for file in files:
             yield FileSource(file)
     elif "://" in text:
         raise ValueError(f"{text!r} is not supported: images come from paths, and from http and https URLs.")

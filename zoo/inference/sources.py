@@ -12,7 +12,7 @@ from http.client import HTTPException
 
 from PIL import Image
 
-from ..data.common.decoding import UNREADABLE, BrokenImageError, decode_rgb, to_rgb
+from ..data.common.decoding import BrokenImageError, decode_rgb, read_file, reading_image, to_rgb
 from ..weights.cache import is_offline
 
 _CHUNK_SIZE = 1 << 16  # bytes
@@ -65,10 +65,9 @@ class FileSource(Source):
     def read(self) -> Image.Image:
         """Decodes the file."""
         try:
-            with open(self.name, "rb") as file:
-                return decode_rgb(file, self.name)
-        except OSError as error:
-            raise BrokenImageError.of(self.name, error.strerror or str(error)) from error
+            return decode_rgb(read_file(self.name), self.name)
+        except PermissionError as error:
+            raise BrokenImageError.of(self.name, error.strerror or "permission denied") from error
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,9 @@ class MemorySource(Source):
 
     def read(self) -> Image.Image:
         """Converts the image to RGB."""
-        try:
+        with reading_image(self.name):
             self.image.load()
             return to_rgb(self.image)
-        except UNREADABLE as error:
-            raise BrokenImageError.of(self.name, f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,16 @@ def test_folders_are_searched_in_natural_order(tmp_path: Path):
     assert count_inputs(str(tmp_path)) == 4
 
 
+def test_files_left_out_of_a_folder_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name in ("1.JFIF", "2.tga", "a.heic", "note.txt"):
+        write(tmp_path / name)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert count_inputs(str(tmp_path)) == 2
+    assert len(list(find_sources(tmp_path))) == 2
+    (message,) = caplog.messages
+    assert message == f"{tmp_path}: left out files that are not read as images: 1 .heic, 1 .txt."
+
+
 def test_glob_patterns_match_images(tmp_path: Path):
     for name in ("10.png", "2.png", "a/3.png", "a/b/4.png", "list.txt"):
         write(tmp_path / name)

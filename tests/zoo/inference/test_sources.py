@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import time
 from pathlib import Path
@@ -131,3 +132,21 @@ def test_a_server_that_sends_single_bytes_times_out(server: Server, monkeypatch:
     assert read_url(url, seconds=60).size == (7, 5)
     with pytest.raises(BrokenImageError, match="longer than 10 s"):
         read_url(url, seconds=10)
+
+
+def test_failures_of_the_machine_are_not_broken_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write(tmp_path / "a.png")
+    (source,) = find_sources(path)
+
+    def fail(number: int):
+        def read(name: str) -> io.BytesIO:
+            raise OSError(number, "failed", name)
+
+        return read
+
+    monkeypatch.setattr(sources, "read_file", fail(errno.EACCES))
+    with pytest.raises(BrokenImageError, match=r"a\.png cannot be read: failed"):
+        source.read()
+    monkeypatch.setattr(sources, "read_file", fail(errno.EMFILE))
+    with pytest.raises(OSError, match=r"failed: '.*a\.png'"):
+        source.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -12,7 +12,7 @@ from PIL import Image
 from ...registry import DATASETS
 from ..common import class_maps
 from ..common.dataset import ImageDataset
-from ..common.decoding import decode_rgb, reading_image
+from ..common.decoding import decode_rgb, read_content, retry_reading
 from ..common.paths import did_you_mean, missing_path
 from .sources import build_source, folder_class_names
 
@@ -118,7 +118,10 @@ class ImageClassificationDataset(ClassificationDataset):
     def load(self, index: int) -> tuple[Image.Image, int]:
         """Reads an image and its label; see `ClassificationDataset.load`."""
         path = self.path(index)
-        with reading_image(path):
+
+        def read() -> tuple[IO[bytes], int]:
             file, label = self.source.open(index)
-        with file:
-            return decode_rgb(file, path), label
+            return read_content(file, path), label
+
+        content, label = retry_reading(read, path)
+        return decode_rgb(content, path), label

@@ -6,23 +6,27 @@ and reports early, in clear words, what is wrong with a data set. The package's 
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import importlib.util
+import itertools
 import logging
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import numpy as np
 from mmengine.logging import print_log
-from timm.data.readers.img_extensions import get_img_extensions
+from timm.data.readers.img_extensions import get_img_extensions, set_img_extensions
 from timm.data.readers.reader_factory import create_reader
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from timm.utils.misc import natural_key
 
 from ....names import nearest_names, unknown_name
-from ..common.class_maps import class_names, load_class_map
+from ..common.class_maps import MAX_CLASSES, class_names, load_class_map
+from ..common.image_files import EXAMPLE_SUFFIXES, ImageFinder, image_suffixes
+from ..common.text_files import read_lines
 
 READERS = ("auto", "folder", "tar", "hfds")
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -95,61 +99,88 @@ class _ReaderSource:
         return str(self.reader.filename(index, absolute=True))
 
 
-class FolderSource(_ReaderSource):
+class FolderSource:
     """A folder with one folder per class: `<root>/<class>/.../*.JPEG`.
+
+    As in torchvision's `ImageFolder`, the folders in `root` name the classes, and images at any depth below them belong
+    to them.
 
     Args:
         root: Folder that contains the folders of the classes.
         class_map: Labels by folder name; None numbers the folders in natural order.
 
     Raises:
-        ValueError: If the folder does not exist, contains no images or images outside of the classes' folders, or a
-            class has no images.
+        ValueError: If the folder does not exist, contains no images or images outside of the classes' folders, two
+            classes are links to the same folder, or a class has no images.
     """
 
     def __init__(self, root: str, class_map: Mapping[str, int] | None = None) -> None:
         folder = Path(root)
-        _require_folder(folder)
-        extensions = get_img_extensions(as_set=True)
-        with os.scandir(folder) as entries:
-            top = sorted(entries, key=lambda entry: entry.name)
-        loose = [entry.name for entry in top if entry.is_file() and Path(entry.name).suffix.lower() in extensions]
-        if loose:
-            raise ValueError(
-                f"{folder} has images ({_listed(loose, 2)}) outside of any class's folder. Move them into one folder "
-                "per class, or set `annotations` to a file with a path and a label per line."
-            )
-        folders = [entry.name for entry in top if entry.is_dir() and not entry.name.startswith(".")]
-        folders.sort(key=natural_key)
-        if not folders:
-            raise ValueError(f"{folder} has no classes: it must contain one folder of images per class.")
-        if all(name.lower() in SPLITS for name in folders):
-            raise ValueError(
-                f"The folders in {folder} ({_listed(folders)}) are splits, not classes. Choose one: "
-                f"split={folders[0]!r}."
-            )
-
-        images = collections.Counter()
-        leaves = set()
-        for place, subfolders, files in os.walk(folder, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            count = sum(os.path.splitext(file)[1].lower() in extensions for file in files)
-            if count or not subfolders:
-                leaves.add(os.path.basename(place))
-                images[os.path.basename(place)] += count
-        if not sum(images.values()):
-            raise ValueError(f"{folder} has no images; the suffixes of images are {', '.join(sorted(extensions))}.")
+        finder = ImageFinder()
+        finder.visit(folder)
+        names = _class_folders(folder, finder)
+        for name in names:
+            same = finder.visit(folder / name)
+            if same is not None:
+                raise ValueError(
+                    f"{folder / name} and {same} are the same folder, so its images would have two classes: remove one "
+                    "of the links."
+                )
+        files = {name: list(finder.find(folder / name)) for name in names}
+        if summary := finder.summary(folder):
+            print_log(summary, logger="current")
+        if not any(files.values()):
+            raise ValueError(f"{folder} has no images, such as files ending in {EXAMPLE_SUFFIXES}.")
         if class_map is None:
-            empty = sorted((name for name in leaves if not images[name]), key=natural_key)
+            empty = [name for name in names if not files[name]]
             if empty:
                 raise ValueError(
-                    f"{len(empty)} of the {len(leaves)} class folders in {folder} have no images: {_listed(empty)}. "
+                    f"{len(empty)} of the {len(names)} class folders in {folder} have no images: {_listed(empty)}. "
                     "Remove them, or set `class_map` to keep their labels."
                 )
-            class_map = {name: label for label, name in enumerate(sorted(leaves, key=natural_key))}
+            class_map = {name: label for label, name in enumerate(names)}
         else:
-            _check_mapped(class_map, {name for name in leaves if images[name]}, str(folder))
-        super().__init__(create_reader("", root=str(folder), class_map=dict(class_map)), class_map)
+            _check_mapped(class_map, {name for name in names if files[name]}, str(folder))
+        self.classes = class_names(class_map)
+        samples = [(path, class_map[name]) for name in names if name in class_map for path in files[name]]
+        self.samples = sorted(samples, key=lambda sample: natural_key(sample[0]))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def open(self, index: int) -> tuple[IO[bytes], int]:
+        """Returns the open file, which the caller closes, and the label."""
+        path, label = self.samples[index]
+        return open(path, "rb"), label
+
+    def path(self, index: int) -> str:
+        """Returns the file's path."""
+        return self.samples[index][0]
+
+
+def _class_folders(folder: Path, finder: ImageFinder) -> list[str]:
+    """Returns the names of the folders that are classes, in natural order.
+
+    Raises:
+        ValueError: If there are none, they are splits, or there are images beside them.
+    """
+    _require_folder(folder)
+    with os.scandir(folder) as entries:
+        top = sorted(entries, key=lambda entry: entry.name)
+    loose = [entry.name for entry in top if entry.is_file() and finder.matches(entry.name)]
+    if loose:
+        raise ValueError(
+            f"{folder} has images ({_listed(loose, 2)}) outside of any class's folder. Move them into one folder "
+            "per class, or set `annotations` to a file with a path and a label per line."
+        )
+    names = sorted((entry.name for entry in top if entry.is_dir() and not entry.name.startswith(".")), key=natural_key)
+    if not names:
+        raise ValueError(f"{folder} has no classes: it must contain one folder of images per class.")
+    if all(name.lower() in SPLITS for name in names):
+        raise ValueError(
+            f"The folders in {folder} ({_listed(names)}) are splits, not classes. Choose one: split={names[0]!r}."
+        )
+    return names
 
 
 def _check_mapped(class_map: Mapping[str, int], found: set[str], place: str) -> None:
@@ -165,8 +196,9 @@ def _check_mapped(class_map: Mapping[str, int], found: set[str], place: str) -> 
 class TarSource(_ReaderSource):
     """One tar file, or a folder of tar files (one per class, or tar files of tar files).
 
-    The class of an image is its folder inside of the tar file, or else the tar file's name. For more than 10 GB, timm
-    caches the list of members in a file next to the tar files if it has write access, because reading it takes long.
+    The class of an image is its outermost folder inside of the tar file, not counting folders that all images of the
+    data set share ("train/"), or else the tar file's name. For more than 10 GB, timm caches the list of members in a
+    file next to the tar files if it has write access, because reading it takes long.
 
     Args:
         root: The .tar file, or a folder of them.
@@ -186,22 +218,29 @@ class TarSource(_ReaderSource):
             if not any(path.glob("*.tar")):
                 raise ValueError(f"{path} contains no .tar files.")
         may_cache = os.access(path.parent if path.is_file() else path, os.W_OK)
-        labels: Any = dict(class_map) if class_map else ""
         try:
-            reader = ReaderImageInTar(str(path), class_map=labels, cache_tarinfo=None if may_cache else False)
+            with _timm_finds_all_images():
+                reader = ReaderImageInTar(str(path), cache_tarinfo=None if may_cache else False)
         except ValueError as error:
             # timm unpacks the list of images into two variables, which fails if there are no images.
-            of_the_map = f" of the {len(class_map)} classes in the class map" if class_map else ""
-            raise ValueError(f"{path} contains no images{of_the_map}.") from error
+            raise ValueError(f"{path} contains no images.") from error
         except (OSError, tarfile.TarError) as error:
             raise ValueError(f"{path} cannot be read as a tar file: {error}.") from error
-        if {"", "."} & set(reader.class_name_to_idx or ()):
-            # timm names a class after the last part of the path: "." in an archive of `tar cf cat.tar -C cat .`.
+        names = _tar_classes(reader.samples)
+        if "" in names:
             raise ValueError(
-                f"{path} has images outside of any class's folder (or under './'): pack one folder per class into it, "
-                "or the files of each class, without './', into a tar file per class."
+                f"{path} has images outside of any class's folder: pack one folder per class into it, or the files of "
+                "each class into a tar file per class."
             )
-        super().__init__(reader, dict(reader.class_name_to_idx or {}))
+        found = sorted(set(names), key=natural_key)
+        if class_map is None:
+            class_map = {name: label for label, name in enumerate(found)}
+        else:
+            _check_mapped(class_map, set(found), str(path))
+        mapped = [name in class_map for name in names]
+        reader.samples = reader.samples[mapped]
+        reader.targets = np.array([class_map[name] for name in names if name in class_map])
+        super().__init__(reader, class_map)
         self._owner = os.getpid()
 
     def open(self, index: int) -> tuple[IO[bytes], int]:
@@ -231,6 +270,35 @@ class TarSource(_ReaderSource):
         return self.__dict__
 
 
+@contextlib.contextmanager
+def _timm_finds_all_images() -> Iterator[None]:
+    """Lets timm's readers find files with any suffix of an image; by default they know three."""
+    known = get_img_extensions()
+    set_img_extensions(sorted(image_suffixes()))
+    try:
+        yield
+    finally:
+        set_img_extensions(known)
+
+
+def _tar_classes(samples: np.ndarray) -> list[str]:
+    """Returns the class of each image in timm's list of tar members; see `TarSource`.
+
+    Args:
+        samples: (images, 3): member, name of its tar file in the folder of tar files, and the tar file in that one.
+    """
+    folders = [Path(os.path.normpath(member.path)).parent.parts for member, _, _ in samples]
+    above = [folder[:-1] for folder in folders]
+    ends = zip(min(above), max(above), strict=False)
+    shared = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], ends)))
+    names = []
+    for folder, (_, parent, child) in zip(folders, samples, strict=True):
+        tar_file = child.name if child is not None else parent
+        inside = folder[shared] if len(folder) > shared else ""
+        names.append(inside or (Path(tar_file).stem if tar_file else ""))
+    return names
+
+
 class ListSource:
     """Images in a list with a path and a label per line, such as ImageNet's `val.txt`.
 
@@ -253,16 +321,17 @@ class ListSource:
                 f"The list {annotations!r} (annotations) does not exist, neither as given nor in {folder}."
             )
         self.samples: list[tuple[str, int]] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if not line.strip():
-                continue
-            name, _, label = line.strip().rpartition(" ")
+        missing: list[str] = []
+        for number, line in read_lines(path):
+            name, _, label = line.rpartition(" ")
             if not name:
                 raise ValueError(f"{path}, line {number}: {line!r} is not a path and a label.")
-            self.samples.append((str(folder / name.strip()), self._label(label, class_map, f"{path}, line {number}")))
+            file = str(folder / name.strip())
+            self.samples.append((file, self._label(label, class_map, f"{path}, line {number}")))
+            if not os.path.isfile(file):
+                missing.append(f"{file} (line {number})")
         if not self.samples:
             raise ValueError(f"The list {path} (annotations) is empty.")
-        missing = [name for name, _ in self.samples if not os.path.exists(name)]
         if missing:
             raise ValueError(
                 f"{len(missing)} of the {len(self.samples)} files in {path} do not exist: {_listed(missing, 2)}."
@@ -274,10 +343,14 @@ class ListSource:
     def _label(given: str, class_map: Mapping[str, int] | None, place: str) -> int:
         if class_map and given in class_map:
             return class_map[given]
-        if given.isdecimal() and (not class_map or int(given) <= max(class_map.values())):
+        highest = max(class_map.values()) if class_map else MAX_CLASSES - 1
+        # Python refuses to convert thousands of digits.
+        if given.isdecimal() and len(given) <= len(str(MAX_CLASSES)) and int(given) <= highest:
             return int(given)
         if class_map:
             raise ValueError(f"{place}: {unknown_name('class', given, class_map)}")
+        if given.isdecimal():
+            raise ValueError(f"{place}: a label must be less than {MAX_CLASSES}, got {given[:20]}.")
         raise ValueError(f"{place}: the label {given!r} is not a number; names need a class_map.")
 
     def __len__(self) -> int:
@@ -398,8 +471,7 @@ def folder_class_names(root: str, split: str | None = None, reader: str = "auto"
     The arguments are those of `build_source`.
 
     Returns:
-        Class names by label; None for other layouts, and for nested folders, where only the images show which folders
-        are classes.
+        Class names by label; None for other layouts.
     """
     folder = Path(root).expanduser() / (split or "")
     if reader not in ("auto", "folder") or not folder.is_dir() or any(folder.glob("*.tar")):
@@ -407,6 +479,4 @@ def folder_class_names(root: str, split: str | None = None, reader: str = "auto"
     with os.scandir(folder) as entries:
         folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     names = sorted((entry.name for entry in folders), key=natural_key)
-    if all(name.lower() in SPLITS for name in names) or any(_has_folders(folder / name) for name in names):
-        return None
-    return tuple(names)
+    return None if all(name.lower() in SPLITS for name in names) else tuple(names)

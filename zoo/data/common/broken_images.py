@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mmengine.hooks import Hook
 from ...files import write_json
 from ...registry import HOOKS
 from ...work_dir import BROKEN_IMAGES
+from .text_files import read_json
 
 
 @HOOKS.register_module()
@@ -54,7 +54,19 @@ class BrokenImagesHook(Hook):
         some = ", ".join(path for path, _ in counts.most_common(3))
         message = f"Epoch {epoch}: {total} broken images were replaced by others ({len(counts)} files: {some}"
         runner.logger.log(logging.WARNING, f"{message}{', ...' if len(counts) > 3 else ''}). All are listed in {file}.")
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        entries = [entry for entry in entries if entry["epoch"] < epoch]
+        entries = [entry for entry in self._read(file, runner.logger) if entry["epoch"] < epoch]
         entries.append({"epoch": epoch, "count": total, "paths": dict(sorted(counts.items()))})
         write_json(file, entries, indent=1)
+
+    def _read(self, file: Path, logger: logging.Logger) -> list[dict[str, Any]]:
+        """Reads the entries of earlier epochs; none from a file that is damaged, which is replaced with a warning."""
+        if not file.exists():
+            return []
+        try:
+            entries = read_json(file)
+            if not all(isinstance(entry["epoch"], int) for entry in entries):
+                raise TypeError("an epoch is not an integer")
+            return list(entries)
+        except (ValueError, TypeError, KeyError) as error:
+            logger.warning(f"{file} is damaged and will be replaced, without its earlier epochs: {error!r}.")
+            return []

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from timm.data.imagenet_info import ImageNetInfo
+
+from .text_files import read_json, read_lines
+
+MAX_CLASSES = 1_000_000
+"""Labels are less than this, so that a wrong number is not taken for a label: names are listed up to the highest."""
 
 
 def load_class_map(class_map: str | os.PathLike[str] | Mapping[str, int] | Sequence[str], root: str) -> dict[str, int]:
@@ -39,24 +44,47 @@ def load_class_map(class_map: str | os.PathLike[str] | Mapping[str, int] | Seque
         if path is None:
             raise ValueError(f"The class map {given!r} does not exist, neither as given nor in {root}.")
         if path.suffix == ".json":
-            class_map = json.loads(path.read_text(encoding="utf-8"))
+            class_map = read_json(path)
         elif path.suffix == ".txt":
-            class_map = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            class_map = [line for _, line in read_lines(path)]
         else:
             raise ValueError(f"The class map {path} must be a .txt or .json file.")
+        given = str(path)
+    else:
+        given = "the class map"
+    return _checked(class_map, given)
+
+
+def _checked(class_map: Any, given: str) -> dict[str, int]:
+    """Returns the labels by name of a dict or list.
+
+    Args:
+        class_map: A dict from name to label, or a list of names.
+        given: The file or "the class map", for messages.
+
+    Raises:
+        ValueError: If it is something else, or a name appears twice.
+    """
+    start = given[0].upper() + given[1:] if given == "the class map" else given
+    if isinstance(class_map, str) or not isinstance(class_map, Mapping | Sequence):
+        raise ValueError(f"{start} must be a dict or a list of names, got {type(class_map).__name__}.")
+    wrong = [name for name in class_map if not isinstance(name, str | int)]
+    if wrong:
+        raise ValueError(f"{start} must have names as strings, got {str(wrong[0])[:80]!r}.")
     if not isinstance(class_map, Mapping):
-        if not isinstance(class_map, Sequence):
-            raise ValueError(f"A class map must be a dict or a list of names, got {type(class_map).__name__}.")
         twice = [name for name, count in collections.Counter(class_map).items() if count > 1]
         if twice:
-            raise ValueError(f"The class map names {twice[0]!r} more than once.")
+            raise ValueError(f"{start} names {twice[0]!r} more than once.")
         class_map = {name: label for label, name in enumerate(class_map)}
-    labels = {str(name): label for name, label in class_map.items()}
-    if not labels:
-        raise ValueError("The class map is empty.")
-    if not all(isinstance(label, int) and label >= 0 for label in labels.values()):
-        raise ValueError("The labels of a class map must be non-negative integers.")
-    return labels
+    if not class_map:
+        raise ValueError(f"{start} is empty.")
+    for name, label in class_map.items():
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < MAX_CLASSES:
+            raise ValueError(
+                f"The labels of {given} must be non-negative integers below {MAX_CLASSES}, got {str(label)[:80]} for "
+                f"{name!r}."
+            )
+    return {str(name): label for name, label in class_map.items()}
 
 
 def class_names(class_to_idx: Mapping[str, int]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ...registry import TRANSFORMS
 from ...seeding import derive_seed, isolated_randomness
-from .decoding import BrokenImageError, decode_rgb, reading_image
+from .decoding import BrokenImageError, decode_rgb, read_file
 from .samplers import SampleKey
 
 Sample = TypeVar("Sample")
@@ -169,13 +169,11 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """Reads a sample's image as RGB with 8 bits per channel.
 
         Raises:
-            BrokenImageError: If the file cannot be read.
+            BrokenImageError: If the file is missing or damaged.
+            OSError: If the machine failed, with the path: too many open files, a failing disk, missing permissions.
         """
         path = self.path(index)
-        with reading_image(path):
-            file = self.open(index)
-        with file:
-            return decode_rgb(file, path)
+        return decode_rgb(read_file(path, lambda: self.open(index)), path)
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
         """Reads and transforms one sample.

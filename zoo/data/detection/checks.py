@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from ..common.checks import choose, first_names
-from ..common.decoding import UNREADABLE
+from ..common.decoding import BrokenImageError, read_size
 from ..formats.coco import CocoAnnotations
 
 
@@ -93,13 +92,12 @@ def _wrong_sizes(dataset: AnnotatedFiles, chosen: Sequence[int]) -> tuple[list[s
     for index in chosen:
         path = dataset.path(index)
         height, width = dataset.size(index)
+        if not os.path.exists(path):
+            continue  # one of `_missing_files`
         try:
-            with Image.open(path) as image:
-                found = (image.height, image.width)
-        except FileNotFoundError:
-            continue
-        except UNREADABLE as error:
-            unreadable.append(f"{path} ({type(error).__name__})")
+            found = read_size(path)
+        except BrokenImageError as error:
+            unreadable.append(f"{path} ({error.reason})")
             continue
         if found != (height, width):
             wrong.append(f"{path} (image {dataset.image_ids[index]}: {found[0]}x{found[1]}, not {height}x{width})")

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ....names import unknown_name
 from ...registry import DATASETS
-from ..common.decoding import reading_image
+from ..common.decoding import open_image, read_file, reading_image
 from ..common.paths import missing_path
 from ..segmentation.dataset import Pair, SegmentationDataset, SegmentationTransform
 
@@ -150,7 +149,8 @@ def read_segment_ids(path: str) -> np.ndarray:
         BrokenImageError: If the file is truncated, damaged or not an image.
         ValueError: If it is not an RGB image.
     """
-    with reading_image(path), Image.open(path) as image:
+    file = read_file(path)
+    with reading_image(path), open_image(file) as image:
         image.load()
         mode, colors = image.mode, np.asarray(image)
     if mode not in ("RGB", "RGBA"):

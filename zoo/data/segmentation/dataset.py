@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ....heads.segmentation.pixel_losses import IGNORE_INDEX
 from ..common.checks import choose, first_lines, first_names
 from ..common.dataset import ImageDataset
-from ..common.decoding import BrokenImageError, reading_image
+from ..common.decoding import BrokenImageError, read_size
 from .label_maps import LabelTable, read_label_image, voc_palette
 
 SegmentationTransform = Callable[[np.ndarray, "np.ndarray | None"], dict[str, Any]]
@@ -155,8 +154,7 @@ def check_segmentation(dataset: SegmentationDataset, most: int, seed: int) -> li
     for index in chosen:
         pair = dataset.pairs[index]
         try:
-            with reading_image(pair.image), Image.open(pair.image) as image:
-                size = (image.height, image.width)
+            size = read_size(pair.image)
             labels = dataset.read_labels(index)
         except BrokenImageError as error:
             broken.append(str(error))

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
+
 from ...registry import DATASETS
 from ..common import class_maps
+from ..common.image_files import EXAMPLE_SUFFIXES, ImageFinder
 from ..common.paths import missing_path
+from ..common.text_files import read_lines
 from . import ade20k
 from .dataset import Pair, SegmentationDataset, SegmentationTransform
 from .label_maps import voc_palette
 
-IMAGE_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
 LABEL_SUFFIXES = frozenset((".bmp", ".png", ".tif", ".tiff"))
+"""Suffixes of label images, which need one channel and lossless compression."""
 
 ADE20K_ROOT = "data/ade/ADEChallengeData2016"
 VOC_ROOT = "data/VOCdevkit/VOC2012"
@@ -95,8 +97,10 @@ class SegmentationFolders(SegmentationDataset):
             raise ValueError(f"The data set {root} needs classes: a list of names, or a .txt or .json file with them.")
         image_folder = Path(root, images)
         label_folder = None if labels is None else Path(root, labels)
-        found = _files_by_name(image_folder, IMAGE_SUFFIXES, image_ending, "images")
-        labelled = {} if label_folder is None else _files_by_name(label_folder, LABEL_SUFFIXES, label_ending, "labels")
+        found = _files_by_name(image_folder, ImageFinder(), image_ending, "images")
+        labelled = {}
+        if label_folder is not None:
+            labelled = _files_by_name(label_folder, ImageFinder(LABEL_SUFFIXES), label_ending, "labels")
         names = sorted(found) if split is None else _names_of_split(Path(root, split), found, image_folder)
         missing = [name for name in names if name not in labelled] if label_folder is not None else []
         if missing and not skip_unlabelled:
@@ -257,7 +261,7 @@ class PascalVOC(SegmentationFolders):
         )
 
 
-def _files_by_name(folder: Path, suffixes: frozenset[str], ending: str, argument: str) -> dict[str, str]:
+def _files_by_name(folder: Path, finder: ImageFinder, ending: str, argument: str) -> dict[str, str]:
     """Maps names (relative path without ending and suffix) to the paths of a folder's files.
 
     Raises:
@@ -268,22 +272,20 @@ def _files_by_name(folder: Path, suffixes: frozenset[str], ending: str, argument
         inside = ", ".join(sorted(entry.name for entry in near.iterdir() if entry.is_dir())[:8]) or "no folders"
         raise ValueError(f"There is no folder {folder}: correct root or {argument}. {near} contains {inside}.")
     found: dict[str, str] = {}
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for file in sorted(files):
-            stem, suffix = os.path.splitext(file)
-            if suffix.lower() not in suffixes or not stem.endswith(ending) or file.startswith("."):
-                continue
-            path = os.path.join(place, file)
-            name = Path(os.path.relpath(place, folder), stem.removesuffix(ending)).as_posix()
-            if name in found:
-                raise ValueError(f"{found[name]} and {path} have the same name: remove one of them.")
-            found[name] = path
+    for path in finder.find(folder):
+        stem = os.path.splitext(path)[0]
+        if not stem.endswith(ending):
+            continue
+        name = Path(os.path.relpath(stem.removesuffix(ending), folder)).as_posix()
+        if name in found:
+            raise ValueError(f"{found[name]} and {path} have the same name: remove one of them.")
+        found[name] = path
+    if summary := finder.summary(folder, argument):
+        print_log(summary, logger="current")
     if not found:
         wanted = f" whose names end with {ending!r} and" if ending else ""
-        raise ValueError(
-            f"The folder {folder} has no files{wanted} with one of the suffixes {', '.join(sorted(suffixes))}."
-        )
+        suffixes = ", ".join(sorted(LABEL_SUFFIXES)) if argument == "labels" else EXAMPLE_SUFFIXES
+        raise ValueError(f"The folder {folder} has no files{wanted} with a suffix of {argument}, such as {suffixes}.")
     return found
 
 
@@ -299,10 +301,7 @@ def _names_of_split(file: Path, found: Mapping[str, str], folder: Path) -> list[
         )
         raise ValueError(f"There is no split file {file}." + (f" Its folder contains {beside}." if beside else ""))
     names: dict[str, int] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        given = line.strip()
-        if not given:
-            continue
+    for number, given in read_lines(file):
         name = given if given in found else os.path.splitext(given)[0]
         if name not in found:
             raise ValueError(f"{file} lists {given!r} in line {number}, which is not an image in {folder}.")

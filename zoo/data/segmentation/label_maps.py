@@ -6,11 +6,10 @@ import struct
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 
 from ....deprecated_paths import renamed_names
 from ....heads.segmentation.pixel_losses import IGNORE_INDEX
-from ..common.decoding import reading_image
+from ..common.decoding import open_image, read_file, reading_image
 
 MAX_CLASSES = 255
 """Labels are 0 to 254, because label maps are uint8 and 255 marks pixels to ignore."""
@@ -34,13 +33,12 @@ def read_label_image(path: str) -> np.ndarray:
         ValueError: If the image has colors or lossy compression, so that its values are not labels.
         BrokenImageError: If the file is truncated, damaged or not an image.
     """
-    with reading_image(path), open(path, "rb") as file:
-        start = file.read(_PNG_HEADER.size)
-        file.seek(0)
-        with Image.open(file) as image:
-            image.load()
-            mode, file_format = image.mode, image.format
-            values = np.asarray(image)
+    file = read_file(path)
+    start = file.getvalue()[: _PNG_HEADER.size]
+    with reading_image(path), open_image(file) as image:
+        image.load()
+        mode, file_format = image.mode, image.format
+        values = np.asarray(image)
     if file_format == "JPEG":
         raise ValueError(
             f"The label image {path} is a JPEG, whose compression changes values: save label images as PNG."

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attnzoo.zoo.data.classification import sources
-from attnzoo.zoo.data.classification.sources import build_source
+from attnzoo.zoo.data.classification.sources import build_source, folder_class_names
 
 
 def labels_of(source):
@@ -65,11 +65,57 @@ def test_hidden_folders_and_other_files_are_ignored(make_folder):
     assert len(source) == 6
 
 
-def test_folders_may_be_nested(make_folder):
-    root = make_folder("data/wild/cats", classes=("cat", "lynx")).parents[1]
+def test_images_at_any_depth_belong_to_the_outermost_folder(make_folder):
+    root = make_folder("train/cat", classes=("indoor", "outdoor")).parent
+    make_folder("train/dog", classes=("indoor", "outdoor/night"))
+    make_folder("train", classes=("cat",), count=1)
     source = build_source(str(root))
-    assert source.classes == ("cat", "lynx")
-    assert len(source) == 6
+    assert source.classes == folder_class_names(str(root)) == ("cat", "dog")
+    assert len(source) == 13
+    assert all(label == ("/dog/" in path) for path, label in labels_of(source).items())
+    mapped = build_source(str(root), class_map={"dog": 4})
+    assert set(labels_of(mapped).values()) == {4}
+    assert len(mapped) == 6
+
+
+def test_the_layout_of_tiny_imagenet(make_folder):
+    make_folder("train/n02", classes=("images",))
+    root = make_folder("train/n01", classes=("images",)).parent
+    assert build_source(str(root)).classes == ("n01", "n02")
+
+
+def test_all_suffixes_that_pil_reads_are_found_and_others_counted(make_folder, make_image, monkeypatch):
+    messages = []
+    monkeypatch.setattr(sources, "print_log", lambda message, **_: messages.append(message))
+    root = make_folder(count=1)
+    for suffix in ("webp", "BMP", "gif", "tif", "TIFF", "jfif", "jp2", "tga", "avif"):
+        make_image(0).save(root / "dog" / f"x.{suffix}")
+    for name in ("a.heic", "b.HEIC", "notes.txt", "nothing", "clip.mpg", "page.pdf", ".hidden"):
+        (root / "cat" / name).write_bytes(b"")
+    assert len(build_source(str(root))) == 11
+    (message,) = messages
+    assert message.startswith(f"{root}: left out files that are not read as images: 2 .heic, 1 ")
+    for part in ("1 .txt", "1 .mpg", "1 .pdf", "1 without a suffix"):
+        assert part in message
+
+
+def test_links_are_followed_once(make_folder, tmp_path):
+    root = make_folder("data/train")
+    elsewhere = make_folder("elsewhere", classes=("many",))
+    for link, target in {
+        "cat/loop": root,
+        "cat/up": root / "cat",
+        "dog/other": root / "cat",
+        "dog/more": elsewhere / "many",
+        "dog/again": elsewhere,
+    }.items():
+        (root / link).symlink_to(target)
+    source = build_source(str(root))
+    assert len(source) == 9
+    assert sum("cat" in path for path in labels_of(source)) == 3
+    (root / "kitten").symlink_to(root / "cat")
+    with pytest.raises(ValueError, match=r"kitten and .*cat are the same folder"):
+        build_source(str(root))
 
 
 @pytest.mark.parametrize("form", ["dict", "list", "txt", "json list", "json dict"])
@@ -166,11 +212,16 @@ def test_a_list_contains_images_and_labels(make_folder):
         ("cat/0.png cat\n", None, "line 1: the label 'cat' is not a number"),
         ("cat/0.png cta\n", ["cat"], "line 1: Unknown class 'cta'. Did you mean 'cat'"),
         ("cat/0.png 1\n", ["cat"], "line 1: Unknown class '1'"),
+        ("cat/0.png 1\ncat 1\n", None, r"do not exist: .*cat \(line 2\)"),
+        ("cat/0.png 1000000\n", None, "line 1: a label must be less than 1000000, got 1000000"),
+        (f"cat/0.png {'9' * 5000}\n", None, r"list.txt, line 1: a label must be less than"),
+        ("cat/0.png 0\n\ncat/\0.png 1\n", None, r"list.txt, line 3: it has a null character"),
+        (b"cat/0.png 0\n\xff\xfe 1\n", None, r"list.txt, line 2: it is not text in UTF-8"),
     ],
 )
 def test_impossible_lists_raise(make_folder, lines, class_map, message):
     root = make_folder()
-    (root / "list.txt").write_text(lines)
+    (root / "list.txt").write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     with pytest.raises(ValueError, match=message):
         build_source(str(root), annotations="list.txt", class_map=class_map)
 
@@ -209,8 +260,30 @@ def test_a_tar_file_takes_a_class_map(tars):
     source = build_source(str(tars["file"]), class_map=["dog"])
     assert source.classes == ("dog",)
     assert len(source) == 3
-    with pytest.raises(ValueError, match="contains no images of the 1 classes in the class map"):
+    with pytest.raises(ValueError, match="contains none of the 2 classes in"):
         build_source(str(tars["file"]), class_map=["cow"])
+
+
+@pytest.mark.parametrize(
+    ("members", "classes"),
+    [
+        ({"": ["cat/indoor/1.png", "cat/outdoor/1.png", "dog/indoor/2.webp"]}, ("cat", "dog")),
+        ({"": ["./train/cat/indoor/1.png", "./train/cat/2.png", "./train/dog/indoor/2.png"]}, ("cat", "dog")),
+        ({"n01": ["n01/images/1.png"], "n02": ["n02/images/1.png", "n02/images/2.JFIF"]}, ("n01", "n02")),
+        ({"cat": ["./1.png"], "dog": ["1.png"]}, ("cat", "dog")),
+        ({"shard0": ["cat/1.png"], "shard1": ["cat/2.png", "dog/1.png"]}, ("cat", "dog")),
+    ],
+)
+def test_the_outermost_folder_in_a_tar_file_is_the_class(tmp_path, make_image, members, classes):
+    make_image(0).save(tmp_path / "image.png")
+    for name, files in members.items():
+        with tarfile.open(tmp_path / f"{name or 'all'}.tar", "w") as tar:
+            for file in files:
+                tar.add(tmp_path / "image.png", arcname=file)
+    source = build_source(str(tmp_path if "" not in members else tmp_path / "all.tar"))
+    assert source.classes == classes
+    assert len(source) == sum(map(len, members.values()))
+    assert all(classes[label] in path for path, label in labels_of(source).items())
 
 
 def read_all(source, times, queue, start=None):
@@ -272,7 +345,7 @@ def test_impossible_tar_files_raise(tars, tmp_path):
     tarfile.open(empty, "w").close()
     with pytest.raises(ValueError, match="contains no images"):
         build_source(str(empty))
-    for number, prefix in enumerate(("", "./")):
+    for number, prefix in enumerate(("", "./", "./././")):
         flat = pack(tars["folder"] / "cat", tmp_path / f"flat{number}.tar", prefix)
         with pytest.raises(ValueError, match="outside of any class's folder"):
             build_source(str(flat))

@@ -41,6 +41,17 @@ def test_a_repeated_epoch_replaces_its_entry(runner, tmp_path):
     assert entries == [{"epoch": 1, "count": 1, "paths": {"c.jpg": 1}}]
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"[{", b"\xff", b"7", b'["a"]', b'[{"epoch": "1"}]', b"[" * 10**5, b'{"epoch": 1}']
+)
+def test_a_damaged_file_is_replaced_with_a_warning(runner, caplog, tmp_path, content):
+    (tmp_path / "broken_images.json").write_bytes(content)
+    run_epoch(BrokenImagesHook(), runner, [["a.jpg"]])
+    assert "broken_images.json is damaged and will be replaced" in caplog.text
+    entries = json.loads((tmp_path / "broken_images.json").read_text())
+    assert entries == [{"epoch": 1, "count": 1, "paths": {"a.jpg": 1}}]
+
+
 def test_no_file_is_written_without_broken_images(runner, caplog, tmp_path):
     run_epoch(BrokenImagesHook(), runner, [[], []])
     assert not caplog.text

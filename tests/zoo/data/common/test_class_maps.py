@@ -18,11 +18,21 @@ from attnzoo.zoo.data.common.class_maps import class_names, load_class_map
         ({"a": "b"}, "must be non-negative integers"),
         (["cow", "horse"], "contains none of the 2 classes"),
         (7, "dict or a list"),
+        ({"a": True}, "must be non-negative integers"),
+        ({"a": 10**9}, "must be non-negative integers below 1000000, got 1000000000 for 'a'"),
+        ("damaged.json", r"damaged\.json is not valid JSON"),
+        ("text.json", r"text\.json must be a dict or a list of names, got str"),
+        ("nested.json", r"nested\.json must have names as strings, got \"\['a'\]\""),
+        ("binary.txt", r"binary\.txt, line 2: it is not text in UTF-8"),
     ],
 )
 def test_impossible_class_maps_raise(make_folder, class_map, message):
     root = make_folder()
     (root / "map.pkl").write_bytes(b"")
+    (root / "damaged.json").write_text("[")
+    (root / "text.json").write_text('"cat"')
+    (root / "nested.json").write_text('[["a"]]')
+    (root / "binary.txt").write_bytes(b"cat\n\xff\n")
     with pytest.raises(ValueError, match=message):
         build_source(str(root), class_map=class_map)
 

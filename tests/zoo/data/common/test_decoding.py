@@ -1,10 +1,15 @@
+import errno
 import io
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, PngImagePlugin
 
-from attnzoo.zoo.data.common.decoding import BrokenImageError, decode_rgb
+from attnzoo.zoo.data.common import decoding
+from attnzoo.zoo.data.common.decoding import BrokenImageError, decode_rgb, image_formats, read_file, read_size
 
 
 def encode(image, **options):
@@ -81,3 +86,89 @@ def test_damaged_bytes_raise_only_broken_image_errors(make_image):
             except BrokenImageError:
                 broken += 1
     assert broken > 100
+
+
+def fail(number):
+    def open_file(*_):
+        raise OSError(number, os.strerror(number), "inner")
+
+    return open_file
+
+
+@pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOSPC", "EACCES", "ENOMEM", "ESTALE", "EIO"])
+def test_failures_of_the_machine_are_not_broken_images(monkeypatch, name):
+    monkeypatch.setattr(decoding, "RETRY_SECONDS", (0, 0))
+    number = getattr(errno, name)
+    with pytest.raises(OSError, match=r"dir/a\.jpg") as caught:
+        read_file("dir/a.jpg", fail(number))
+    assert caught.value.errno == number
+    assert not isinstance(caught.value, BrokenImageError)
+    assert ("ulimit -n" in str(caught.value)) == (name in ("EMFILE", "ENFILE"))
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "EISDIR", "ENOTDIR", "ENAMETOOLONG", "ELOOP", "EINVAL"])
+def test_missing_files_are_broken_images(name):
+    with pytest.raises(BrokenImageError, match=r"dir/a\.jpg cannot be read: .*Error: \w"):
+        read_file("dir/a.jpg", fail(getattr(errno, name)))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_transient_errors_of_network_disks_are_retried(monkeypatch, number):
+    waits = []
+    monkeypatch.setattr(decoding.time, "sleep", waits.append)
+    attempts = iter([fail(number), fail(number), lambda: io.BytesIO(b"content")])
+    assert read_file("a.jpg", lambda: next(attempts)()).getvalue() == b"content"
+    assert waits == [0.1, 1.0]
+    with pytest.raises(OSError, match="Too many open files"):
+        read_file("a.jpg", fail(errno.EMFILE))
+    assert len(waits) == 2
+
+
+def test_a_lack_of_memory_is_not_a_broken_image(monkeypatch, make_image):
+    def load(self):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(MemoryError, match=r"not enough memory to read the image dir/a\.png"):
+        decode_rgb(encode(make_image(0), format="PNG"), "dir/a.png")
+
+
+def test_decompression_bombs_are_refused_before_they_are_decoded(make_image):
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = bytearray(encode(make_image(0), format="PNG").getvalue())
+    bomb[12:29] = header
+    bomb[29:33] = struct.pack(">I", zlib.crc32(header))
+    with pytest.raises(
+        BrokenImageError, match=r"bomb\.png cannot be read: DecompressionBombError: .*2500000000 pixels"
+    ):
+        decode_rgb(io.BytesIO(bytes(bomb)), "bomb.png")
+
+
+def test_a_compressed_text_in_a_png_is_bounded(make_image):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("bomb", "0" * 50_000_000, zip=True)
+    content = encode(make_image(0), format="PNG", pnginfo=text)
+    assert len(content.getvalue()) < 100_000
+    with pytest.raises(BrokenImageError, match=r"a\.png cannot be read: ValueError: .*too large"):
+        decode_rgb(content, "a.png")
+
+
+def test_huge_files_are_not_read(monkeypatch, tmp_path):
+    with open(tmp_path / "a.png", "wb") as file:
+        file.truncate(2**31 + 1)  # a sparse file, which takes no space
+    with pytest.raises(BrokenImageError, match=r"a\.png cannot be read: it has 2147483649 bytes"):
+        read_file(str(tmp_path / "a.png"))
+
+
+def test_documents_and_videos_are_not_decoded():
+    assert {"JPEG", "PNG", "WEBP", "TIFF"} < set(image_formats())
+    with pytest.raises(BrokenImageError, match="cannot identify"):
+        decode_rgb(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"), "a.jpg")
+
+
+def test_sizes_are_read_from_headers(tmp_path, make_image):
+    make_image(0).save(tmp_path / "a.png")
+    assert read_size(str(tmp_path / "a.png")) == (30, 40)
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(BrokenImageError, match=r"a\.png cannot be read"):
+        read_size(str(tmp_path / "a.png"))

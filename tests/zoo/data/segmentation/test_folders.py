@@ -12,6 +12,7 @@ from attnzoo.zoo.data import (
     SampleKey,
     SegmentationFolders,
 )
+from attnzoo.zoo.data.segmentation import folders as segmentation_folders
 from attnzoo.zoo.registry import DATASETS
 from support import painted
 
@@ -139,6 +140,34 @@ def test_two_images_with_the_same_name_raise(root):
     Image.new("RGB", (4, 4)).save(root / "images/00.png")
     with pytest.raises(ValueError, match=r"00\.jpg and .*00\.png have the same name"):
         folders(root)
+
+
+def test_images_of_all_formats_are_found_and_other_files_counted(root, monkeypatch):
+    messages = []
+    monkeypatch.setattr(segmentation_folders, "print_log", lambda message, **_: messages.append(message))
+    for number, suffix in enumerate(("JFIF", "tga", "webp")):
+        image = root / f"images/0{number}.jpg"
+        Image.open(image).save(image.with_suffix(f".{suffix}"))
+        image.unlink()
+    for name in ("images/a.heic", "images/b.mp4", "labels/00.jpg", "labels/.hidden"):
+        (root / name).write_bytes(b"")
+    assert [pair.image[-7:] for pair in folders(root).pairs] == ["00.JFIF", "/01.tga", "02.webp", "/03.jpg"]
+    assert messages == [
+        f"{root / 'images'}: left out files that are not read as images: 1 .heic, 1 .mp4.",
+        f"{root / 'labels'}: left out files that are not read as labels: 1 .jpg.",
+    ]
+
+
+def test_links_are_followed_once(root):
+    (root / "images/loop").symlink_to(root / "images")
+    (root / "labels/loop").symlink_to(root / "labels")
+    assert len(folders(root)) == 4
+
+
+def test_lines_of_a_split_that_are_not_text_are_named(root):
+    (root / "train.txt").write_bytes(b"00\n\n\xff\n")
+    with pytest.raises(ValueError, match=r"train\.txt, line 3: it is not text in UTF-8"):
+        folders(root, split="train.txt")
 
 
 def test_class_names_from_files(root):
