@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from .backends import exportable_operators_requested, requested_backend
@@ -79,7 +78,7 @@ class Operator(Generic[OperandsT]):
         backend = requested_backend(backend)
         if backend == "reference":
             return _in_compute_dtype(self.reference, operands, settings)
-        is_transformed = peek_interpreter_stack() is not None
+        is_transformed = torch._C._are_functorch_transforms_active()
         if (
             exportable_operators_requested()
             or forward_ad._current_level >= 0
