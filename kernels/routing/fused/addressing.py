@@ -112,6 +112,7 @@ def step_tokens(first, region_list, count, grid, STEP: tl.constexpr, MASKED: tl.
     if MASKED:
         region = place
     else:
-        region = tl.load(region_list + place, mask=known, other=0).to(tl.int32)
-        region = tl.minimum(tl.maximum(region, 0), grid.regions - 1)
+        # Clamped as 64-bit integers: their lower 32 bits alone could look like another region.
+        region = tl.load(region_list + place, mask=known, other=0)
+        region = tl.minimum(tl.maximum(region, 0), grid.regions - 1).to(tl.int32)
     return locate(region, token, known, grid)

@@ -65,7 +65,16 @@ def _count_step_tokens(counts, region_list, count, grid, STEP: tl.constexpr, MAS
         tl.store(own, 1, mask=step.known)
 
 
-@pytest.mark.parametrize(("masked", "routes"), [(False, [3, 0]), (False, [2, 2, 2]), (False, [9, -1]), (True, None)])
+@pytest.mark.parametrize(
+    ("masked", "routes"),
+    [
+        (False, [3, 0]),
+        (False, [2, 2, 2]),
+        (False, [9, -1]),
+        (False, [2**31 + 5, 2**32, -(2**31) - 3, -(2**32) + 1]),
+        (True, None),
+    ],
+)
 def test_steps_have_the_tokens_of_all_listed_regions(masked, routes):
     plan = _plan(masked)
     count = 4 if routes is None else len(routes)
