@@ -33,6 +33,7 @@ def routed_attention_2d_reference(operands: Operands, grid: Grid, scale: float) 
 
     query, key, value = (one.flatten(1, 2) for one in (query, key, value))
     scores = scale * torch.einsum("bqhd,bkhd->bhqk", query, key) + counts[:, None].to(query.dtype).log()
+    scores = scores.masked_fill(counts[:, None] == 0, -torch.inf)  # also where a key is NaN
     lse = scores.logsumexp(dim=-1)
     out = torch.einsum("bhqk,bkhd->bqhd", (scores - lse[..., None]).exp(), value)
     return out.unflatten(1, (height, width)), lse.transpose(1, 2).unflatten(1, (height, width))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ...cpu_sdpa import has_lost_queries
 from ...dispatch import compute_dtype
 from ...operators import empty_attention_outputs
 from ..geometry import Geometry
@@ -38,7 +39,16 @@ def forward(operands: Operands, geometry: Geometry, scale: float) -> tuple[torch
     Returns:
         (B, Hq, Wq, heads, dim_v) in the query's dtype, and (B, Hq, Wq, heads) in float32 or float64, both contiguous.
     """
-    use_sdpa = operands.additional_keys is None and sdpa.is_supported(operands.query, operands.key)
+    if operands.additional_keys is None and sdpa.is_supported(operands.query, operands.key):
+        out, lse = _attend(operands, geometry, scale, use_sdpa=True)
+        if not has_lost_queries(out, lse):
+            return out, lse
+    return _attend(operands, geometry, scale, use_sdpa=False)
+
+
+def _attend(
+    operands: Operands, geometry: Geometry, scale: float, *, use_sdpa: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     call = _TiledCall(operands, geometry, scale, use_sdpa)
     if call.is_one_view:
         return sdpa.attend_map(operands, call.map_bias(), scale)

@@ -10,6 +10,7 @@ import functools
 
 import torch
 
+from ... import cpu_sdpa
 from ..operands import Operands
 from .bias import set_term_gradient, terms_by_key, tile_bias
 from .tiles import Chunk, EqualTiles
@@ -28,7 +29,8 @@ def attend_map(operands: Operands, bias: torch.Tensor | None, scale: float) -> t
         bias: Addend of the scores, (heads or 1, queries, keys), or None.
         scale: Factor of the products of queries and keys.
     """
-    result, logs = _attend(tuple(map(_heads_first, operands[:3])), bias, scale)
+    query, key, value = map(_heads_first, operands[:3])
+    result, logs = cpu_sdpa.attend(query, key, value, _batched(bias), scale)
     return _to_map(result, operands.query), logs.transpose(1, 2).reshape(operands.query.shape[:4])
 
 
@@ -42,8 +44,8 @@ def differentiate_map(
 ) -> tuple[torch.Tensor, ...]:
     """Computes the gradients of query, key and value of a map that is one tile; arguments as in `attend_map`."""
     logs = lse.flatten(1, 2).transpose(1, 2)
-    flat = tuple(map(_heads_first, operands[:3]))
-    results = _differentiate(flat, bias, scale, _heads_first(grad_out), _heads_first(out), logs)
+    query, key, value, upstream, output = map(_heads_first, (*operands[:3], grad_out, out))
+    results = cpu_sdpa.differentiate(upstream, (query, key, value), output, logs, _batched(bias), scale)
     return tuple(_to_map(one, like) for one, like in zip(results, operands[:3], strict=True))
 
 
@@ -54,7 +56,7 @@ class SdpaChunk(Chunk):
 
     def forward(self, out: torch.Tensor, lse: torch.Tensor) -> None:
         """Writes the chunk's part of the output and of the log-sum-exps."""
-        result, logs = _attend(self._operands(), self.tiles.bias, self.tiles.product_scale)
+        result, logs = cpu_sdpa.attend(*self._operands(), _batched(self.tiles.bias), self.tiles.product_scale)
         self._set_queries(out, result)
         self._set_queries(lse[..., None], logs[..., None])
 
@@ -71,8 +73,8 @@ class SdpaChunk(Chunk):
         assert grads.rpb is None
         logs = self._flat(self.query_tiles(lse[..., None])).squeeze(-1)
         upstream, outputs = self._flat_values(grad_out), self._flat_values(out)
-        scale = self.tiles.product_scale
-        results = _differentiate(self._operands(), self.tiles.bias, scale, upstream, outputs, logs)
+        bias, scale = _batched(self.tiles.bias), self.tiles.product_scale
+        results = cpu_sdpa.differentiate(upstream, self._operands(), outputs, logs, bias, scale)
         self._set_query_gradient(results[0], grads)
         self._add_flat_keys(grads.key, results[1])
         self._add_flat_keys(grads.value, results[2])
@@ -175,27 +177,9 @@ class SdpaTiles(EqualTiles[SdpaChunk]):
         """Does nothing: torch's attention has no gradient of a bias."""
 
 
-def _attend(
-    flat: tuple[torch.Tensor, ...], bias: torch.Tensor | None, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the output (images, heads, queries, dim) and the log-sum-exps (images, heads, queries)."""
-    mask = None if bias is None else bias[None]
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*flat, attn_mask=mask, scale=scale)
-
-
-def _differentiate(
-    flat: tuple[torch.Tensor, ...],
-    bias: torch.Tensor | None,
-    scale: float,
-    grad_out: torch.Tensor,
-    out: torch.Tensor,
-    logs: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Computes the gradients of queries, keys and values, each (images, heads, positions, dim)."""
-    mask = None if bias is None else bias[None]
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad_out, *flat, out, logs, 0.0, False, attn_mask=mask, scale=scale
-    )
+def _batched(bias: torch.Tensor | None) -> torch.Tensor | None:
+    """Adds the dimension of the tiles to a bias (heads or 1, queries, keys)."""
+    return None if bias is None else bias[None]
 
 
 def _heads_first(tensor: torch.Tensor) -> torch.Tensor:

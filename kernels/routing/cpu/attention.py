@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from ... import cpu_sdpa
 from ...dispatch import compute_dtype
 from ...operators import empty_attention_outputs
 from ..geometry import Grid
@@ -72,11 +73,6 @@ def backward(
     return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None
 
 
-# torch's own attention for CPUs, which returns the log-sum-exps, takes them back, and stores only a few rows of scores.
-_SDPA = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-_SDPA_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-
-
 def _has_sdpa(device: torch.device) -> bool:
     return device.type == "cpu"
 
@@ -87,8 +83,9 @@ def _attend(
     """Computes attention of (matrices, heads, tokens, dim) operands: the output and the log-sum-exps."""
     if _has_sdpa(queries.device):
         dim_v = values.shape[3]
-        out, lse = _SDPA(*_padded_to_same_dim(queries, keys, values), attn_mask=bias, scale=scale)
-        return out[..., :dim_v], lse
+        out, lse = cpu_sdpa.attend(*_padded_to_same_dim(queries, keys, values), bias, scale)
+        if not cpu_sdpa.has_lost_queries(out, lse):
+            return out[..., :dim_v], lse
     scores = _scores(queries, keys, bias, scale)
     return scores.softmax(-1) @ values, scores.logsumexp(-1)
 
@@ -106,9 +103,8 @@ def _differentiate(
     """Computes the gradients of `_attend`'s queries, keys and values."""
     if _has_sdpa(queries.device):
         dim, dim_v = queries.shape[3], values.shape[3]
-        queries, keys, values = _padded_to_same_dim(queries, keys, values)
-        _, upstream, out = _padded_to_same_dim(queries, upstream, out)
-        gradients = _SDPA_BACKWARD(upstream, queries, keys, values, out, lse, 0.0, False, attn_mask=bias, scale=scale)
+        queries, keys, values, upstream, out = _padded_to_same_dim(queries, keys, values, upstream, out)
+        gradients = cpu_sdpa.differentiate(upstream, (queries, keys, values), out, lse, bias, scale)
         return gradients[0][..., :dim], gradients[1][..., :dim], gradients[2][..., :dim_v]
     probs = (_scores(queries, keys, bias, scale) - lse[..., None]).exp()
     grad_values = probs.mT @ upstream
