@@ -28,7 +28,8 @@ from typing import Any
 
 import torch
 
-from .weights.reading import CheckpointError
+from .weights.digests import verify_checksums
+from .weights.errors import CheckpointError
 
 CONFIG = "config.py"
 CLASS_NAMES = "classes.json"
@@ -57,7 +58,7 @@ def read_training_checkpoint(
     Args:
         path: Path of the file.
         mmap: Map tensors from the file instead of loading them into memory.
-        verify: Compare every byte with the checksums in the file first.
+        verify: Compare every byte with the digest in the file first.
 
     Raises:
         CheckpointError: The file is truncated or damaged, or is not a training checkpoint of attnzoo.
@@ -65,13 +66,7 @@ def read_training_checkpoint(
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"Cannot read {path}: the file is missing, truncated or not written by torch.save.")
     if verify:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-        except (OSError, zipfile.BadZipFile, EOFError) as error:
-            raise CheckpointError(f"Cannot read {path}: {error}") from error
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: {damaged} does not match its checksum.")
+        verify_checksums(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:

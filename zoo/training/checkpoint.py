@@ -1,7 +1,8 @@
 """Writing training checkpoints: atomic, verified, with plain types only.
 
 A checkpoint is a dict of plain Python types and tensors, so `torch.load(..., weights_only=True)` reads it without an
-allow-list. It contains neither config nor code: the config is a text file in the same folder (`config.py`).
+allow-list. It contains neither config nor code: the config is a text file in the same folder (`config.py`). The file
+ends with a digest of its content, see `weights.digests`.
 
     format             CHECKPOINT_FORMAT
     meta               epoch, iter, step_in_epoch, seed, world_size, metrics, ...
@@ -23,7 +24,8 @@ import torch
 
 from ...deprecated_paths import renamed_names
 from ..files import sync_folder, temporary_name
-from ..weights.reading import CheckpointError
+from ..weights.digests import save_with_digest
+from ..weights.errors import CheckpointError
 from ..work_dir import CHECKPOINT_FORMAT, read_training_checkpoint
 
 
@@ -82,7 +84,7 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
     try:
         try:
             with open(temporary, "wb") as file:
-                torch.save(plain, file)
+                save_with_digest(plain, file)
                 file.flush()
                 os.fsync(file.fileno())
             # Verified before renaming, so that a bad write never replaces a good file.

@@ -17,6 +17,7 @@ from ...names import unknown_name
 from ..files import sync_folder, temporary_name, write_json, write_text
 from .cache import is_offline
 from .card import model_card
+from .digests import save_safetensors
 from .hub import HubRepository
 from .saved_config import build_config
 
@@ -196,8 +197,6 @@ def _find_backbone(model: nn.Module) -> Any:
 
 def _write_weights(model: nn.Module, path: Path) -> None:
     """Writes a model's weights as safetensors; raises a ValueError if a tensor has no values or infinite ones."""
-    from safetensors.torch import save_file
-
     tensors = {}
     for name, value in model.state_dict().items():
         if value.is_meta:
@@ -205,7 +204,7 @@ def _write_weights(model: nn.Module, path: Path) -> None:
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"{name!r} has values that are not finite.")
         tensors[name] = value.detach().cpu().contiguous().clone()
-    save_file(tensors, path, metadata={"format": "pt"})
+    save_safetensors(tensors, path, {"format": "pt"})
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 

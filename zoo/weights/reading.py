@@ -21,6 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .digests import verify_digest
+from .errors import CheckpointError
+
+__all__ = ["Allowed", "CheckpointError", "read_checkpoint", "safe_load"]
+
 _PICKLE_START = b"\x80"
 _ZIP_START = b"PK\x03\x04"
 _HTML_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
@@ -29,10 +34,6 @@ _LOCK = threading.Lock()  # torch has one list of allowed classes per process
 
 Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
 """A class or function that a pickle may name, with its full name if that differs, as `safe_globals` takes it."""
-
-
-class CheckpointError(OSError, ValueError):
-    """A checkpoint could not be read or written: it is not one, is damaged, or contains objects that are not loaded."""
 
 
 def _harmless_classes() -> list[Allowed]:
@@ -90,6 +91,7 @@ def safe_load(path: str | os.PathLike[str], extra_allowed: Iterable[Allowed] = (
     if start.startswith(_LFS_START):
         raise CheckpointError(f"{str(path)!r} is a Git LFS pointer, not the checkpoint: run `git lfs pull`.")
     if _is_safetensors(start):
+        verify_digest(path)
         return _load_safetensors(path)
     if _is_tar(start):
         raise CheckpointError(
@@ -100,6 +102,7 @@ def safe_load(path: str | os.PathLike[str], extra_allowed: Iterable[Allowed] = (
         raise CheckpointError(
             f"{str(path)!r} is neither a safetensors file nor one that torch.save wrote (it starts with {start[:8]!r})."
         )
+    verify_digest(path)
     return _load_pickle(path, extra_allowed)
 
 

@@ -91,7 +91,7 @@ def test_kill_while_writing_leaves_the_old_file(tmp_path, moment, monkeypatch):
 def test_a_file_that_fails_verification_is_never_renamed(tmp_path, monkeypatch):
     path = tmp_path / "epoch_1.pth"
     write_checkpoint(state(1), path)
-    real = torch.save
+    real = checkpoint_module.save_with_digest
 
     def save_damaged(value, file):
         real(value, file)
@@ -101,7 +101,7 @@ def test_a_file_that_fails_verification_is_never_renamed(tmp_path, monkeypatch):
         file.seek(where)
         file.write(b"\xff")
 
-    monkeypatch.setattr(checkpoint_module.torch, "save", save_damaged)
+    monkeypatch.setattr(checkpoint_module, "save_with_digest", save_damaged)
     with pytest.raises(CheckpointWriteError, match="does not match its checksum"):
         write_checkpoint(state(2), path)
     assert read_training_checkpoint(path)["meta"]["iter"] == 1
