@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attnzoo import __version__
 from attnzoo.tools.arguments import (
     UserError,
     add_model_arguments,
@@ -18,8 +17,7 @@ from attnzoo.tools.arguments import (
     size_from_arguments,
     user_errors,
 )
-from attnzoo.zoo.export import PARTS, export_onnx, export_program, exportable
-from attnzoo.zoo.model_loading import LoadedModel
+from attnzoo.zoo.export import PARTS, export_onnx, export_program, exportable, file_metadata
 
 SUFFIXES = {"onnx": ".onnx", "program": ".pt2"}
 
@@ -30,7 +28,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="export",
         description="Export a backbone, a classifier, the logits of a segmentor or the maps of a single-stage "
         "detector, using only PyTorch's own operators. The file is kept only if its outputs match PyTorch's.",
-        epilog="The file's metadata contain the model's name, its classes and the normalization of images.",
+        epilog="The file's metadata contain the model's name, its classes and the preprocessing of images: size, crop, "
+        "interpolation and normalization.",
     )
     add_model_arguments(parser)
     parser.add_argument("--out", help="file to write (default: the name of MODEL with .onnx or .pt2)")
@@ -85,22 +84,6 @@ def destination(args: argparse.Namespace) -> tuple[str, Path]:
     return format_name, path
 
 
-def metadata_of(loaded: LoadedModel, args: argparse.Namespace, size: tuple[int, int]) -> dict[str, str]:
-    """Returns the metadata of the exported file."""
-    metadata: dict[str, Any] = {
-        "attnzoo.version": __version__,
-        "attnzoo.model": loaded.architecture,
-        "attnzoo.part": args.part,
-        "attnzoo.image_size": list(size),
-        "attnzoo.input": "pixel values of 0 to 255, RGB" if args.normalize else "(pixel / 255 - mean) / std, RGB",
-        "attnzoo.mean": loaded.mean,
-        "attnzoo.std": loaded.std,
-    }
-    if loaded.classes:
-        metadata["attnzoo.classes"] = loaded.classes
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
@@ -108,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         format_name, path = destination(args)
         options = {"features_only": True, "out_indices": args.out_indices} if args.features_only else {}
         loaded = load_model_from_arguments(args, **options)
-        size = size_from_arguments(args, loaded.image_size)
+        size = size_from_arguments(args, loaded.evaluation_size)
         mean, std = (loaded.mean, loaded.std) if args.normalize else (None, None)
         settings: dict[str, Any] = {
             "in_chans": loaded.in_chans,
@@ -116,9 +99,9 @@ def main(argv: list[str] | None = None) -> int:
             "dynamic_batch": not args.fixed_batch,
             "dynamic_size": args.dynamic_size,
             "tolerance": args.tolerance,
-            "metadata": metadata_of(loaded, args, size),
         }
         part = exportable(loaded.model, args.part, mean, std)
+        settings["metadata"] = {**file_metadata(part, size, loaded.preprocessing), "attnzoo.part": args.part}
         if format_name == "onnx":
             report = export_onnx(part, path, size, opset=args.opset, **settings)
         else:

@@ -24,7 +24,9 @@ from ..backbones.registry import (
     split_model_name_tag,
 )
 from ..names import unknown_name
+from .preprocessing import Preprocessing
 from .weights import DownloadError, LoadReport, load_weights
+from .weights.saved_config import saved_preprocessing
 from .weights.sources import read_model_config, split_source
 
 _logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ _FIELDS = {field.name for field in dataclasses.fields(PretrainedCfg)}
 # Fields of timm's configurations that have no meaning here. "state_dict" has one and is handled separately.
 _TIMM_FIELDS = {
     "source", "custom_load", "min_input_size", "test_pool_size", "label_offset", "label_names", "label_descriptions",
-    "description", "paper_name", "paper_ids", "notes",
+    "description", "paper_name", "paper_ids", "notes", "transform",
 }  # fmt: skip
 
 
@@ -95,19 +97,18 @@ def create_model(
         raise ValueError("Pass either pretrained=True or checkpoint_path=, not both.")
     if out_indices is not None and not features_only:
         raise ValueError("out_indices selects the maps that features_only=True returns; without it, it has no effect.")
-    label_names: list[str] | None = None
     kind, _ = split_source(model_name) if ":" in model_name else ("", "")
     if kind:
         if pretrained_cfg is not None:
             raise ValueError(f"A {kind!r} model has its own pretrained_cfg: change it with pretrained_cfg_overlay.")
         saved = _read_saved_model(model_name, kind, cache_dir)
-        model_name, pretrained_cfg, label_names = saved.model_name, saved.pretrained_cfg, saved.label_names
+        model_name, pretrained_cfg = saved.model_name, saved.pretrained_cfg
         num_classes = saved.num_classes if num_classes is None else num_classes
         kwargs = {**saved.arguments, **kwargs}
-        if saved.own is not None:
-            pretrained = not checkpoint_path if pretrained is None else pretrained
-            if saved.own.get("features_only") and not features_only:
-                features_only, out_indices = True, saved.own.get("out_indices")
+        if saved.is_own and pretrained is None:
+            pretrained = not checkpoint_path
+        if saved.features_only and not features_only:
+            features_only, out_indices = True, saved.out_indices
     name, _ = split_model_name_tag(model_name)
     cfg, state_dict = resolve_pretrained_cfg(model_name, pretrained_cfg, pretrained_cfg_overlay)
     arguments: dict[str, Any] = {"in_chans": in_chans, **kwargs}
@@ -129,8 +130,7 @@ def create_model(
         model = FeatureMaps(model, out_indices)
     if pretrained:
         model.load_report = _load_published(model, cfg, state_dict, cache_dir, use_ema)
-        if label_names and getattr(model, "num_classes", None) == len(label_names):
-            model.pretrained_cfg["label_names"] = tuple(label_names)
+        _write_preprocessing(model, pretrained_cfg, pretrained_cfg_overlay, fresh_head=cfg.num_classes < 0)
     elif checkpoint_path:
         adopt = num_classes is None and not features_only
         model.load_report = load_weights(
@@ -263,25 +263,39 @@ def _load_published(
         raise (DownloadError(f"{failed}\n\n{error}") if failed is not None else error) from failed
 
 
+def _write_preprocessing(model: Any, given: Any, overlay: Mapping[str, Any] | None, fresh_head: bool) -> None:
+    """Updates a model's `pretrained_cfg` with what its weights carry, and with given fields, which take precedence."""
+    carried = model.load_report.preprocessing
+    fields = {} if carried is None else carried.to_dict()
+    for known in (given, overlay):
+        if isinstance(known, Mapping):
+            fields |= {name: value for name, value in known.items() if value is not None}
+    if fresh_head:
+        fields.pop("label_names", None)
+    Preprocessing.from_pretrained_cfg(fields).write_to(model)
+
+
 @dataclasses.dataclass(frozen=True)
 class _SavedModel:
     """A model in a hub repository or folder, as its config.json describes it.
 
     Attributes:
         model_name: Name of the model.
-        pretrained_cfg: Fields of its configuration.
-        arguments: Arguments that it was built with, except for the number of classes.
+        pretrained_cfg: Fields of its configuration, with the class names.
+        arguments: Arguments that it was built with, except for those below.
         num_classes: Number of classes; None if the file does not contain it.
-        label_names: Class names; None if the file does not contain them.
-        own: The file's entry "attnzoo"; None if timm wrote the file.
+        features_only: Whether it is a `FeatureMaps`.
+        out_indices: Stages whose maps it returns.
+        is_own: Whether attnzoo wrote the file.
     """
 
     model_name: str
     pretrained_cfg: dict[str, Any]
     arguments: dict[str, Any]
     num_classes: int | None
-    label_names: list[str] | None
-    own: Mapping[str, Any] | None
+    features_only: bool
+    out_indices: list[int] | None
+    is_own: bool
 
 
 def _read_saved_model(source: str, kind: str, cache_dir: str | os.PathLike[str] | None) -> _SavedModel:
@@ -293,21 +307,27 @@ def _read_saved_model(source: str, kind: str, cache_dir: str | os.PathLike[str] 
     if not is_model(name):  # timm saved it under our models' prefix in timm's registry
         suffixes = (name[index + 1 :] for index, character in enumerate(name) if character == "_")
         name = next(filter(is_model, suffixes), name)
+    own = config.get("attnzoo")
     fields = dict(config.get("pretrained_cfg") or {})
-    names = config.get("label_names") or fields.get("label_names")
-    location = source.partition(":")[2]
-    fields |= {"file": location} if kind == "local-dir" else {"hf_hub_id": location, "file": None, "url": None}
     arguments = dict(config.get("model_args") or {})
     num_classes = arguments.pop("num_classes", None)
     if isinstance(config.get("num_classes"), int):
         fields["num_classes"] = config["num_classes"]
         num_classes = config["num_classes"] if num_classes is None else num_classes
-    own = config.get("attnzoo")
+    # The first version of the format had features_only and out_indices in the entry of attnzoo.
+    maps = {**(own if isinstance(own, Mapping) else {}), **arguments}
+    for argument in ("features_only", "out_indices"):
+        arguments.pop(argument, None)
+    fields |= saved_preprocessing(config).to_dict()
+    fields |= maps.get("pretrained_cfg") or {}
+    location = source.partition(":")[2]
+    fields |= {"file": location} if kind == "local-dir" else {"hf_hub_id": location, "file": None, "url": None}
     return _SavedModel(
         name,
         {key: value for key, value in fields.items() if key in _FIELDS | _TIMM_FIELDS},
         arguments,
         num_classes,
-        [str(one) for one in names] if isinstance(names, list) else None,
-        own if isinstance(own, Mapping) else None,
+        bool(maps.get("features_only")),
+        maps.get("out_indices"),
+        isinstance(own, Mapping),
     )

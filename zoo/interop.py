@@ -24,8 +24,7 @@ from ..backbones.registry import (
 )
 from .factory import create_model
 from .weights import CheckpointError, extract_state_dict
-
-PREFIX = "attnzoo_"
+from .weights.saved_config import TIMM_PREFIX as PREFIX
 
 _TIMM_FIELDS = {field.name for field in dataclasses.fields(TimmCfg)}
 _registered: dict[str, str] = {}  # names in timm's registry and in ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,18 @@ from ..backbones.registry import is_model, split_model_name_tag
 from .config import load_config
 from .config.parts import backbone_of
 from .factory import create_model
+from .inference.class_names import model_class_names
+from .preprocessing import Preprocessing, evaluation_dataset
 from .registry import MODELS
 from .tasks import task_kind
+from .tasks.base import is_task
 from .weights import load_weights, weights_target
 from .weights.sources import split_source
+from .work_dir import CONFIG, find_best
 
 _DETECTOR_SIZE = (800, 1344)  # pixels: mmdetection's usual test image, padded to multiples of 32
 _SEGMENTOR_SIZE = (512, 512)
+_RANDOM = "random weights"
 
 
 @dataclass(frozen=True)
@@ -31,20 +37,43 @@ class LoadedModel:
         name: Name or path that it was loaded from.
         image_size: Usual height and width of its images in pixels.
         in_chans: Number of image channels.
-        mean: Mean per channel, for pixel values in [0, 1].
-        std: Standard deviation per channel, for pixel values in [0, 1].
-        classes: Names of the classes; None if unknown.
+        preprocessing: How images are prepared, and the names of the classes.
         architecture: Entry point of the backbone.
+        weights: Where the weights came from: a source, "published", or "random weights".
     """
 
     model: nn.Module
     name: str
     image_size: tuple[int, int]
     in_chans: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    classes: tuple[str, ...] | None
+    preprocessing: Preprocessing
     architecture: str
+    weights: str
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether no weights were loaded, so that outputs mean nothing."""
+        return self.weights == _RANDOM
+
+    @property
+    def evaluation_size(self) -> tuple[int, int]:
+        """Height and width that its images have in an evaluation; for some published weights larger than usual."""
+        return self.preprocessing.evaluation_size or self.image_size
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean per channel, for pixel values in [0, 1]."""
+        return self.preprocessing.mean or (0.0,) * self.in_chans
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation per channel, for pixel values in [0, 1]."""
+        return self.preprocessing.std or (1.0,) * self.in_chans
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes; None if unknown."""
+        return self.preprocessing.label_names
 
     @property
     def backbone(self) -> Any:
@@ -66,7 +95,8 @@ def load_model(
     """Builds a model and loads its weights.
 
     Args:
-        name: Name of a model, `hf-hub:owner/name`, `local-dir:folder`, or a config by path or name.
+        name: Name of a model, `hf-hub:owner/name`, `local-dir:folder`, a config by path or name, or the work dir of a
+            training, whose best checkpoint is loaded.
         weights: A checkpoint in any published format: a file, a URL or `hf-hub:owner/name`.
         pretrained: Load the published weights of a model's name.
         num_classes: Number of classes of a model's name; None for that of its weights.
@@ -83,9 +113,18 @@ def load_model(
             if cfg_options:
                 raise ValueError(f"--cfg-options are settings of a config, but {name} is a model.")
             if on_meta:
-                weights, pretrained = None, False
-            model: Any = create_model(name, pretrained, checkpoint_path=weights, num_classes=num_classes, **options)
-            return _describe(model.eval(), name, model.pretrained_cfg)
+                weights = None
+            model: Any = create_model(
+                # None loads the weights of a saved model, which has no others.
+                name,
+                False if on_meta else pretrained or None,
+                checkpoint_path=weights,
+                num_classes=num_classes,
+                **options,
+            )
+            images = Preprocessing.from_pretrained_cfg(model.pretrained_cfg)
+            source = weights or ("published" if _has_weights(model) else _RANDOM)
+            return _describe(model.eval(), name, images, source)
         if pretrained or num_classes is not None:
             raise ValueError("--pretrained and --num-classes apply to a model's name; a config sets them itself.")
         if options:
@@ -94,7 +133,11 @@ def load_model(
 
 
 def _load_config_model(name: str, weights: str | None, cfg_options: Sequence[str], on_meta: bool) -> LoadedModel:
-    cfg = load_config(name, cfg_options)
+    path = Path(name).expanduser()
+    if is_work_dir := (path / CONFIG).is_file():
+        weights = str(find_best(path)) if weights is None and not on_meta else weights
+        path = path / CONFIG
+    cfg = load_config(path if is_work_dir else name, cfg_options)
     if not cfg.get("model"):
         raise ValueError(f"The config {name} has no model.")
     found = backbone_of(cfg.to_dict())
@@ -105,42 +148,41 @@ def _load_config_model(name: str, weights: str | None, cfg_options: Sequence[str
         for key in ("pretrained", "checkpoint_path"):
             inner.pop(key, None)
     task: Any = MODELS.build(settings).eval()
+    carried = None
     if weights and not on_meta:
-        load_weights(weights_target(task), weights)
-    transform = (cfg.get("test_dataloader") or {}).get("dataset", {}).get("transform", {})
-    size = transform.get("size") if isinstance(transform, Mapping) else None
-    pretrained_cfg = getattr(getattr(task, "backbone", task), "pretrained_cfg", None)
-    return _describe(task, name, pretrained_cfg, settings.get("data_preprocessor"), size)
+        carried = load_weights(weights_target(task), weights).preprocessing
+    source = _RANDOM if on_meta or not (weights or _has_weights(task)) else (weights or "published")
+    if not is_task(task):  # a backbone alone
+        return _describe(task, name, Preprocessing.from_pretrained_cfg(task.pretrained_cfg), source)
+    names, _ = model_class_names(
+        evaluation_dataset(cfg), task.num_classes, carried and carried.label_names, [path.parent] if is_work_dir else []
+    )
+    images = Preprocessing.from_config(cfg, task, names)
+    return _describe(task, name, images, source)
 
 
-def _describe(
-    model: Any,
-    name: str,
-    pretrained_cfg: Mapping[str, Any] | None,
-    preprocessor: Mapping[str, Any] | None = None,
-    size: Any = None,
-) -> LoadedModel:
-    """Collects what is known about a model's images."""
-    known = dict(pretrained_cfg or {})
-    images = {**known, **(preprocessor or {})}
-    usual = tuple(known.get("input_size", (3, 224, 224)))
+def _has_weights(task: Any) -> bool:
+    """Reports whether weights were loaded when a model was built."""
+    return hasattr(getattr(task, "backbone", task), "load_report")
+
+
+def _describe(model: Any, name: str, preprocessing: Preprocessing, weights: str) -> LoadedModel:
+    """Collects what is known about a model."""
+    known: Mapping[str, Any] = getattr(getattr(model, "backbone", model), "pretrained_cfg", None) or {}
     kind = task_kind(model)
-    if isinstance(size, int):
-        height, width = size, size
-    elif kind == "classification":
-        height, width = usual[1:]
+    if kind == "classification":
+        # The size of published weights is the one that their operations were counted at.
+        size = (preprocessing.input_size or known.get("input_size", (3, 224, 224)))[1:]
     else:
-        height, width = _DETECTOR_SIZE if kind == "detection" else _SEGMENTOR_SIZE
+        size = _DETECTOR_SIZE if kind == "detection" else _SEGMENTOR_SIZE
     backbone = getattr(model, "backbone", model)
     backbone = getattr(backbone, "body", backbone)
-    classes = known.get("label_names")
     return LoadedModel(
         model=model,
         name=name,
-        image_size=(height, width),
-        in_chans=getattr(backbone, "in_chans", usual[0]),
-        mean=tuple(images.get("mean", (0.485, 0.456, 0.406))),
-        std=tuple(images.get("std", (0.229, 0.224, 0.225))),
-        classes=tuple(classes) if classes else None,
+        image_size=(size[0], size[1]),
+        in_chans=getattr(backbone, "in_chans", 3),
+        preprocessing=preprocessing,
         architecture=str(known.get("architecture", type(backbone).__name__)),
+        weights=weights,
     )

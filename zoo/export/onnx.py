@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .metadata import file_metadata
 from .parts import Exportable
 from .report import ExportError, ExportReport
 from .tracing import check_dynamic_size, dynamic_axes, example_images, exportable_kernels, first_line, trace
@@ -51,7 +52,8 @@ def export_onnx(
         size_multiple: Divisor of dynamic heights and widths.
         opset: Version of the ONNX operator set; by default torch's.
         tolerance: Largest accepted difference from PyTorch, relative to the largest value of an output.
-        metadata: Texts by name, stored in the file (`session.get_modelmeta().custom_metadata_map`).
+        metadata: Texts by name, stored in the file (`session.get_modelmeta().custom_metadata_map`) in addition to those
+            of `file_metadata`, which they override.
 
     Returns:
         What was written.
@@ -67,7 +69,7 @@ def export_onnx(
     names = part.output_names(images)
     converted = _convert(trace(part, images, dynamic_batch, dynamic_size), opset)
     _set_names(converted.model, names, dynamic_batch, dynamic_size)
-    converted.model.metadata_props.update(metadata or {})
+    converted.model.metadata_props.update({**file_metadata(part, image_size), **(metadata or {})})
     weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in part.state_dict().values())
     shapes = shapes_to_check(images, dynamic_batch, dynamic_size, size_multiple)
     with staged(path) as temporary:

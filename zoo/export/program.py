@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .metadata import file_metadata
 from .parts import Exportable
 from .report import ExportError, ExportReport
 from .tracing import check_dynamic_size, dynamic_axes, example_images, trace
@@ -40,7 +41,7 @@ def export_program(
         dynamic_size: Whether height and width are dynamic; they must be multiples of `size_multiple`.
         size_multiple: Divisor of dynamic heights and widths.
         tolerance: Largest accepted difference from PyTorch, relative to the largest value of an output.
-        metadata: Texts by name, stored in the file.
+        metadata: Texts by name, stored in the file in addition to those of `file_metadata`, which they override.
 
     Returns:
         What was written.
@@ -58,7 +59,8 @@ def export_program(
     if own:
         raise ExportError(f"The program would need attnzoo's operators {', '.join(own)}.")
     shapes = shapes_to_check(images, dynamic_batch, dynamic_size, size_multiple)
-    lines = "".join(f"{name}: {text}\n" for name, text in (metadata or {}).items())
+    texts = {**file_metadata(part, image_size), **(metadata or {})}
+    lines = "".join(f"{name}: {text}\n" for name, text in texts.items())
     with staged(path) as temporary:
         torch.export.save(program, temporary, extra_files={"metadata.txt": lines})
         loaded = torch.export.load(temporary).module()

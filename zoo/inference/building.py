@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,20 +20,23 @@ from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of, has_separate_heads
 from ..factory import create_model
 from ..plots.colors import Color
+from ..preprocessing import Preprocessing, evaluation_dataset
 from ..registry import MODELS, TRANSFORMS
 from ..tasks.base import is_task
 from ..weights import LoadReport, load_weights, weights_target
 from ..work_dir import CONFIG, find_best
 from .class_names import (
-    chooses_classes,
-    dataset_class_names,
     imagenet_class_names,
+    model_class_names,
     readable_names,
-    work_dir_class_names,
 )
 from .classifiers import build_classifier_task, evaluation_transform
 
+_logger = logging.getLogger(__name__)
+
 __all__ = ["Kind", "LoadedModel", "Weights", "build", "evaluation_transform"]
+
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 Kind = Literal["classification", "detection", "segmentation"]
 Weights = str | os.PathLike[str] | Mapping[str, Any] | bool | None
@@ -97,6 +101,8 @@ def build(
         )
     name = os.fspath(model)
     path = Path(name).expanduser()
+    if path.is_file() and path.suffix in _CHECKPOINT_SUFFIXES:
+        return _from_checkpoint(path, weights, transform, use_ema, cfg_options)
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or (not path.is_file() and MODELS.is_backbone(name)):
         if cfg_options:
             raise ValueError(f"cfg_options change a config, but {name!r} is a model.")
@@ -110,6 +116,18 @@ def build(
     if not path.is_file() and path.suffix not in SUFFIXES and "/" not in name:
         _check_config_name(name)
     return _from_config(load_config(name, cfg_options), name, None, weights, transform, use_ema)
+
+
+def _from_checkpoint(path: Path, weights: Weights, transform: Any, use_ema: bool | None, options: Any) -> LoadedModel:
+    """Builds the model of a checkpoint by the config in its work dir."""
+    if weights is not None:
+        raise ValueError(f"{path} is a checkpoint, so weights= must be omitted, got {weights!r}.")
+    if not (path.parent / CONFIG).is_file():
+        raise ValueError(
+            f"{path} is a checkpoint without a {CONFIG} in its folder, so its model is unknown: pass the model's name "
+            "or a config as the model, and the checkpoint as weights=."
+        )
+    return _from_config(load_config(path.parent / CONFIG, options), str(path), path.parent, path, transform, use_ema)
 
 
 def _check_config_name(name: str) -> None:
@@ -144,14 +162,18 @@ def _from_module(model: nn.Module, weights: Weights, transform: Any, use_ema: bo
     """Prepares a task or a classifier that the user has built."""
     if weights is True:
         raise ValueError("weights=True loads published weights by a model's name, but a module was given.")
+    given = weights is not None and weights is not False
     if is_task(model):
         if transform is None:
             raise ValueError(f"A {type(model).__name__} needs a transform, such as dict(type='Evaluation', size=224).")
         loaded = LoadedModel(model, _kind_of(model), transform, type(model).__name__, "in memory")
+        if given:
+            _check_preprocessing(load_weights(weights_target(model), weights, use_ema=use_ema), model, loaded.name)
     else:
+        if given:  # before the model's preprocessing is read, which the weights may carry
+            load_weights(model, weights, use_ema=use_ema)
         loaded = _from_classifier(model, transform, type(model).__name__)
-    if weights is not None and weights is not False:
-        load_weights(weights_target(model) if is_task(model) else model, weights, use_ema=use_ema)
+    if given:
         loaded.weights = _describe(weights)
     return loaded
 
@@ -177,6 +199,7 @@ def _from_config(
 ) -> LoadedModel:
     """Builds a config's model, with the transform of its test data."""
     dataset = _test_dataset(cfg, title)
+    own_transform = dataset.get("transform") if transform is None else None
     if transform is None:
         if not dataset.get("transform"):
             raise ValueError(
@@ -201,13 +224,16 @@ def _from_config(
     task: Any = MODELS.build(cfg.model)
     if not is_task(task):
         task = build_classifier_task(task, True, title)
+    carried = None
     if weights is True:
         _check_head(task.backbone.load_report, task, title)
     elif weights is not False:
-        _check_head(load_weights(weights_target(task), weights, use_ema=use_ema), task, title)
-    names, palette = dataset_class_names(dataset, task.num_classes)
-    if not names or not chooses_classes(dataset):  # the folder of the data may have changed since training
-        names = _training_class_names(work_dir, weights, task.num_classes) or names
+        report = load_weights(weights_target(task), weights, use_ema=use_ema)
+        _check_head(report, task, title)
+        _check_preprocessing(report, task, title, own_transform)
+        carried = None if report.preprocessing is None else report.preprocessing.label_names
+    folders = [folder for folder in (work_dir, _folder_of(weights)) if folder is not None]
+    names, palette = model_class_names(dataset, task.num_classes, carried, folders)
     if not names and weights is True and backbone is not None:
         is_imagenet = "in1k" in str(get_pretrained_cfg(backbone[1]["type"]).tag)
         names = imagenet_class_names(task.num_classes) if is_imagenet else ()
@@ -218,20 +244,12 @@ def _test_dataset(cfg: Config, title: str) -> Mapping[str, Any]:
     """Returns the config of the data set that a model is tested on; empty if there is none."""
     if not isinstance(cfg.get("model"), Mapping) or "type" not in cfg.model:
         raise ValueError(f"{title} has no `model` with a type, so there is nothing to predict with.")
-    loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
-    return (loader.get("dataset") or {}) if isinstance(loader, Mapping) else {}
+    return evaluation_dataset(cfg)
 
 
-def _training_class_names(work_dir: Path | None, weights: Weights, num_classes: int) -> tuple[str, ...]:
-    """Reads the class names that training wrote to the work dir, or to the folder of the checkpoint."""
-    folders = [work_dir] if work_dir is not None else []
-    if isinstance(weights, (str, os.PathLike)):
-        folders.append(Path(weights).expanduser().parent)
-    for folder in folders:
-        names = work_dir_class_names(folder)
-        if len(names) == num_classes:
-            return names
-    return ()
+def _folder_of(weights: Weights) -> Path | None:
+    """Returns the folder of a checkpoint file, which may be a work dir."""
+    return Path(weights).expanduser().parent if isinstance(weights, (str, os.PathLike)) else None
 
 
 def _check_head(report: LoadReport, task: Any, title: str) -> None:
@@ -242,6 +260,18 @@ def _check_head(report: LoadReport, task: Any, title: str) -> None:
             f"The checkpoint's head has {checkpoint} outputs, but the head of {title} has {model}: its classes differ, "
             f"and predictions of an untrained head are meaningless. Set {task.classes_key} with cfg_options=."
         )
+
+
+def _check_preprocessing(report: LoadReport, task: Any, title: str, transform: Any = None) -> None:
+    """Warns if weights were trained with another preprocessing than that of a task and its config."""
+    if report.preprocessing is None:
+        return
+    theirs = report.preprocessing.to_dict()
+    ours = Preprocessing.from_task(task, transform).to_dict()
+    different = [name for name in theirs if name in ours and name != "label_names" and theirs[name] != ours[name]]
+    if different:
+        listed = "; ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in different)
+        _logger.warning("%s were trained for another preprocessing than that of %s: %s.", report.source, title, listed)
 
 
 def _kind_of(task: Any) -> Kind:

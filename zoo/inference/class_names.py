@@ -76,6 +76,42 @@ def dataset_class_names(
     return readable_names(tuple(names)), colors
 
 
+def model_class_names(
+    dataset: Mapping[str, Any],
+    num_classes: int,
+    carried: Sequence[str] | None = None,
+    folders: Sequence[str | os.PathLike[str]] = (),
+) -> tuple[tuple[str, ...], tuple[Color, ...] | None]:
+    """Finds the class names of a model that was built from a config.
+
+    Those that the data set's config chooses take precedence, then those that the checkpoint carries, those that
+    training wrote to its work dir, and those that the data set has now: the folder of the data may have changed since
+    training.
+
+    Args:
+        dataset: Config of the data set.
+        num_classes: Number of classes of the model.
+        carried: Names that the checkpoint carries.
+        folders: Folders that may be the work dir.
+
+    Returns:
+        See `dataset_class_names`.
+
+    Raises:
+        ValueError: The file in a work dir does not contain a list of names.
+    """
+    names, palette = dataset_class_names(dataset, num_classes)
+    if names and chooses_classes(dataset):
+        return names, palette
+    if carried and len(carried) == num_classes:
+        return readable_names(tuple(carried)), palette
+    for folder in folders:
+        written = work_dir_class_names(Path(folder))
+        if len(written) == num_classes:
+            return written, palette
+    return names, palette
+
+
 def chooses_classes(dataset: Mapping[str, Any]) -> bool:
     """Reports whether a data set's config contains the classes, so that they do not depend on the data's folder."""
     argument = getattr(_dataset_type(dataset), "classes_argument", "classes")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
+from ..preprocessing import Preprocessing
 from ..registry import TRANSFORMS
 from ..tasks.classification import Classifier
 from ..tasks.preprocessing import ImagePreprocessor
+
+_logger = logging.getLogger(__name__)
 
 
 def build_classifier_task(model: Any, has_transform: bool, name: str) -> Classifier:
@@ -50,16 +54,23 @@ def evaluation_transform(cfg: Mapping[str, Any]) -> Callable[..., Any]:
     Args:
         cfg: The model's `pretrained_cfg`. A larger `test_input_size` takes precedence over `input_size`.
     """
-    larger = None if cfg.get("fixed_input_size") else cfg.get("test_input_size")
-    _, height, width = larger or cfg["input_size"]
+    if cfg.get("transform"):
+        _logger.warning(
+            "The weights were evaluated with the transform %s, which is not restored; images are prepared with %s "
+            "pixels and crop_pct %s instead. Pass transform= to use the original one.",
+            cfg["transform"].get("type"),
+            cfg["input_size"],
+            cfg["crop_pct"],
+        )
+    images = Preprocessing.from_pretrained_cfg(cfg)
     return TRANSFORMS.build(
         {
             "type": "Evaluation",
-            "size": (int(height), int(width)),
-            "crop_pct": (cfg.get("test_crop_pct") if larger else None) or cfg["crop_pct"],
-            "crop_mode": cfg.get("crop_mode", "center"),
-            "interpolation": cfg["interpolation"],
-            "mean": cfg["mean"],
+            "size": images.evaluation_size,
+            "crop_pct": images.evaluation_crop_pct,
+            "crop_mode": images.crop_mode or "center",
+            "interpolation": images.interpolation,
+            "mean": images.mean,
         }
     )
 

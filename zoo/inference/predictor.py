@@ -85,6 +85,7 @@ class Predictor:
             - a config: its path, the name of a shipped one, or an mmengine Config or dict, with the transform of its
               `test_dataloader`;
             - the work dir of a training: its config.py (which is executed, like any config) and its best checkpoint;
+            - a checkpoint in such a work dir;
             - a torch module: a task of the zoo, or a classifier that returns logits.
         weights: A path, URL, "hf-hub:owner/name", "local-dir:folder", work dir or state dict; True for published
             weights, False for none. By default those of the model. Configs have none, so they need this argument.

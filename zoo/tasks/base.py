@@ -13,6 +13,7 @@ from torch import nn
 
 from ...backbones.common.features import FeatureMaps
 from ...backbones.registry import checkpoint_filter
+from ..preprocessing import Preprocessing
 from ..registry import MODELS
 from .freezing import freeze_stages, keep_frozen
 
@@ -73,6 +74,7 @@ class Task(BaseModel):
         classes_key: Dotted key of the number of classes in a config.
         tensor_outputs: Names of the outputs in mode "tensor".
         not_exportable: Parts that cannot be exported, each with the reason.
+        preprocessing: How images are prepared for the weights, if training or a checkpoint has told.
 
     Raises:
         ValueError: Arguments are out of range.
@@ -83,6 +85,7 @@ class Task(BaseModel):
     classes_key = "model.backbone.num_classes"
     tensor_outputs: tuple[str, ...] = ("logits",)
     not_exportable: Mapping[str, str] = {}
+    preprocessing: Preprocessing | None = None
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ allow-list. It contains neither config nor code: the config is a text file in th
 ends with a digest of its content, see `weights.digests`.
 
     format             CHECKPOINT_FORMAT
-    meta               epoch, iter, step_in_epoch, seed, world_size, metrics, ...
+    meta               epoch, iter, step_in_epoch, seed, world_size, metrics, `Preprocessing`, ...
     state_dict         state dict of the model
     ema_state_dict     averaged weights under the same keys, if training averages weights
     optimizer, param_schedulers, random_states (one entry per process), hooks, message_hub

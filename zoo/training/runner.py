@@ -21,6 +21,7 @@ from ...deprecated_paths import renamed_names
 from ...names import unknown_name
 from ..data.common.broken_images import BrokenImagesHook
 from ..files import remove_leftovers, write_json, write_text
+from ..preprocessing import Preprocessing
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
 from ..work_dir import CLASS_NAMES, CONFIG, read_training_checkpoint
 from .auto_scale import lr_factor, scale_schedule
@@ -74,6 +75,7 @@ class Runner(_Runner):
         stop_request: Whether training was asked to stop.
         is_training: Whether `train` is running.
         last_metrics: Metrics of the last evaluation.
+        preprocessing: How the model is evaluated, known once training has started. Checkpoints carry it.
     """
 
     optim_wrapper: OptimWrapper
@@ -83,6 +85,7 @@ class Runner(_Runner):
         self.stop_request = StopRequest()
         self.is_training = False
         self.last_metrics: dict[str, Any] = {}
+        self.preprocessing = Preprocessing()
         self._lr_factor = 1.0
         super().__init__(*args, **kwargs)
 
@@ -282,6 +285,9 @@ class Runner(_Runner):
             self._init_model_weights()
             self.load_or_resume()
         self._has_loaded = True
+        classes = getattr(self.train_loop.dataloader.dataset, "classes", None)
+        self.preprocessing = Preprocessing.from_config(self.cfg, unwrap_model(self.model), classes)
+        self.preprocessing.write_to(unwrap_model(self.model))
 
     def _prepare_work_dir(self, resume_path: Path | None, state: Mapping[str, Any]) -> None:
         """Moves files of an earlier training out of the way, and writes the config."""

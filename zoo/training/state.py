@@ -95,6 +95,7 @@ def collect_state(runner: Any) -> dict[str, Any]:
             "seed": int(runner.seed),
             "world_size": runner.world_size,
             "metrics": {name: value for name, value in runner.last_metrics.items() if isinstance(value, (int, float))},
+            "preprocessing": runner.preprocessing.to_dict(),
             "torch": str(torch.__version__),
             "time": time.strftime("%Y-%m-%d %H:%M:%S"),
         },

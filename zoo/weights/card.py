@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from .saved_config import TIMM_PREFIX
+
 _MAX_CLASSES = 30  # class names that a card lists
 
 _TEMPLATE = """\
@@ -27,6 +29,7 @@ A `{{ architecture }}` of [attnzoo](https://pypi.org/project/attnzoo/) {{ output
 - Input: {{ images.input_size[1] }} x {{ images.input_size[2] }} pixels, {{ images.input_size[0] }} channels
 {% endif -%}
 - Normalization: mean {{ images.mean | join(", ") }}, std {{ images.std | join(", ") }}
+- Resizing: {{ images.interpolation }}, crop {{ images.crop_mode }} with {{ images.crop_pct }} of the shorter side
 {% if model_args -%}
 - Arguments: `{{ model_args }}`
 {% endif %}
@@ -96,8 +99,9 @@ def model_card(
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    images = config["pretrained_cfg"]
-    features_only = bool(config.get("attnzoo", {}).get("features_only"))
+    images = {**config["pretrained_cfg"], **config.get("attnzoo", {}).get("pretrained_cfg", {})}
+    architecture = config["architecture"].removeprefix(TIMM_PREFIX)
+    features_only = bool(config["model_args"].get("features_only"))
     output = f"that classifies images into {config['num_classes']} classes"
     if features_only or not config["num_classes"]:
         output = "that returns feature maps" if features_only else "without a classifier"
@@ -115,9 +119,9 @@ def model_card(
     card = ModelCard.from_template(
         card_data,
         template_str=_TEMPLATE,
-        title=repo_id or f"{config['architecture']}.{images['tag']}",
+        title=repo_id or f"{architecture}.{images['tag']}",
         description=description.strip(),
-        architecture=config["architecture"],
+        architecture=architecture,
         output=output,
         parameters=parameters,
         images=images,

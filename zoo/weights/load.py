@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -9,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from .carried import carried_preprocessing
 from .load_plan import LoadPlan, WeightsMismatchError, adapt_input_channels
 from .load_report import LoadReport
 from .reading import CheckpointError, read_checkpoint
-from .sources import fetch
+from .sources import fetch, split_source
 from .state_dicts import find_state_dict
 
 __all__ = ["LoadReport", "WeightsMismatchError", "adapt_input_channels", "load_weights"]
@@ -37,7 +39,9 @@ def load_weights(
     """Loads weights in any published form into a model.
 
     A head with another number of classes keeps its values, and a first layer with another number of input channels is
-    adapted (summed to one channel, or repeated and rescaled). Both are logged and listed in the report.
+    adapted (summed to one channel, or repeated and rescaled). Both are logged and listed in the report. If the
+    checkpoint carries its preprocessing and class names, as those of attnzoo do, the model's `pretrained_cfg` is
+    updated with them.
 
     Args:
         model: A backbone, a `FeatureMaps`, a detector or segmentor (whose checkpoints contain backbone, neck and
@@ -64,11 +68,13 @@ def load_weights(
         DownloadError: The download failed; the message explains how to put the file in place manually.
         FileNotFoundError: There is no such file.
     """
+    path, search_folder = None, False
     if isinstance(source, Mapping):
         checkpoint, description = source, "a state dict in memory"
     elif isinstance(source, (str, os.PathLike)):
         path = fetch(source, cache_dir=cache_dir, filename=filename, sha256=sha256, progress=progress)
         checkpoint, description = read_checkpoint(path), repr(os.fspath(source))
+        search_folder = split_source(os.fspath(source))[0] in ("path", "local-dir")
     else:
         raise ValueError(
             "source must be a path, a URL, 'hf-hub:owner/name', 'local-dir:folder' or a state dict, got "
@@ -83,7 +89,12 @@ def load_weights(
     plan = LoadPlan(model, extracted, description)
     plan.fit_first_layer()
     plan.fit_head(fresh_head, adopt_classes)
+    preprocessing = carried_preprocessing(checkpoint, path, search_folder)
     report = plan.execute(strict)
+    if preprocessing is not None:
+        report = dataclasses.replace(report, preprocessing=preprocessing)
+        keeps_head = fresh_head or report.head_classes is not None
+        (dataclasses.replace(preprocessing, label_names=None) if keeps_head else preprocessing).write_to(model)
     for sentence in report.conversions:
         _logger.warning("%s: %s", description, sentence)
     _logger.info("%s", report)

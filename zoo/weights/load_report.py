@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..preprocessing import Preprocessing
+
 MAX_LISTED_NAMES = 8
 
 
@@ -32,6 +34,8 @@ class LoadReport:
         missing: Tensors among `kept` that the checkpoint should have had (`strict=False` only).
         unexpected: Tensors of the checkpoint that the model does not have (`strict=False` only).
         mismatched: Tensors whose shapes differ, with both shapes (`strict=False` only).
+        preprocessing: How images are prepared for the weights, if the checkpoint carries it. The model's
+            `pretrained_cfg` was updated with it.
     """
 
     source: str
@@ -51,6 +55,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     @property
     def conversions(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,11 +16,13 @@ from torch import nn
 
 from ...names import unknown_name
 from ..files import sync_folder, temporary_name, write_json, write_text
+from ..preprocessing import Preprocessing
 from .cache import is_offline
 from .card import model_card
+from .carried import METADATA_KEY
 from .digests import save_safetensors
 from .hub import HubRepository
-from .saved_config import build_config
+from .saved_config import build_config, saved_preprocessing
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -55,7 +58,8 @@ def save_pretrained(
     """Saves a model to a folder, from which `create_model("local-dir:folder")` rebuilds it with its weights.
 
     The folder contains `model.safetensors`, `config.json` in timm's format (architecture, arguments, classes,
-    preprocessing) and a model card, `README.md`. Before it gets its name, the model is rebuilt from it and compared, so
+    preprocessing) and a model card, `README.md`. After `attnzoo.register_in_timm()`, timm and transformers' TimmWrapper
+    open it, too. Before it gets its name, the model is rebuilt from it and compared, so
     a folder with that name is complete. Loading it does not run any code from it.
 
     Args:
@@ -63,7 +67,8 @@ def save_pretrained(
         folder: Folder to save to. Other files in it are kept.
         class_names: Class names in the order of the logits.
         preprocessing: Fields of `PretrainedCfg` that describe the preprocessing if it differs from the model's own:
-            mean, std, input_size, crop_pct, interpolation and others.
+            mean, std, input_size, crop_pct, interpolation and others. Training and the loading of checkpoints update
+            the model's own, so it is rarely needed.
         metrics: Metrics for the model card, by name: {"top-1 accuracy (%)": 81.2}.
         license: SPDX identifier of the weights' license, such as "apache-2.0"; by default that of the weights that the
             model was built with.
@@ -83,7 +88,10 @@ def save_pretrained(
     """
     folder = Path(folder).expanduser()
     backbone = _find_backbone(model)
-    config = build_config(backbone, class_names, preprocessing, license, tag, model_args)
+    # A task's own preprocessor is what its weights were trained with.
+    own = Preprocessing.from_task(_unwrap(model)).to_dict()
+    images = {**own, **(preprocessing or {})}
+    config = build_config(backbone, class_names, images, license, tag, model_args)
     existing = [name for name in (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE) if (folder / name).exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{str(folder)!r} already contains {', '.join(existing)}. overwrite=True replaces them.")
@@ -92,7 +100,7 @@ def save_pretrained(
     temporary = temporary_name(folder)
     temporary.mkdir()
     try:
-        _write_weights(backbone, temporary / WEIGHTS_FILE)
+        _write_weights(backbone, temporary / WEIGHTS_FILE, saved_preprocessing(config))
         write_json(temporary / CONFIG_FILE, config)
         write_text(temporary / CARD_FILE, model_card(config, parameters, metrics, description, repo_id))
         _compare_with_rebuilt(backbone, temporary)
@@ -181,9 +189,7 @@ def _push_error(repo_id: str, error: Exception) -> PublishError:
 
 def _find_backbone(model: nn.Module) -> Any:
     """Returns the module to save: the model itself, or the backbone of a classifier."""
-    inner: Any = model
-    for name in ("_orig_mod", "module"):
-        inner = getattr(inner, name, inner)
+    inner = _unwrap(model)
     if getattr(inner, "kind", "classification") != "classification":
         raise ValueError(
             f"{type(inner).__name__} is a detector or segmentor, which create_model does not build: save its "
@@ -195,7 +201,15 @@ def _find_backbone(model: nn.Module) -> Any:
     return inner
 
 
-def _write_weights(model: nn.Module, path: Path) -> None:
+def _unwrap(model: nn.Module) -> Any:
+    """Returns the model inside torch.compile and DistributedDataParallel."""
+    inner: Any = model
+    for name in ("_orig_mod", "module"):
+        inner = getattr(inner, name, inner)
+    return inner
+
+
+def _write_weights(model: nn.Module, path: Path, preprocessing: Preprocessing) -> None:
     """Writes a model's weights as safetensors; raises a ValueError if a tensor has no values or infinite ones."""
     tensors = {}
     for name, value in model.state_dict().items():
@@ -204,7 +218,7 @@ def _write_weights(model: nn.Module, path: Path) -> None:
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"{name!r} has values that are not finite.")
         tensors[name] = value.detach().cpu().contiguous().clone()
-    save_safetensors(tensors, path, {"format": "pt"})
+    save_safetensors(tensors, path, {"format": "pt", METADATA_KEY: json.dumps(preprocessing.to_dict())})
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 

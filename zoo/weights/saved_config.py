@@ -6,25 +6,34 @@ the mean and std of models with one input channel, and cannot save `FeatureMaps`
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
+import timm.models
 import torch
 
 from ... import __version__
 from ...backbones.common.features import FeatureMaps
 from ...backbones.registry import PretrainedCfg, model_arguments
 from ...names import unknown_name
+from ..preprocessing import Preprocessing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the entry "attnzoo" in config.json."""
+
+TIMM_PREFIX = "attnzoo_"
+"""Prefix of the models' names in timm's registry, and therefore of the architecture in config.json."""
 
 # Fields of a published configuration that describe other weights than those that are saved.
 _EXCLUDED_FIELDS = {
     "url", "file", "hf_hub_id", "hf_hub_filename", "sha256", "verified", "broken", "top1", "origin_url", "note",
 }  # fmt: skip
+
+_TIMM_FIELDS = {field.name for field in dataclasses.fields(timm.models.PretrainedCfg)}
+_PREPROCESSING_FIELDS = {field.name for field in dataclasses.fields(Preprocessing)}
 
 
 def build_config(
@@ -58,7 +67,7 @@ def build_config(
     versions = {"attnzoo": __version__, "torch": str(torch.__version__), "timm": timm.__version__}
     own: dict[str, Any] = {"format": FORMAT_VERSION, "versions": versions}
     if is_feature_maps:
-        own |= {"features_only": True, "out_indices": list(backbone.out_indices)}
+        arguments |= {"features_only": True, "out_indices": list(backbone.out_indices)}
         names = None
     elif "global_pool" in (model_arguments(architecture) or ()):
         arguments["global_pool"] = backbone.head.global_pool
@@ -67,12 +76,15 @@ def build_config(
     fields = _update_preprocessing(pretrained_cfg, preprocessing or {})
     fields |= {"license": license} if license is not None else {}
     fields |= {"tag": tag or "saved", "num_classes": classes}
+    fields = {name: _to_json(name, value) for name, value in fields.items()}
+    # timm and transformers build timm's class from `pretrained_cfg`, so other fields are in the entry of attnzoo.
+    own["pretrained_cfg"] = {name: value for name, value in fields.items() if name not in _TIMM_FIELDS}
     config = {
-        "architecture": architecture,
+        "architecture": TIMM_PREFIX + architecture,
         "num_classes": classes,
         "num_features": body.num_features,
         "model_args": arguments,
-        "pretrained_cfg": {name: _to_json(name, value) for name, value in fields.items()},
+        "pretrained_cfg": {name: value for name, value in fields.items() if name in _TIMM_FIELDS},
         "attnzoo": own,
     }
     return config if names is None else {**config, "label_names": [str(name) for name in names]}
@@ -95,12 +107,36 @@ def _arguments_of(body: Any, architecture: str, model_args: Mapping[str, Any] | 
 
 def _update_preprocessing(pretrained_cfg: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a configuration that hold for any weights, with those that the user gave."""
-    allowed = set(PretrainedCfg.__dataclass_fields__) - _EXCLUDED_FIELDS
+    allowed = (set(PretrainedCfg.__dataclass_fields__) | _PREPROCESSING_FIELDS) - {*_EXCLUDED_FIELDS, "label_names"}
     for name in preprocessing:
         if name not in allowed:
             raise ValueError(unknown_name("field of preprocessing", name, allowed, max_listed=0))
+    given = {name: value for name, value in preprocessing.items() if value is not None}
+    images = {name: value for name, value in given.items() if name in _PREPROCESSING_FIELDS}
     fields = {name: value for name, value in pretrained_cfg.items() if name not in _EXCLUDED_FIELDS}
-    return {**fields, **preprocessing}
+    fields = Preprocessing.from_dict(images).to_cfg(fields) | given
+    return {name: value for name, value in fields.items() if name not in preprocessing or name in given}
+
+
+def saved_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
+    """Returns the preprocessing and class names in the content of a config.json.
+
+    Raises:
+        ValueError: A field has a wrong type.
+    """
+    own = config.get("attnzoo")
+    fields = {
+        **_mapping(config.get("pretrained_cfg")),
+        **_mapping(own.get("pretrained_cfg") if isinstance(own, Mapping) else None),
+        "label_names": config.get("label_names") or _mapping(config.get("pretrained_cfg")).get("label_names"),
+    }
+    if not isinstance(fields["label_names"], list):  # timm also has the form {index: name}, with gaps
+        fields["label_names"] = None
+    return Preprocessing.from_pretrained_cfg(fields)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _to_json(name: str, value: Any) -> Any:

@@ -54,7 +54,7 @@ def config(**fields: Any) -> dict[str, Any]:
         ({}, ["# nat_mini.mine", "into 5 classes", "logits = model", "Not specified."], ["## Classes", "## Metrics"]),
         ({"num_classes": 0}, ["without a classifier", "logits = model"], ["0 classes"]),
         (
-            {"attnzoo": {"features_only": True}},
+            {"model_args": {"features_only": True}},
             ["returns feature maps", "maps = model(images)"],
             ["features_only=True"],
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm.models
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -66,10 +67,12 @@ def test_a_saved_model_is_rebuilt_bit_for_bit(tmp_path: Path):
 def test_the_config_is_in_timms_form(tmp_path: Path):
     folder = save_pretrained(small(), tmp_path / "mine", class_names=CLASSES)
     config = json.loads((folder / "config.json").read_text())
-    assert (config["architecture"], config["num_classes"], config["label_names"]) == ("nat_mini", 5, CLASSES)
+    assert (config["architecture"], config["num_classes"], config["label_names"]) == ("attnzoo_nat_mini", 5, CLASSES)
     assert config["model_args"]["depths"] == [1, 1, 1, 1]
     assert not {"url", "hf_hub_id", "top1"} & set(config["pretrained_cfg"])
-    assert config["attnzoo"]["format"] == 1
+    assert config["attnzoo"]["format"] == 2
+    timm.models.PretrainedCfg(**config["pretrained_cfg"])
+    assert config["attnzoo"]["pretrained_cfg"]["paper"]
     tensors = load_file(folder / "model.safetensors")
     assert tensors.keys() == small().state_dict().keys()
 

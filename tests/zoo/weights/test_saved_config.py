@@ -35,7 +35,7 @@ def test_the_head_is_described_as_it_is_now():
 def test_feature_maps_have_no_class_names():
     config = build(small(features_only=True, out_indices=(0, 2)), class_names=["a"])
     assert "label_names" not in config
-    assert config["attnzoo"]["out_indices"] == [0, 2]
+    assert config["model_args"]["out_indices"] == [0, 2]
 
 
 @pytest.mark.parametrize("value", [{1}, float("nan"), object(), [float("inf")]])

@@ -271,6 +271,10 @@ class Evaluation(_Compose):
         interpolation: Interpolation of PIL.
         mean: Mean of the preprocessor per channel, for pixel values in [0, 1]: the color of the border.
 
+    Attributes:
+        preprocessing: `size` (height and width) and the other settings that matter, under the names of
+            `PretrainedCfg`. Checkpoints record them.
+
     Raises:
         ValueError: If an argument is out of range.
     """
@@ -299,3 +303,11 @@ class Evaluation(_Compose):
             normalize=False,
         )
         super().__init__([resize])
+        self.preprocessing: dict[str, Any] = {
+            "size": check_size(size),
+            "crop_pct": crop_pct,
+            "crop_mode": crop_mode,
+            "interpolation": interpolation,
+        }
+        if crop_mode == "border":
+            self.preprocessing["mean"] = tuple(mean)
