@@ -14,8 +14,9 @@ import timm.optim
 import timm.scheduler
 import timm.utils
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 
-from attnzoo import create_model, list_models, register_in_timm
+from attnzoo import create_model, list_models, register_in_timm, save_pretrained
 from attnzoo.backbones import registry
 from support.slow import slow_except
 
@@ -209,3 +210,33 @@ def test_models_saved_by_timm_load_in_timm_and_in_the_zoo(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "attnzoo_nat_mini"
     assert same_weights(TIMM.create_model(f"local-dir:{tmp_path}", pretrained=True, **SMALL), model)
     assert same_weights(create_model(f"local-dir:{tmp_path}", pretrained=True, **SMALL), model)
+
+
+@pytest.mark.parametrize("source", ["local-dir", "hf-hub"])
+def test_timm_opens_saved_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    model = small(seed=2, dilations=[[1], [2], [1], [3]])
+    folder = save_pretrained(model, tmp_path / "saved", class_names=list("abcde"), preprocessing={"crop_pct": 0.8})
+
+    def download(repo_id: str, filename: str, **_: Any) -> str:
+        if repo_id != "owner/animals" or not (folder / filename).is_file():
+            raise EntryNotFoundError(filename)
+        return str(folder / filename)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", download)
+    opened = TIMM.create_model(
+        f"local-dir:{folder}" if source == "local-dir" else "hf-hub:owner/animals", pretrained=True
+    )
+    assert same_weights(opened, model)
+    assert opened.stages[3].blocks[0].attn.dilation == 3
+    assert opened.pretrained_cfg["label_names"] == tuple("abcde")
+    assert TIMM.data.resolve_model_data_config(opened)["crop_pct"] == 0.8
+    assert TIMM.create_model(f"local-dir:{folder}", pretrained=False, num_classes=2).num_classes == 2
+
+
+def test_timm_opens_saved_feature_maps(tmp_path: Path) -> None:
+    model = small(seed=2, num_classes=None, features_only=True, out_indices=(0, 2))
+    folder = save_pretrained(model, tmp_path / "saved")
+    opened = TIMM.create_model(f"local-dir:{folder}", pretrained=True)
+    assert same_weights(opened, model)
+    assert opened.feature_info.reduction() == [4, 16]
