@@ -45,7 +45,7 @@ class AnnotatedFiles(Protocol):
 
 
 def check_coco(dataset: AnnotatedFiles, most: int = 200, seed: int = 0) -> list[str]:
-    """Compares an annotation file with itself and with the image files.
+    """Compares an annotation file with the image files, and looks for what is unusual in it.
 
     Args:
         dataset: Data set to check.
@@ -57,10 +57,9 @@ def check_coco(dataset: AnnotatedFiles, most: int = 200, seed: int = 0) -> list[
         ignored, images and classes without instances, duplicate files, unreadable images.
 
     Raises:
-        ValueError: If image files are missing or have another size than the annotation file says, ids are not unique,
-            annotations refer to unknown images or categories, masks have another size than their image, or a training
-            set has nothing to learn from. The message has one line per error, with the number of cases, up to five ids,
-            and the remedy.
+        ValueError: If image files are missing or have another size than the annotation file says, or a training set has
+            nothing to learn from. The message has one line per error, with the number of cases, up to five ids, and the
+            remedy. (Errors within the annotation file raise when it is read.)
     """
     sizes, unreadable = _wrong_sizes(dataset, choose(len(dataset), most, seed))
     errors = [*_missing_files(dataset), *sizes, *_annotation_errors(dataset)]
@@ -111,34 +110,8 @@ def _wrong_sizes(dataset: AnnotatedFiles, chosen: Sequence[int]) -> tuple[list[s
 
 
 def _annotation_errors(dataset: AnnotatedFiles) -> Iterator[str]:
-    """Finds contradictions within the annotation file."""
+    """Finds reasons why there is nothing to train on."""
     problems, annotations = dataset.annotations.problems, dataset.annotations
-    if problems.duplicate_images:
-        yield (
-            f"{_count(problems.duplicate_images, 'image id')} used by several images: "
-            f"{first_names(problems.duplicate_images)}. Renumber the images, and image_id in the annotations with them."
-        )
-    if problems.duplicate_annotations:
-        yield (
-            f"{_count(problems.duplicate_annotations, 'annotation id')} used by several annotations: "
-            f"{first_names(problems.duplicate_annotations)}. Evaluation would keep only one of each: renumber them."
-        )
-    if problems.unknown_images:
-        yield (
-            f"{_count(problems.unknown_images, 'annotation', 'refers', 'refer')} to images that are not in the file: "
-            f"{first_names(problems.unknown_images)}. Remove them, or add the images."
-        )
-    if problems.unknown_categories:
-        yield (
-            f"{_count(problems.unknown_categories, 'annotation', 'refers', 'refer')} to categories that are not in the "
-            f"file, which has {first_names([*annotations.all_categories])}: "
-            f"{first_names(problems.unknown_categories)}. Add the categories, or correct category_id."
-        )
-    if problems.mask_sizes:
-        yield (
-            f"{_count(problems.mask_sizes, 'mask', 'has', 'have')} another height x width than the image: annotation "
-            f"{first_names(problems.mask_sizes)}. Correct the size of the run lengths, or that of the image."
-        )
     if not dataset.training:
         return
     counted = int((~annotations.is_crowd).sum())

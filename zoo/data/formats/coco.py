@@ -9,27 +9,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import itertools
 import json
 import mmap
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 
 from ....deprecated_paths import renamed_names
 from ....names import unknown_name
-
-POLYGON_UNITS = 1000
-"""Polygons are stored as integers in thousandths of a pixel, which is exact for files with up to 3 decimals."""
-
-Segmentation = list[np.ndarray] | tuple[bytes, tuple[int, int]] | None
-"""An instance's mask as in the file: polygons, each (k, 2) float64, x and y in pixels; or COCO's compressed run lengths
-and the mask's (height, width); or None."""
-
+from ..common.text_files import read_json
+from .file_errors import (
+    CATEGORY,
+    FILE_NAME,
+    IMAGE_ID,
+    INSTANCE,
+    SIZE,
+    FileErrors,
+    check_entries,
+    entry_name,
+    repeated,
+    shortened,
+)
+from .segmentations import Segmentation, pack_segmentations, unpack_segmentation
 
 _CATEGORIES_KEY = b'"categories"'
 _MAX_CATEGORIES_BYTES = 2**22
@@ -57,27 +60,17 @@ class PackedBytes:
 
 @dataclasses.dataclass
 class Problems:
-    """What is wrong with an annotation file, by kind. The lists contain the ids or short descriptions of all cases.
+    """What is unusual about an annotation file, by kind. The lists contain the ids of all cases.
 
     Attributes:
-        duplicate_images: Ids that several images have.
-        duplicate_annotations: Ids that several annotations have.
         duplicate_files: File names that several images have.
-        unknown_images: Annotations ("7 (image 3)") of images that are not in the file.
-        unknown_categories: Annotations ("7 (category 9)") of categories that are not in the file.
-        mask_sizes: Annotations whose run-length mask has another size than its image.
         outside: Ids of annotations whose box extends more than a pixel beyond the image and was clipped.
         degenerate: Ids of annotations that are left out: the box is thinner than a pixel or entirely outside of the
             image, or the area is 0.
         maskless: Ids of annotations (except crowds) without a mask, if masks are wanted.
     """
 
-    duplicate_images: list[Any] = dataclasses.field(default_factory=list)
-    duplicate_annotations: list[Any] = dataclasses.field(default_factory=list)
     duplicate_files: list[str] = dataclasses.field(default_factory=list)
-    unknown_images: list[str] = dataclasses.field(default_factory=list)
-    unknown_categories: list[str] = dataclasses.field(default_factory=list)
-    mask_sizes: list[str] = dataclasses.field(default_factory=list)
     outside: list[Any] = dataclasses.field(default_factory=list)
     degenerate: list[Any] = dataclasses.field(default_factory=list)
     maskless: list[Any] = dataclasses.field(default_factory=list)
@@ -107,11 +100,12 @@ class CocoAnnotations:
         boxes: (instances, 4) float32, x1, y1, x2, y2 in pixels, clipped to the image.
         labels: (instances,) int32.
         is_crowd: (instances,) bool.
-        problems: What is wrong with the file.
+        problems: What is unusual about the file.
 
     Raises:
-        ValueError: If the file does not exist, is not in COCO's format, has two categories with the same id or name, or
-            lacks a class.
+        ValueError: If the file does not exist, is not in COCO's format, or lacks a class; if entries have wrong values,
+            ids are not unique, or annotations refer to images or categories that are not in the file. The message has a
+            line per kind of error, with up to ten ids.
     """
 
     def __init__(self, file: Path, classes: Sequence[str] | None = None, with_masks: bool = True) -> None:
@@ -121,11 +115,13 @@ class CocoAnnotations:
 
     def _load(self, file: Path, classes: Sequence[str] | None, with_masks: bool) -> None:
         content = _read(file)
+        errors = FileErrors(file)
         self.problems = Problems()
         self.categories, self.classes = self._choose(content["categories"], classes)
-        self._take_images(content["images"])
         self.all_categories = tuple(sorted(category["id"] for category in content["categories"]))
-        self._take_annotations(content["annotations"], with_masks)
+        self._take_images(content["images"], errors)
+        self._take_annotations(content["annotations"], with_masks, errors)
+        errors.raise_if_any()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -143,15 +139,7 @@ class CocoAnnotations:
     def segmentation(self, instance: int) -> Segmentation:
         """Returns an instance's mask as in the file."""
         assert self._segmentations is not None, "The file was read without masks."
-        piece = self._segmentations[instance]
-        if not piece:
-            return None
-        count, height, width = np.frombuffer(piece[:12], dtype=np.int32)
-        if count == 0:
-            return piece[12:], (int(height), int(width))
-        sides = np.frombuffer(piece[12 : 12 + 4 * count], dtype=np.int32)
-        points = np.frombuffer(piece[12 + 4 * count :], dtype=np.int32).reshape(-1, 2) / POLYGON_UNITS
-        return np.split(points, np.cumsum(sides)[:-1])
+        return unpack_segmentation(self._segmentations[instance])
 
     def _choose(self, categories: Sequence[Mapping[str, Any]], classes: Sequence[str] | None):
         """Returns the ids and names of the chosen categories, by ascending id."""
@@ -171,97 +159,91 @@ class CocoAnnotations:
         chosen = [key for key in sorted(names) if classes is None or names[key] in classes]
         return tuple(chosen), tuple(names[key] for key in chosen)
 
-    def _take_images(self, images: Sequence[Mapping[str, Any]]) -> None:
+    def _take_images(self, images: Sequence[Mapping[str, Any]], errors: FileErrors) -> None:
         self.image_ids = np.array([image["id"] for image in images], dtype=np.int64)
         self.sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
         self.file_names = PackedBytes([image["file_name"].encode() for image in images])
-        self.problems.duplicate_images = _repeated(self.image_ids.tolist())
-        self.problems.duplicate_files = _repeated([image["file_name"] for image in images])
+        errors.add(
+            "ids of images must be unique", (f"{key} is used twice" for key in repeated(self.image_ids.tolist()))
+        )
+        self.problems.duplicate_files = repeated([image["file_name"] for image in images])
 
-    def _take_annotations(self, annotations: Sequence[Mapping[str, Any]], with_masks: bool) -> None:
-        problems = self.problems
-        index_of = {image_id: index for index, image_id in enumerate(self.image_ids.tolist())}
-        labels = {category: label for label, category in enumerate(self.categories)}
-        problems.duplicate_annotations = _repeated([annotation.get("id") for annotation in annotations])
-        kept: list[tuple[int, tuple[float, ...], int, bool]] = []
-        segmentations: list[bytes] = []
+    def _take_annotations(self, annotations: Sequence[Mapping[str, Any]], with_masks: bool, errors: FileErrors) -> None:
+        def named(chosen: np.ndarray) -> list[Any]:
+            return [annotations[index].get("id", f"number {index}") for index in np.flatnonzero(chosen).tolist()]
+
+        images, labels = self._references(annotations, errors)
+        found = (images >= 0) & (labels >= 0)
         self.has_annotation = np.zeros(len(self), dtype=bool)
-        for number, annotation in enumerate(annotations):
-            name = annotation.get("id", f"number {number}")
-            image, category = index_of.get(annotation["image_id"]), annotation["category_id"]
-            if image is None:
-                problems.unknown_images.append(f"{name} (image {annotation['image_id']})")
-                continue
-            if category not in labels:
-                if category not in self.all_categories:
-                    problems.unknown_categories.append(f"{name} (category {category})")
-                continue
-            self.has_annotation[image] = True
-            if annotation.get("ignore", False):
-                continue
-            height, width = self.sizes[image].tolist()
-            box, clipped = self._box(annotation, name, height, width)
-            if box is None or annotation.get("area", 1) <= 0:
-                problems.degenerate.append(name)
-                continue
-            if clipped:
-                problems.outside.append(name)
-            crowd = bool(annotation.get("iscrowd", False))
-            segmentation = self._pack(annotation.get("segmentation"), name, height, width) if with_masks else b""
-            if with_masks and not segmentation and not crowd:
-                problems.maskless.append(name)
-            kept.append((image, box, labels[category], crowd))
-            segmentations.append(segmentation)
-        order = sorted(range(len(kept)), key=lambda number: kept[number][0])  # stable: file order within an image
-        counts = np.bincount([kept[number][0] for number in order], minlength=len(self))
+        self.has_annotation[images[found]] = True
+        found &= ~np.array([bool(annotation.get("ignore")) for annotation in annotations], dtype=bool)
+        given = np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+        boxes, inside, outside = _clipped(given, self.sizes[images] if len(self) else np.zeros((len(images), 2)))
+        kept = inside & (np.array([annotation.get("area", 1) for annotation in annotations], dtype=np.float64) > 0)
+        self.problems.degenerate = named(found & ~kept)
+        kept &= found
+        self.problems.outside = named(kept & outside)
+        crowds = np.array([bool(annotation.get("iscrowd")) for annotation in annotations], dtype=bool)
+
+        indices = np.flatnonzero(kept)
+        indices = indices[np.argsort(images[indices], kind="stable")]  # in the file's order within an image
+        counts = np.bincount(images[indices], minlength=len(self))
         self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.boxes = np.array([kept[number][1] for number in order], dtype=np.float32).reshape(-1, 4)
-        self.labels = np.array([kept[number][2] for number in order], dtype=np.int32)
-        self.is_crowd = np.array([kept[number][3] for number in order], dtype=bool)
-        self._segmentations = PackedBytes([segmentations[number] for number in order]) if with_masks else None
+        self.boxes = boxes[indices].astype(np.float32)
+        self.labels = labels[indices].astype(np.int32)
+        self.is_crowd = crowds[indices]
+        self._segmentations = None
+        if with_masks:
+            segmentations = pack_segmentations(
+                [annotations[index].get("segmentation") for index in indices.tolist()],
+                self.sizes[images[indices]],
+                lambda number: entry_name("annotation", annotations[indices[number]], int(indices[number])),
+                errors,
+            )
+            maskless = np.zeros(len(annotations), dtype=bool)
+            maskless[indices] = [not piece for piece in segmentations]
+            self.problems.maskless = named(maskless & ~crowds)
+            self._segmentations = PackedBytes(segmentations)
 
-    def _box(self, annotation: Mapping[str, Any], name: Any, height: int, width: int):
-        """Returns a box clipped to the image, or None if nothing is left, and whether it extended beyond the image."""
-        try:
-            x, y, w, h = (float(value) for value in annotation["bbox"])
-        except (TypeError, ValueError, KeyError) as error:
-            given = annotation.get("bbox")
-            raise ValueError(
-                f"{self.file}: annotation {name} needs a bbox [x, y, width, height] in pixels, got {given!r}."
-            ) from error
-        outside = x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1
-        inside_w, inside_h = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
-        # Written with `not`, because comparisons with NaN are False.
-        if not (w >= 1 and h >= 1 and inside_w > 0 and inside_h > 0):
-            return None, outside
-        return (max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)), outside
+    def _references(
+        self, annotations: Sequence[Mapping[str, Any]], errors: FileErrors
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the index of each annotation's image and its label, -1 for categories that are not chosen."""
+        index_of = {image_id: index for index, image_id in enumerate(self.image_ids.tolist())}
+        label_of = dict.fromkeys(self.all_categories, -1) | {key: label for label, key in enumerate(self.categories)}
+        images = [index_of.get(annotation["image_id"], -1) for annotation in annotations]
+        labels = [label_of.get(annotation["category_id"], -2) for annotation in annotations]
+        duplicates = repeated([annotation.get("id") for annotation in annotations])
+        errors.add("ids of annotations must be unique", (f"{key} is used twice" for key in duplicates))
+        for kind, values, unknown in (("image", images, -1), ("category", labels, -2)):
+            errors.add(
+                f"the {kind} of an annotation must be in the file",
+                (
+                    f"{entry_name('annotation', annotations[number], number)} has {kind}_id "
+                    f"{annotations[number][f'{kind}_id']}"
+                    for number, value in enumerate(values)
+                    if value == unknown
+                ),
+            )
+        return np.array(images, dtype=np.int64), np.array(labels, dtype=np.int64)
 
-    def _pack(self, segmentation: Any, name: Any, height: int, width: int) -> bytes:
-        """Packs a mask: 12 bytes for the number of polygons (0: run lengths), height and width; then the content."""
-        try:
-            if isinstance(segmentation, Mapping):
-                size = (int(segmentation["size"][0]), int(segmentation["size"][1]))
-                if size != (height, width):
-                    self.problems.mask_sizes.append(f"{name} ({size[0]}x{size[1]}, its image {height}x{width})")
-                counts = segmentation["counts"]
-                if isinstance(counts, list):
-                    packed: Any = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
-                    counts = packed["counts"]
-                counts = counts.encode() if isinstance(counts, str) else counts
-                return struct.pack("3i", 0, *size) + counts
-            # A polygon needs 3 points; mmdet drops those with fewer, too.
-            rings = [ring for ring in segmentation or () if len(ring) >= 6 and len(ring) % 2 == 0]
-            if not rings:
-                return b""
-            sides = [len(ring) // 2 for ring in rings]
-            head = struct.pack(f"{3 + len(rings)}i", len(rings), height, width, *sides)
-            points = np.array(rings[0] if len(rings) == 1 else list(itertools.chain(*rings)), dtype=np.float64)
-            return head + np.rint(points * POLYGON_UNITS).astype(np.int32).tobytes()
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise ValueError(
-                f"{self.file}: the segmentation of annotation {name} is neither a list of polygons [[x, y, x, y, ...]] "
-                f"nor run lengths (dict(size=[height, width], counts=...)): {str(segmentation)[:80]}."
-            ) from error
+
+def _clipped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clips boxes to their images.
+
+    Args:
+        boxes: (n, 4): x, y, width, height in pixels.
+        sizes: (n, 2): height, width of the images.
+
+    Returns:
+        (n, 4): x1, y1, x2, y2; (n,) bool, whether boxes are at least one pixel wide and high and partly inside of the
+        image; (n,) bool, whether they extended more than a pixel beyond it.
+    """
+    low, high, limits = boxes[:, :2], boxes[:, :2] + boxes[:, 2:], sizes[:, ::-1]
+    outside = np.any((low < -1) | (high > limits + 1), axis=1)
+    clipped = np.concatenate([np.maximum(low, 0), np.minimum(high, limits)], axis=1)
+    inside = np.all((boxes[:, 2:] >= 1) & (clipped[:, 2:] > clipped[:, :2]), axis=1)
+    return clipped, inside, outside
 
 
 def read_categories(file: Path) -> dict[int, str] | None:
@@ -279,9 +261,10 @@ def read_categories(file: Path) -> dict[int, str] | None:
     for text in texts:
         try:
             categories, _ = json.JSONDecoder().raw_decode(text.partition(":")[2].lstrip())
-            return {category["id"]: str(category["name"]) for category in categories}
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, RecursionError):
             continue
+        if isinstance(categories, list) and check_entries(categories, CATEGORY, "category", FileErrors(file)):
+            return {category["id"]: str(category["name"]) for category in categories}
     return None
 
 
@@ -298,15 +281,12 @@ def _gc_paused() -> Iterator[None]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Reads the JSON and checks that it is in COCO's format."""
+    """Reads the JSON and checks that its entries are those of COCO's format."""
     if not file.is_file():
         raise ValueError(f"There is no annotation file {file}.")
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON: {error}.") from error
+    content = read_json(file)
     wanted = ("images", "categories", "annotations")
-    given = sorted(content) if isinstance(content, dict) else type(content).__name__
+    given = shortened(sorted(content)) if isinstance(content, dict) else type(content).__name__
     lacking = [key for key in wanted if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if lacking == ["annotations"] and "annotations" not in content:
         content["annotations"] = []  # COCO's image_info_test-*.json
@@ -314,30 +294,14 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} is not a COCO annotation file: it lacks the lists {', '.join(lacking)}; it has {given}."
         )
-    for key, fields in (("images", ("id", "file_name", "height", "width")), ("categories", ("id", "name"))):
-        for number, entry in enumerate(content[key]):
-            absent = [field for field in fields if field not in entry]
-            if absent:
-                raise ValueError(f"{file}: entry {number} of {key!r} lacks {', '.join(absent)}: {str(entry)[:80]}.")
-    for number, entry in enumerate(content["annotations"]):
-        absent = [field for field in ("image_id", "category_id", "bbox") if field not in entry]
-        if absent:
-            raise ValueError(
-                f"{file}: annotation {entry.get('id', f'number {number}')} lacks {', '.join(absent)}. Panoptic files "
-                "have no boxes; instances_*.json has them."
-            )
+    errors = FileErrors(file)
+    check_entries(content["images"], (IMAGE_ID, FILE_NAME, *SIZE), "image", errors)
+    check_entries(content["categories"], CATEGORY, "category", errors)
+    if any(isinstance(entry, dict) and "segments_info" in entry for entry in content["annotations"][:1]):
+        raise ValueError(f"{file} is a panoptic annotation file, without boxes; instances_*.json has them.")
+    check_entries(content["annotations"], INSTANCE, "annotation", errors)
+    errors.raise_if_any()
     return content
-
-
-def _repeated(values: Sequence[Any]) -> list[Any]:
-    """Returns the values that occur more than once, without None."""
-    seen: set[Any] = set()
-    again: dict[Any, None] = {}
-    for value in values:
-        if value in seen and value is not None:
-            again[value] = None
-        seen.add(value)
-    return list(again)
 
 
 __getattr__ = renamed_names(__name__, {"Shape": "Segmentation"})

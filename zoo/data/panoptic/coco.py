@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +14,7 @@ from ....names import unknown_name
 from ...registry import DATASETS
 from ..common.decoding import open_image, read_file, reading_image
 from ..common.paths import missing_path
+from ..formats.panoptic import read_panoptic
 from ..segmentation.dataset import Pair, SegmentationDataset, SegmentationTransform
 
 THINGS = ("separate", "merged", "ignored")
@@ -42,8 +41,8 @@ class CocoPanopticSemantic(SegmentationDataset):
         category_ids: By label, the ids of its categories.
 
     Raises:
-        ValueError: If the annotation file is missing or in another format, refers to images or categories that it does
-            not have, or files are missing; or see `SegmentationDataset`.
+        ValueError: If the annotation file is missing or wrong (see `read_panoptic`), or files are missing; or see
+            `SegmentationDataset`.
     """
 
     def __init__(
@@ -57,33 +56,25 @@ class CocoPanopticSemantic(SegmentationDataset):
     ) -> None:
         if things not in THINGS:
             raise ValueError(unknown_name("value of things", things, THINGS))
-        content = _read_json(ann_file)
+        content = read_panoptic(ann_file)
         self.ann_file = ann_file
         classes, self.category_ids = _classes(ann_file, content["categories"], things)
         label_of = {category: label for label, group in enumerate(self.category_ids) for category in group}
-        known = {category["id"] for category in content["categories"]}
         folder = str(Path(ann_file).with_suffix("")) if panoptic is None else panoptic
         image_files, label_files = _names_in(images, "images"), _names_in(folder, "panoptic")
         by_id = {image["id"]: image for image in content["images"]}
         pairs: list[Pair] = []
         self._segments: list[dict[int, int]] = []
-        for annotation in sorted(content["annotations"], key=lambda entry: str(entry["image_id"]).zfill(20)):
+        for annotation in sorted(content["annotations"], key=lambda entry: entry["image_id"]):
             where = f"{ann_file}, annotation of image {annotation['image_id']}:"
-            image = by_id.get(annotation["image_id"])
-            if image is None:
-                raise ValueError(f"{where} there is no image with this id in `images`.")
+            image = by_id[annotation["image_id"]]
             _require(image["file_name"], image_files, images, where, "images")
             _require(annotation["file_name"], label_files, folder, where, "panoptic")
             pairs.append(Pair(os.path.join(images, image["file_name"]), os.path.join(folder, annotation["file_name"])))
-            segments: dict[int, int] = {}
-            for segment in annotation["segments_info"]:
-                if segment["category_id"] not in known:
-                    raise ValueError(
-                        f"{where} the segment {segment['id']} has the category {segment['category_id']}, which is not "
-                        "in `categories`."
-                    )
-                segments[segment["id"]] = label_of.get(segment["category_id"], IGNORE_INDEX)
-            self._segments.append(segments)
+            segments = annotation["segments_info"]
+            self._segments.append(
+                {segment["id"]: label_of.get(segment["category_id"], IGNORE_INDEX) for segment in segments}
+            )
         palette = None
         colors = {category["id"]: category.get("color") for category in content["categories"]}
         if all(colors[group[0]] for group in self.category_ids):
@@ -168,11 +159,8 @@ def _classes(
     """Returns names by label, and the category ids of each label."""
     ordered = sorted(categories, key=lambda category: category["id"])
     ids = [category["id"] for category in ordered]
-    twice = next((first for first, second in itertools.pairwise(ids) if first == second), None)
-    if twice is not None:
-        raise ValueError(f"{ann_file} has two categories with the id {twice}.")
     if things == "separate":
-        return tuple(category["name"] for category in ordered), tuple((category_id,) for category_id in ids)
+        return tuple(str(category["name"]) for category in ordered), tuple((category_id,) for category_id in ids)
     lacking = next((category for category in ordered if "isthing" not in category), None)
     if lacking is not None:
         raise ValueError(
@@ -181,24 +169,9 @@ def _classes(
         )
     stuff = [category for category in ordered if not category["isthing"]]
     counted = tuple(category["id"] for category in ordered if category["isthing"])
-    names = tuple(category["name"] for category in stuff)
+    names = tuple(str(category["name"]) for category in stuff)
     groups = tuple((category["id"],) for category in stuff)
     return (("things", *names), (counted, *groups)) if things == "merged" and counted else (names, groups)
-
-
-def _read_json(ann_file: str) -> Mapping[str, Any]:
-    try:
-        content = json.loads(Path(ann_file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"The annotation file {ann_file} cannot be read: {error}") from error
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    if missing:
-        raise ValueError(
-            f"{ann_file} has no {', '.join(map(repr, missing))}: it is not an annotation file in COCO's format."
-        )
-    if content["annotations"] and "segments_info" not in content["annotations"][0]:
-        raise ValueError(f"{ann_file} has no `segments_info`: it is not a panoptic annotation file (panoptic_*.json).")
-    return content
 
 
 def _names_in(folder: str, argument: str) -> set[str]:

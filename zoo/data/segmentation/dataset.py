@@ -78,7 +78,10 @@ class SegmentationDataset(ImageDataset):
             voc_palette(len(self.classes)) if palette is None else [list(color) for color in palette]
         )
         self.findings: list[str] = []
-        self._table = LabelTable(len(self.classes), reduce_zero_label, label_values)
+        try:
+            self._table = LabelTable(len(self.classes), reduce_zero_label, label_values)
+        except ValueError as error:
+            raise ValueError(f"{self}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -78,18 +78,59 @@ def test_chosen_classes_are_labeled_by_ascending_id(read):
     [
         (lambda made: made.pop("images"), "lacks the lists images"),
         (lambda made: made.update(categories=[]), "has no categories"),
-        (lambda made: made["images"][1].pop("height"), "entry 1 of 'images' lacks height"),
-        (lambda made: made["annotations"][2].pop("bbox"), "annotation 102 lacks bbox.*Panoptic"),
-        (lambda made: made["annotations"][2].update(bbox=[1, 2, 3]), "annotation 102 needs a bbox"),
-        (lambda made: made["annotations"][2].update(segmentation={"size": [1, 2]}), "segmentation of annotation 102"),
-        (lambda made: made["annotations"][2].update(segmentation=[["a"] * 6]), "segmentation of annotation 102"),
+        (lambda made: made["images"][1].pop("height"), "height must be a positive integer.*: image 5 has none"),
+        (lambda made: made["images"][1].update(file_name="../a.png"), "file_name must be a path inside.*: image 5 has"),
+        (lambda made: made["images"][1].update(id=11), "ids of images must be unique: 11 is used twice"),
+        (lambda made: made["annotations"][2].pop("bbox"), "bbox must be .*: annotation 102 has none"),
+        (lambda made: made["annotations"][2].update(bbox=[1, 2, 3]), r"bbox must .*: annotation 102 has \[1, 2, 3\]"),
+        (
+            lambda made: made["annotations"][2].update(segmentation={"size": [1, 2]}),
+            "segmentation must .*: annotation 102",
+        ),
+        (lambda made: made["annotations"][2].update(segmentation=[["a"] * 6]), "segmentation must .*: annotation 102"),
+        (
+            lambda made: made["annotations"][1]["segmentation"].update(size=[160, 120]),
+            "size of run lengths must be .* annotation 101 has 160x120, its image 120x160",
+        ),
+        (
+            lambda made: made["annotations"][2]["segmentation"]["counts"].append(5),
+            "run lengths must cover .* annotation 102 has 150x110, but run lengths of 16505 pixels",
+        ),
+        (lambda made: made["annotations"][3].update(id=100), "ids of annotations must be unique: 100 is used twice"),
+        (
+            lambda made: [one.update(image_id=77) for one in made["annotations"]],
+            "the image of an annotation must be in the file: annotation 100 has image_id 77, annotation 101 has",
+        ),
+        (
+            lambda made: made["annotations"][0].update(category_id=4),
+            "the category of an annotation must be in the file: annotation 100 has category_id 4",
+        ),
+        (lambda made: made["annotations"][0].update(segments_info=[]), "is a panoptic annotation file, without boxes"),
+        (lambda made: made["annotations"].insert(0, 5), "entries must be objects: annotation number 0 is 5"),
         (lambda made: made["categories"].append({"id": 3, "name": "other"}), "several categories with the same id"),
         (lambda made: made["categories"].append({"id": 4, "name": "kite"}), "several categories with the same id"),
     ],
 )
 def test_files_in_another_format_raise(read, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         read(change)
+    assert "instances.json" in str(caught.value)
+
+
+def test_masks_are_not_checked_if_they_are_not_wanted(read):
+    annotations = read(lambda made: made["annotations"][1]["segmentation"].update(size=[160, 120]), with_masks=False)
+    assert len(annotations.boxes) == 8
+
+
+def test_all_kinds_of_errors_are_reported_at_once(read):
+    def change(made):
+        made["annotations"][0].update(category_id=4)
+        made["annotations"][3].update(id=105)
+        made["annotations"][1]["segmentation"].update(counts="~")
+
+    with pytest.raises(ValueError, match="has errors:") as caught:
+        read(change)
+    assert str(caught.value).count("\n- ") == 3
 
 
 def test_files_that_are_not_json_raise(tmp_path):
@@ -110,7 +151,6 @@ def test_annotations_are_stored_in_arrays(read):
     # 16 bytes of box, 5 of label and crowd, 8 of the mask's end, 12 + 4 + 32 of the mask.
     assert annotations.nbytes < 85 * 20008
     # Nothing else grows with the annotations: Python objects would be pickled, too.
-    annotations.problems.duplicate_annotations.clear()
     assert len(pickle.dumps(annotations)) < 85 * 20008 + 10000
 
 
@@ -122,7 +162,19 @@ def test_categories_are_read_without_the_rest(tmp_path, keys):
     assert read_categories(tmp_path / "a.json") == {42: "ring", 3: "kite", 7: "disc", 9: 'a "tall" [ü]'}
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"images": []}', '{"categories": ["cat"]}', '{"categories": [{"id": 1}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"images": []}',
+        '{"categories": ["cat"]}',
+        '{"categories": [{"id": 1}]}',
+        '{"categories": [{"id": "1", "name": "cat"}]}',
+        '{"categories": {"id": 1}}',
+        '{"categories": ' + "[" * 10**5,
+    ],
+)
 def test_files_without_categories_have_none(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     assert read_categories(tmp_path / "a.json") is None
