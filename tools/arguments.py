@@ -84,6 +84,30 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_check_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --no-check."""
+    parser.add_argument(
+        "--no-check",
+        action="store_false",
+        dest="check",
+        help="skip the checks of the config's keys, types and values, for code that they cannot follow",
+    )
+
+
+def check_from_arguments(args: argparse.Namespace, cfg: Config) -> None:
+    """Checks the config of a command line; with --no-check, warns that this is skipped.
+
+    Raises:
+        ConfigError: If the config has mistakes.
+    """
+    from attnzoo.zoo.config import check_config
+
+    if args.check:
+        check_config(cfg)
+    elif is_first_process():
+        print("warning: --no-check: the keys, types and values of the config are not checked", file=sys.stderr)
+
+
 def load_from_arguments(args: argparse.Namespace) -> Config:
     """Loads the config of a command line, with its options, work dir and launcher.
 

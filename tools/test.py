@@ -10,8 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from attnzoo.tools.arguments import add_config_arguments, is_first_process, load_from_arguments, user_errors
-from attnzoo.zoo.config import check_config, find_config
+from attnzoo.tools.arguments import (
+    add_check_argument,
+    add_config_arguments,
+    check_from_arguments,
+    is_first_process,
+    load_from_arguments,
+    user_errors,
+)
+from attnzoo.zoo.config import find_config
 from attnzoo.zoo.config.loading import config_name
 from attnzoo.zoo.data.common.checks import check_num_classes
 from attnzoo.zoo.data.common.decoding import BrokenImageError
@@ -39,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "server. Segmentors: confusion.json with the classes and their confusion, and with --save-labels label maps.",
     )
     add_config_arguments(parser)
+    add_check_argument(parser)
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
@@ -85,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     with user_errors(over=lambda: running) as outcome:
         cfg = evaluation_config(load_from_arguments(args), args.config, args.pretrained)
         checkpoint = None if args.pretrained else find_checkpoint(args.checkpoint)
-        check_config(cfg)
+        check_from_arguments(args, cfg)
         extras = {name for name in ("confusion", "label_maps") if getattr(args, name)}
         cfg.test_evaluator = result_configs(cfg.test_evaluator, cfg.work_dir, extras)
         runner = build_runner(cfg)

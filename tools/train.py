@@ -9,8 +9,14 @@ import sys
 
 from mmengine.config import Config
 
-from attnzoo.tools.arguments import add_config_arguments, is_first_process, load_from_arguments, user_errors
-from attnzoo.zoo.config import check_config
+from attnzoo.tools.arguments import (
+    add_check_argument,
+    add_config_arguments,
+    check_from_arguments,
+    is_first_process,
+    load_from_arguments,
+    user_errors,
+)
 from attnzoo.zoo.config.consistency import BuiltCheckHook
 from attnzoo.zoo.plots.curves import draw_learning_curve
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, build_runner
@@ -26,6 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "state saved, 130 the same by Ctrl-C: run the same command with --resume to continue.",
     )
     add_config_arguments(parser)
+    add_check_argument(parser)
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -79,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     check = BuiltCheckHook()
     with user_errors(over=lambda: check.passed) as outcome:
         cfg = load_training_config(args)
-        check_config(cfg)
+        check_from_arguments(args, cfg)
         if args.dry_run:
             dry_run(cfg)
             return outcome.code

@@ -14,6 +14,7 @@ The modules that register types are imported by the first lookup, not with this 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -64,17 +65,20 @@ class Registry(roots.Registry):
             registry = registry.parent
         return sorted(found)
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str | Callable[..., Any]) -> Any:
         """Returns a registered class or function.
 
         Args:
-            key: Its name, with or without the scope ("attnzoo.Accuracy"), or an import path ("package.module.Class").
+            key: Its name, with or without the scope ("attnzoo.Accuracy"), an import path ("package.module.Class"), or
+                a class or function, which need not be registered.
 
         Raises:
             ValueError: There is no such name; the message has the nearest matches.
         """
         if not isinstance(key, str):
-            raise ValueError(f"The type of a {self.name} must be a string, got {key!r}.")
+            if inspect.isclass(key) or inspect.isroutine(key):
+                return key
+            raise ValueError(f"The type of a {self.name} must be a registered name or a class, got {key!r}.")
         plain = key.removeprefix(f"{self.scope}.")
         self.import_from_location()
         if "." not in plain:
@@ -112,6 +116,11 @@ class Registry(roots.Registry):
             return super().build(cfg, *args, **kwargs)
 
 
+def type_name(kind: Any) -> str:
+    """Returns the name of a config's `type`, which is a name, with or without the scope, or a class or function."""
+    return kind.removeprefix(f"{SCOPE}.") if isinstance(kind, str) else getattr(kind, "__name__", repr(kind))
+
+
 @functools.cache
 def _backbone_builder(name: str) -> Callable[..., Any]:
     """Returns the function that builds a backbone from its config: `create_model` with its name."""
@@ -135,11 +144,12 @@ class ModelRegistry(Registry):
 
         return sorted({*super().names(), *list_models()})
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str | Callable[..., Any]) -> Any:
         """Returns a registered class or function, or a function that builds a backbone.
 
         Args:
-            key: A registered name, or that of a backbone with or without a weight tag ("nat_mini.in1k").
+            key: A registered name, that of a backbone with or without a weight tag ("nat_mini.in1k"), or a class or
+                function.
 
         Raises:
             ValueError: There is no such name; the message has the nearest matches.
@@ -169,13 +179,13 @@ class AlbumentationsRegistry(Registry):
         """Returns the names of all transforms."""
         return sorted(self._classes())
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # classes have no place here
         """Returns the class of a transform.
 
         Raises:
             ValueError: There is no such transform; the message has the nearest matches.
         """
-        found = self._classes().get(key)
+        found = self._classes().get(key) if isinstance(key, str) else None
         if found is None:
             raise ValueError(unknown_name(self.name, key, self.names()))
         return found

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from mmengine.config import Config
 
 from attnzoo.tools.arguments import (
     UserError,
+    add_check_argument,
     add_config_arguments,
     add_model_arguments,
+    check_from_arguments,
     load_from_arguments,
     size_from_arguments,
     user_errors,
 )
+from attnzoo.zoo.config import ConfigError
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]):
@@ -64,3 +68,13 @@ def test_a_config_gets_its_work_dir_and_options():
     assert cfg.work_dir == "work_dirs/nat_digits"
     assert cfg.train_dataloader.batch_size == 4
     assert load_from_arguments(parser.parse_args(["nat_digits", "--work-dir", "w"])).work_dir == "w"
+
+
+def test_checks_can_be_skipped(capsys: pytest.CaptureFixture[str]):
+    parser = argparse.ArgumentParser()
+    add_check_argument(parser)
+    wrong = Config({"modle": {}})
+    with pytest.raises(ConfigError, match="Did you mean 'model'"):
+        check_from_arguments(parser.parse_args([]), wrong)
+    check_from_arguments(parser.parse_args(["--no-check"]), wrong)
+    assert capsys.readouterr().err.startswith("warning: --no-check: the keys, types and values of the config are not")

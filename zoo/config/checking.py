@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ...names import unknown_name
 from .. import registry as registries
-from ..registry import MODELS, Registry
+from ..registry import MODELS, Registry, type_name
 from .errors import ConfigError
 from .sections import NESTED, SECTIONS, TOP_LEVEL_KEYS, Each, Keys, OneOrMore, Section, Typed
 from .signatures import MISSING, Argument, Arguments, arguments_of, keys_of, misfit
@@ -37,7 +37,15 @@ def check_config(cfg: Config, paths: bool = True) -> None:
 
         checker.problems.extend(find_contradictions(plain, paths=paths))
     if checker.problems:
-        raise ConfigError("\n".join(dict.fromkeys(checker.problems)))
+        raise ConfigError("\n".join(_distinct(checker.problems)))
+
+
+def _distinct(problems: Iterable[str]) -> list[str]:
+    """Leaves out repeated problems, and those of test sections that the sections for validation have as well."""
+    found = dict.fromkeys(problems)
+    return [
+        problem for problem in found if not (problem.startswith("test_") and problem.replace("test_", "val_") in found)
+    ]
 
 
 class _Checker:
@@ -109,6 +117,7 @@ class _Checker:
             self.problems.append(f"{where}.type: {error}")
             return
         arguments = backbone_arguments(name) if _is_backbone(registry, name) else arguments_of(target)
+        name = type_name(name)
         supplied = {*section.supplied, *(list(arguments.known)[:1] if section.called else ())}
         given = {key: inner for key, inner in value.items() if key not in ("type", "_scope_")}
         for key, inner in given.items():
@@ -149,7 +158,7 @@ class _Checker:
         """
         if argument.default is not MISSING and _same(value, argument.default):
             return
-        if isinstance(value, Mapping) and isinstance(value.get("type"), str):
+        if isinstance(value, Mapping) and (isinstance(value.get("type"), str) or callable(value.get("type"))):
             section = NESTED.get(name or "") or dataclasses.replace(_guess_section(value["type"], near), filled=filled)
             self.section(where, value, section)
             return
@@ -195,8 +204,8 @@ def backbone_arguments(name: str) -> Arguments:
     return Arguments({**entry.known, **known}, open=entry.open)
 
 
-def _is_backbone(registry: Registry, name: str) -> bool:
-    return registry is MODELS and MODELS.is_backbone(name)
+def _is_backbone(registry: Registry, name: Any) -> bool:
+    return registry is MODELS and isinstance(name, str) and MODELS.is_backbone(name)
 
 
 def _guess_section(name: str, near: Registry | None) -> Typed:

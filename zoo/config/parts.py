@@ -9,7 +9,7 @@ from typing import Any
 from ...backbones.registry import get_pretrained_cfg
 from ..evaluation.base import MetricInfo
 from ..evaluation.lookup import evaluator_infos
-from ..registry import DATASETS, MODELS, SCOPE
+from ..registry import DATASETS, MODELS, type_name
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -31,7 +31,7 @@ class Part:
     @property
     def type(self) -> str:
         """The registered name, without the scope."""
-        return str(self.config["type"]).removeprefix(f"{SCOPE}.")
+        return type_name(self.config["type"])
 
     @property
     def arguments(self) -> dict[str, Any]:

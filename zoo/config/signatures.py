@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, Union
 
+from .keyword_use import keyword_use
+
 MISSING = inspect.Parameter.empty
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -44,7 +46,7 @@ class Arguments:
     Attributes:
         known: Arguments by name.
         required: Names of the required arguments.
-        open: Whether other names are accepted, because **kwargs are forwarded to an unknown function.
+        open: Whether other names are accepted, because **kwargs are used in a way that cannot be followed.
     """
 
     known: Mapping[str, Argument]
@@ -53,14 +55,15 @@ class Arguments:
 
     def __or__(self, other: Arguments) -> Arguments:
         """Merges with the arguments of a function that gets **kwargs; those are all optional."""
-        return Arguments({**other.known, **self.known}, self.required, other.open)
+        return Arguments({**other.known, **self.known}, self.required, self.open or other.open)
 
 
 def arguments_of(target: Callable[..., Any]) -> Arguments:
     """Finds the arguments of a class or function, following **kwargs.
 
     The **kwargs of a class are assumed to go to the next constructor in its method resolution order, and those of a
-    function to the class in its return annotation. Otherwise, any name is accepted.
+    function to the class in its return annotation. Keys that a function looks up in its **kwargs are arguments, too. If
+    its source uses them in another way, any name is accepted.
 
     Args:
         target: A class or function.
@@ -73,6 +76,7 @@ def arguments_of(target: Callable[..., Any]) -> Arguments:
         made = _hints(target).get("return")
         if not forwards:
             return arguments
+        arguments = _with_keywords(arguments, target, is_constructor=False)
         return arguments | arguments_of(made) if inspect.isclass(made) else _opened(arguments)
     total: Arguments | None = None
     for cls in target.__mro__:
@@ -82,6 +86,8 @@ def arguments_of(target: Callable[..., Any]) -> Arguments:
         if total is not None and cls.__module__.startswith("torch.nn"):
             return total  # nn.Module's signature accepts any argument, but its constructor none
         arguments, forwards = _own_arguments(constructor, bound=True)
+        if forwards:
+            arguments = _with_keywords(arguments, constructor, is_constructor=True)
         total = arguments if total is None else total | arguments
         if not forwards:
             return total
@@ -206,6 +212,14 @@ def _own_arguments(function: Callable[..., Any], bound: bool) -> tuple[Arguments
     required = frozenset(name for name, argument in known.items() if argument.default is MISSING)
     forwards = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     return Arguments(known, required), forwards
+
+
+def _with_keywords(arguments: Arguments, function: Callable[..., Any], is_constructor: bool) -> Arguments:
+    """Adds the keys that a function looks up in its **kwargs, and whether it accepts any."""
+    use = keyword_use(function)
+    looked_up = {name: Argument() for name in sorted(use.names) if name not in arguments.known}
+    is_open = use.unknown or (is_constructor and use.to_others)
+    return Arguments({**arguments.known, **looked_up}, arguments.required, is_open)
 
 
 def _opened(arguments: Arguments) -> Arguments:

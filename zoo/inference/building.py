@@ -71,6 +71,7 @@ def build(
     transform: dict[str, Any] | Callable[..., Any] | None = None,
     use_ema: bool | None = None,
     cfg_options: Mapping[str, Any] | Sequence[str] | None = None,
+    check: bool = True,
 ) -> LoadedModel:
     """Builds a model and loads its weights.
 
@@ -80,6 +81,7 @@ def build(
         transform: See `Predictor`.
         use_ema: See `Predictor`.
         cfg_options: See `Predictor`.
+        check: See `Predictor`.
 
     Raises:
         ValueError: There is no such model or config, or the arguments do not fit together.
@@ -94,7 +96,7 @@ def build(
     if isinstance(model, (Config, Mapping)):
         cfg = copy.deepcopy(model) if isinstance(model, Config) else Config(copy.deepcopy(dict(model)))
         title = str(getattr(cfg, "filename", None) or "The config")
-        return _from_config(cfg, title, None, weights, transform, use_ema)
+        return _from_config(cfg, title, None, weights, transform, use_ema, check)
     if not isinstance(model, (str, os.PathLike)):
         raise ValueError(
             f"model must be a model's name, a config, a work dir or a torch module, got {type(model).__name__}."
@@ -112,10 +114,11 @@ def build(
             hint = f" Did you mean 'local-dir:{name}'?" if (path / "config.json").is_file() else ""
             raise ValueError(f"{name} is not a work dir: it has no {CONFIG}, which training writes.{hint}")
         cfg = load_config(path / CONFIG, cfg_options)
-        return _from_config(cfg, name, path, find_best(path) if weights is None else weights, transform, use_ema)
+        weights = find_best(path) if weights is None else weights
+        return _from_config(cfg, name, path, weights, transform, use_ema, check)
     if not path.is_file() and path.suffix not in SUFFIXES and "/" not in name:
         _check_config_name(name)
-    return _from_config(load_config(name, cfg_options), name, None, weights, transform, use_ema)
+    return _from_config(load_config(name, cfg_options), name, None, weights, transform, use_ema, check)
 
 
 def _from_checkpoint(path: Path, weights: Weights, transform: Any, use_ema: bool | None, options: Any) -> LoadedModel:
@@ -195,7 +198,13 @@ def _from_classifier(model: Any, transform: Any, name: str) -> LoadedModel:
 
 
 def _from_config(
-    cfg: Config, title: str, work_dir: Path | None, weights: Weights, transform: Any, use_ema: bool | None
+    cfg: Config,
+    title: str,
+    work_dir: Path | None,
+    weights: Weights,
+    transform: Any,
+    use_ema: bool | None,
+    check: bool,
 ) -> LoadedModel:
     """Builds a config's model, with the transform of its test data."""
     dataset = _test_dataset(cfg, title)
@@ -220,7 +229,8 @@ def _from_config(
     if backbone is not None:
         part = cfg.model if backbone[0] == "model" else cfg.model.backbone
         part.update(pretrained=weights is True, checkpoint_path=None)
-    check_config(Config({"model": cfg.model}), paths=False)
+    if check:
+        check_config(Config({"model": cfg.model}), paths=False)
     task: Any = MODELS.build(cfg.model)
     if not is_task(task):
         task = build_classifier_task(task, True, title)

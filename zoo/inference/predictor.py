@@ -110,6 +110,8 @@ class Predictor:
         cfg_options: Changes to a config: a dict by dotted key, or "key=value" strings.
         timeout: Longest time to download an image, in seconds.
         max_megabytes: Largest file to download.
+        check: Whether to check the keys and types of a config's model before it is built. False is for code whose
+            arguments the check cannot follow.
 
     Attributes:
         task: The model with its preprocessor, in evaluation mode.
@@ -145,6 +147,7 @@ class Predictor:
         cfg_options: Mapping[str, Any] | Sequence[str] | None = None,
         timeout: float = 20.0,
         max_megabytes: float = 64.0,
+        check: bool = True,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("topk", topk), ("workers", workers)):
             if not isinstance(value, int) or value < 1:
@@ -153,7 +156,7 @@ class Predictor:
             raise ValueError(unknown_name("on_error", on_error, ("skip", "raise")))
         self.device = choose_device(device)
         self._dtype = _choose_dtype(dtype)
-        loaded = build(model, weights, transform, use_ema, cfg_options)
+        loaded = build(model, weights, transform, use_ema, cfg_options, check)
         self.kind, self.transform, self.name, self.weights = loaded.kind, loaded.transform, loaded.name, loaded.weights
         self.palette = loaded.palette
         self.classes = loaded.classes if classes is None else parse_class_names(classes)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from ...deprecated_paths import renamed_names
 from ...names import unknown_name
+from ..config.writing import config_text
 from ..data.common.broken_images import BrokenImagesHook
 from ..files import remove_leftovers, write_json, write_text
 from ..preprocessing import Preprocessing
@@ -295,7 +296,7 @@ class Runner(_Runner):
         iteration = state["meta"]["iter"] if continues else None
         set_aside_earlier_files(self.work_dir, iteration, self.timestamp, self.logger)
         remove_leftovers(self.work_dir)
-        write_text(Path(self.work_dir) / CONFIG, self.cfg.pretty_text)
+        write_text(Path(self.work_dir) / CONFIG, config_text(self.cfg))
 
     def _write_classes(self) -> None:
         """Writes the class names, which are used for predictions without the data."""

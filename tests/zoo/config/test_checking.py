@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from attnzoo.zoo.config import ConfigError, check_config, load_config
+from attnzoo.zoo.config.writing import config_text
 from support.configs import problems
 
 
@@ -181,3 +182,38 @@ def test_keys_of_dicts_inside_of_lists_are_checked(config: Path):
     }
     with pytest.raises(ConfigError, match=r"visualizer.vis_backends.0.dir: LocalVisBackend has no argument"):
         check_config(load_config(config, options))
+
+
+def test_classes_and_functions_stand_for_their_names(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "users_types.py").write_text(
+        "from attnzoo.zoo.data.common.collate import classification_collate\n"
+        "from attnzoo.zoo.evaluation import Accuracy\nfrom mmengine.hooks import Hook\n\n"
+        "class UsersHook(Hook):\n    def __init__(self, often: int) -> None:\n        self.often = often\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config.write_text(
+        "from users_types import Accuracy, UsersHook, classification_collate\n"
+        + config.read_text().replace('type="Accuracy"', "type=Accuracy")
+        + "custom_hooks = [dict(type=UsersHook, often=3)]\n"
+        "train_dataloader['collate_fn'] = dict(type=classification_collate)\n"
+    )
+    cfg = load_config(config)
+    check_config(cfg)
+    assert problems(config, "custom_hooks.0.often=x") == ["custom_hooks.0.often: must be int, got 'x'."]
+    assert "UsersHook has no argument 'oftn'" in problems(config, "custom_hooks.0.oftn=3")[0]
+    written = tmp_path / "written.py"
+    written.write_text(config_text(cfg))
+    again = load_config(written)
+    assert again.custom_hooks[0].type == "users_types.UsersHook"
+    check_config(again)
+
+
+def test_a_model_may_be_a_class(config: Path, tmp_path: Path):
+    config.write_text(config.read_text() + "from attnzoo.zoo.tasks import Classifier\nmodel['type'] = Classifier\n")
+    check_config(load_config(config))
+    assert "Classifier has no argument 'bakbone'" in problems(config, "model.bakbone={}")[0]
+
+
+def test_mistakes_in_sections_for_testing_are_not_repeated(config: Path):
+    assert problems(config, "val_dataloader.batchsize=3")[1:] == []
+    assert problems(config, "test_dataloader.batchsize=3")[0].startswith("test_dataloader.batchsize: ")

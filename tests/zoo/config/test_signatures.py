@@ -67,6 +67,37 @@ def test_a_module_forwards_nothing_to_torch():
     assert not arguments_of(Layer).open
 
 
+class PoppingHead(nn.Module):
+    def __init__(self, dim: int, **kwargs: Any) -> None:
+        self.scale = kwargs.pop("scale", 1)
+        super().__init__(**kwargs)
+
+
+class WrappingHead(nn.Module):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        self.inner = PoppingHead(**kwargs)
+
+
+def sets_attributes(**kwargs: Any) -> Child:
+    made = Child(True)
+    for name, value in kwargs.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_keys_that_are_popped_are_arguments():
+    arguments = arguments_of(PoppingHead)
+    assert set(arguments.known) == {"dim", "scale"}
+    assert arguments.required == {"dim"}
+    assert not arguments.open
+
+
+@pytest.mark.parametrize("target", [WrappingHead, sets_attributes])
+def test_keyword_arguments_that_are_used_otherwise_allow_anything(target: Callable[..., Any]):
+    assert arguments_of(target).open
+
+
 def test_torch_optimizers_and_schedules_are_known_in_full():
     assert {"lr", "betas", "weight_decay"} <= set(arguments_of(torch.optim.AdamW).known)
     from mmengine.optim import CosineAnnealingLR

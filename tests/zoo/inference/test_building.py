@@ -16,6 +16,7 @@ from torch import nn
 import attnzoo
 from attnzoo import Predictor
 from attnzoo.zoo.config import load_config
+from attnzoo.zoo.inference import building
 from attnzoo.zoo.inference.classifiers import evaluation_transform
 from attnzoo.zoo.training import read_training_checkpoint
 from support.tiny_classifier import BACKBONE, COLORS
@@ -48,6 +49,16 @@ def test_a_work_dir_equals_its_config_with_its_checkpoint(trained: Trained, pred
     assert Predictor(load_config(config), work_dir).classes == tuple(COLORS)
     assert Predictor(load_config(config).to_dict(), False).classes == tuple(COLORS)  # those of the data's folder
     assert Predictor(config, False, cfg_options=GONE).classes == ()
+
+
+def test_the_check_of_a_model_can_be_skipped(trained: Trained, monkeypatch: pytest.MonkeyPatch):
+    config, work_dir = trained
+    checked = []
+    monkeypatch.setattr(building, "check_config", lambda cfg, **options: checked.append(cfg))
+    Predictor(config, work_dir, check=False)
+    assert not checked
+    Predictor(config, work_dir)
+    assert len(checked) == 1
 
 
 def test_class_names_come_from_the_config_first(trained: Trained):
