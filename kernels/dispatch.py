@@ -51,12 +51,18 @@ def _triton_problem(device_type: str) -> str | None:
         )
     if not _has_triton():
         return "the package triton is not installed. Install it: pip install triton"
-    if not interpreted and not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+    if not interpreted and not _has_compiler(os.environ.get("CC"), os.environ.get("PATH")):
         return (
             "Triton needs a C compiler to build the code that launches its kernels, and none was found. "
             "Install one (apt-get install gcc, or dnf install gcc), or set the environment variable CC to its path."
         )
     return None
+
+
+@functools.cache
+def _has_compiler(command: str | None, path: str | None) -> bool:
+    """Whether there is a C compiler: `command`, or one on the PATH. Searching takes longer than launching a kernel."""
+    return bool(command) or any(shutil.which(name, path=path) for name in ("gcc", "clang", "cc"))
 
 
 @functools.cache

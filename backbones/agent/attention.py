@@ -120,7 +120,9 @@ class AgentAttention(nn.Module):
 
     def biases(self, x: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the result of `make_biases` in the dtype of `x`, cached from the previous call if still valid."""
-        if self.training or (height, width) != self.grid_size or not is_eager_inference(x):
+        # A CUDA graph computes its own biases, as it would go on reading cached ones after they were replaced.
+        is_cacheable = is_eager_inference(x) and not _is_captured(x)
+        if self.training or (height, width) != self.grid_size or not is_cacheable:
             return _cast(self.make_biases(height, width), x.dtype)
         parameters = self._bias_parameters()
         if self._cached is None or not self._cached.is_valid(parameters, x.dtype):
@@ -245,6 +247,11 @@ class ClassTokenAgentAttention(AgentAttention):
         else:
             out = out + F.pad(convolved, (0, 0, 1, 0))
         return self.proj_drop(linear(self.proj, out))
+
+
+def _is_captured(x: torch.Tensor) -> bool:
+    """Whether operations on `x` are being recorded in a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 class _CachedBiases:

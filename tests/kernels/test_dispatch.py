@@ -31,7 +31,7 @@ class _OnCuda:
 @pytest.mark.parametrize(("missing", "advice"), [("compiler", "apt-get install gcc"), ("triton", "pip install triton")])
 def test_what_triton_lacks_is_reported_once(missing, advice, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(dispatch.shutil, "which", lambda name: None)
+    monkeypatch.setattr(dispatch, "_has_compiler", lambda command, path: missing != "compiler")
     monkeypatch.setattr(dispatch, "_has_triton", lambda: missing != "triton")
     dispatch._warn_once.cache_clear()
     query: torch.Tensor = _OnCuda()  # pyright: ignore[reportAssignmentType] - a stand-in
@@ -43,6 +43,17 @@ def test_what_triton_lacks_is_reported_once(missing, advice, monkeypatch):
         assert _select(query, "torch") is cpu
     with pytest.raises(ValueError, match=advice):
         _select(query, "triton")
+
+
+def test_a_compiler_is_searched_for_once(monkeypatch, tmp_path):
+    searched = []
+    monkeypatch.setattr(dispatch.shutil, "which", lambda name, path: searched.append(name))
+    dispatch._has_compiler.cache_clear()
+    for _ in range(2):
+        assert not dispatch._has_compiler(None, str(tmp_path))
+        assert dispatch._has_compiler("gcc-14", str(tmp_path))
+    assert searched == ["gcc", "clang", "cc"]
+    dispatch._has_compiler.cache_clear()
 
 
 def test_float64_runs_in_plain_pytorch_on_a_gpu():

@@ -7,9 +7,11 @@ import itertools
 import pytest
 import torch
 
-from attnzoo.kernels.neighborhood.geometry import Blocks
+from attnzoo.kernels.neighborhood import fused
+from attnzoo.kernels.neighborhood.geometry import Blocks, Geometry, Neighborhood
+from attnzoo.kernels.neighborhood.operands import Operands
 from attnzoo.kernels.triton_common import launch
-from support.ahead_of_time import compile_kernels
+from support.ahead_of_time import compile_kernels, variants
 
 pytestmark = pytest.mark.skipif(launch.is_interpreted(), reason="compilation needs a process without TRITON_INTERPRET")
 
@@ -44,6 +46,23 @@ def test_calls_without_terms_need_no_more_registers_than_before_terms_existed():
     assert found["forward_kernel"].registers <= 83
     assert found["dq_kernel"].registers <= 111
     assert found["dkv_kernel"].registers <= 144
+
+
+_MAPS = ((200, 304), (192, 320), (199, 301), (150, 271), (168, 256), (144, 333), (101, 177), (64, 64))
+
+
+@pytest.mark.parametrize("rule", [Neighborhood(7), Neighborhood(7, dilation=4)])
+def test_one_compilation_serves_the_maps_of_detectors(rule):
+    with variants() as found:
+        for height, width in _MAPS:
+            query = torch.empty(1, height, width, 2, 32, dtype=torch.float16)
+            operands = Operands(query, query, query, torch.empty(2, 13, 13))
+            out, lse = fused.forward(operands, Geometry(rule, rule), 1.0)
+            fused.backward(out, None, operands, out, lse, Geometry(rule, rule), 1.0)
+    expected = dict.fromkeys(_FORWARD | _BACKWARD | _BIAS, 1) | {
+        "pad_kernel": 2
+    }  # in the forward and the backward pass
+    assert {name: len(keys) for name, keys in found.items()} == expected
 
 
 @pytest.mark.slow

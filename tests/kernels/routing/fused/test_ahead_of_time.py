@@ -7,7 +7,10 @@ import itertools
 import pytest
 import torch
 
+from attnzoo.kernels.routing import fused
+from attnzoo.kernels.routing.operands import Operands
 from attnzoo.kernels.triton_common import launch
+from support.ahead_of_time import variants
 from support.routing_ahead_of_time import KERNELS, STAGES, compile_kernels
 
 pytestmark = pytest.mark.skipif(launch.is_interpreted(), reason="compilation needs a process without TRITON_INTERPRET")
@@ -29,6 +32,16 @@ def _check(arch: int, dtype: torch.dtype, dim: int, allowed: int = 0, **options)
 def test_training(arch, mode):
     side, topk = STAGES[mode]
     _check(arch, torch.bfloat16, 32, side=side, topk=topk)
+
+
+def test_one_compilation_serves_the_maps_of_detectors():
+    with variants() as found:
+        for height, width in ((200, 304), (192, 320), (152, 272), (168, 256), (144, 336), (104, 176)):
+            query = torch.empty(1, height, width, 2, 32, dtype=torch.float16)
+            operands = Operands(query, query, query, torch.zeros(1, 64, 4, dtype=torch.int64))
+            out, lse = fused.forward(operands, (8, 8), 1.0)
+            fused.backward(out, operands, out, lse, (8, 8), 1.0)
+    assert {name: len(keys) for name, keys in found.items()} == dict.fromkeys(KERNELS, 1)
 
 
 @pytest.mark.slow
