@@ -20,7 +20,7 @@ from ..common.checks import (
     per_stage,
     to_pair,
 )
-from ..common.conv import apply_nhwc
+from ..common.conv import apply_nhwc, channels_last
 from ..common.head import PooledHead
 from ..common.init import init_linear
 from ..common.linear import Mlp
@@ -101,7 +101,7 @@ class ConvStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, dim, ceil(H / 4), ceil(W / 4))."""
-        x = self.act(self.bn1(self.conv1(x.to(memory_format=torch.channels_last))))
+        x = self.act(self.bn1(self.conv1(channels_last(x))))
         return self.bn2(self.conv2(x))
 
 
@@ -128,7 +128,7 @@ class PatchStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, dim, ceil(H / 4), ceil(W / 4))."""
-        return self.bn(self.conv(pad_to_multiple(x.to(memory_format=torch.channels_last), 4)))
+        return self.bn(self.conv(pad_to_multiple(channels_last(x), 4)))
 
 
 class PatchMerging(nn.Module):
