@@ -23,9 +23,16 @@ from triton.runtime.driver import driver
 from attnzoo.kernels.neighborhood import fused
 from attnzoo.kernels.neighborhood.geometry import AxisRule, Geometry, Neighborhood
 from attnzoo.kernels.neighborhood.operands import Operands
-from attnzoo.kernels.triton_common import launch
+from attnzoo.kernels.triton_common import checks, launch, tile_sizes
+from attnzoo.kernels.triton_common.tile_sizes import DeviceLimits
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+SHARED_MEMORY = {
+    arch: kib * 1024 for arch, kib in ((75, 64), (80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99))
+}
+"""Bytes of shared memory that a program can have, by compute capability times ten."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,16 @@ class _Driver:
 
 @contextlib.contextmanager
 def _absent_gpu(arch: int) -> Iterator[None]:
-    """Makes a GPU that is absent Triton's device."""
+    """Makes a GPU that is absent Triton's device, and its limits those of every device."""
     active = driver._active
     driver.set_active(_Driver(arch))  # pyright: ignore[reportArgumentType] - the few methods that are called
+    limits = DeviceLimits(SHARED_MEMORY[arch], arch)
     try:
-        yield
+        with (
+            mock.patch.object(tile_sizes, "device_limits", return_value=limits),
+            mock.patch.object(checks, "device_limits", return_value=limits),
+        ):
+            yield
     finally:
         driver._active = active
 

@@ -12,14 +12,14 @@ import torch
 
 from ...triton_common import launch
 from ...triton_common.addressing import needs_int64_offsets, strided
-from ...triton_common.checks import check_operands, without_bfloat16
+from ...triton_common.checks import without_bfloat16
 from ...triton_common.constants import LOG2_E
 from ..geometry import Grid
 from ..operands import Operands
 from .backward_dkv import dkv_kernel
 from .backward_dq import dq_kernel
+from .operands import check_operands
 from .plan import log2_times_seen, make_plan, source_regions
-from .tile_sizes import TABLES
 
 
 def backward(
@@ -49,7 +49,7 @@ def backward(
     Raises:
         ValueError: If the kernels do not support the operands' dtype or dims.
     """
-    check_operands(operands.query, operands.value, TABLES)
+    check_operands(operands)
     query, key, value = (without_bfloat16(one) for one in operands[:3])
     grad_out, out, lse = without_bfloat16(grad_out), without_bfloat16(out), lse.contiguous()
     routes = operands.routes.contiguous()

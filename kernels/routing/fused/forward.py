@@ -19,14 +19,14 @@ from ...triton_common.addressing import (
     strided,
     zero_vectors,
 )
-from ...triton_common.checks import check_operands, without_bfloat16
+from ...triton_common.checks import without_bfloat16
 from ...triton_common.constants import LOG2_E, LOWEST_SCORE
 from ...triton_common.softmax import finish_softmax, online_softmax_step, scaled_scores
 from ..geometry import Grid
 from ..operands import Operands
 from .addressing import GRID_FIELDS, RegionGrid, step_tokens, tile_tokens
+from .operands import check_operands
 from .plan import log2_times_seen, make_plan
-from .tile_sizes import TABLES
 
 
 @triton.jit(do_not_specialize=[*GRID_FIELDS, "tiles", "topk"])
@@ -129,7 +129,7 @@ def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor,
     Raises:
         ValueError: If the kernels do not support the operands' dtype or dims.
     """
-    check_operands(operands.query, operands.value, TABLES)
+    check_operands(operands)
     query, key, value = (without_bfloat16(one) for one in operands[:3])
     routes = operands.routes
     out = query.new_empty((*query.shape[:4], value.shape[4]))

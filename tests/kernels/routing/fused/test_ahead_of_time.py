@@ -10,13 +10,10 @@ import torch
 from attnzoo.kernels.routing import fused
 from attnzoo.kernels.routing.operands import Operands
 from attnzoo.kernels.triton_common import launch
-from support.ahead_of_time import variants
+from support.ahead_of_time import SHARED_MEMORY, variants
 from support.routing_ahead_of_time import KERNELS, STAGES, compile_kernels
 
 pytestmark = pytest.mark.skipif(launch.is_interpreted(), reason="compilation needs a process without TRITON_INTERPRET")
-
-# Bytes of shared memory that a program can have.
-_SHARED = {80: 163 * 1024, 90: 227 * 1024}
 
 
 def _check(arch: int, dtype: torch.dtype, dim: int, allowed: int = 0, **options) -> None:
@@ -24,7 +21,7 @@ def _check(arch: int, dtype: torch.dtype, dim: int, allowed: int = 0, **options)
     assert set(found) == set(KERNELS)
     for name, needed in found.items():
         assert needed.spilled <= allowed, f"{name}: {needed}"
-        assert needed.shared <= _SHARED[arch], f"{name}: {needed}"
+        assert needed.shared <= SHARED_MEMORY[arch], f"{name}: {needed}"
         assert 0 < needed.registers <= 255, f"{name}: {needed}"
 
 
@@ -61,3 +58,16 @@ def test_every_dtype_and_dim(arch, dtype, dim, mode):
 @pytest.mark.parametrize("side", [7, 21, 28, 35, 140])
 def test_every_size_of_region(dtype, side):
     _check(90, dtype, 32, side=side, topk=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "dtype", "dim"),
+    [
+        (75, torch.float16, 32),
+        *itertools.product((80, 86, 89, 90, 100, 120), (torch.float16,), (128, 256)),
+        *itertools.product((86, 89, 100, 120), (torch.float32,), (128,)),
+    ],
+)
+def test_every_architecture(arch, dtype, dim):
+    _check(arch, dtype, dim, 96)
