@@ -17,6 +17,7 @@ from ..files import write_text
 from ..registry import HOOKS
 from ..work_dir import BEST_PREFIX, LAST_CHECKPOINT, list_checkpoints
 from .checkpoint import CheckpointWriteError, write_checkpoint
+from .checkpoint_structure import fail
 from .distributed import any_process
 from .ema import RAW_PREFIX
 
@@ -84,6 +85,26 @@ class CheckpointHook(Hook):
     def state_dict(self) -> dict[str, Any]:
         """Returns the best values so far and the last saved iteration, as plain types."""
         return {"best": self.best, "saved_at": self.saved_at}
+
+    def check_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
+        """Checks a state before it is restored.
+
+        Args:
+            state: The state.
+            iteration: Iteration at which it was saved.
+
+        Raises:
+            CheckpointError: It is not one that `state_dict` returned.
+        """
+        saved_at, best = state.get("saved_at"), state.get("best")
+        if type(saved_at) is not int or not 0 <= saved_at <= iteration:
+            fail("hooks.CheckpointHook.saved_at", f"an integer from 0 to {iteration}", saved_at)
+        if not isinstance(best, dict):
+            fail("hooks.CheckpointHook.best", "a dict", best)
+        for name, entry in best.items():
+            types = {key: type(value) for key, value in entry.items()} if isinstance(entry, dict) else None
+            if types != {"value": float, "epoch": int, "iter": int, "file": str}:
+                fail(f"hooks.CheckpointHook.best.{name}", "a value with its epoch, iter and file", entry)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the best values and the last saved iteration."""
