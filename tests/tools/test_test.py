@@ -59,6 +59,20 @@ def test_work_dir_selects_its_best_checkpoint(copied: Path):
     assert test_tool.find_checkpoint("hf-hub:owner/name") == "hf-hub:owner/name"
 
 
+def test_damaged_checkpoint_is_a_user_error(
+    config: Path, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = copied / "epoch_2.pth"
+    content = path.read_bytes()
+    for place in (len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert test_tool.main([str(config), str(path), "--work-dir", str(tmp_path / "work")]) == 2
+        error = capsys.readouterr().err
+        assert f"error: {path} is damaged" in error
+        assert "Traceback" not in error
+        assert not (tmp_path / "work" / "results.json").exists()
+
+
 def test_published_weights_without_a_network_are_a_user_error(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

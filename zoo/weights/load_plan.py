@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +17,15 @@ from .state_dicts import ExtractedWeights
 
 class WeightsMismatchError(ValueError):
     """The weights do not fit the model. The model is unchanged."""
+
+
+class _Differences(NamedTuple):
+    """Names of tensors that are in the model only, in the checkpoint only, or in both with another shape or type."""
+
+    missing: list[str]
+    unexpected: list[str]
+    shapes: list[str]
+    types: list[str]
 
 
 @dataclass
@@ -121,26 +131,15 @@ class LoadPlan:
             WeightsMismatchError: They do not fit; with `strict=False`, none of them does.
         """
         resized = self._head_tensors() if self.adopted_classes is not None else set()
-        missing = [
-            name
-            for name in self.own
-            if name not in self.given
-            and name not in self.excluded
-            and not name.endswith("num_batches_tracked")  # PyTorch had no such buffer before 2018
-        ]
-        unexpected = [name for name in self.given if name not in self.own]
-        mismatched = [
-            name
-            for name, value in self.given.items()
-            if name in self.own and value.shape != self.own[name].shape and name not in resized
-        ]
+        differences = self._compare(resized)
+        mismatched = [*differences.shapes, *differences.types]
         fitting = {
             name: value
             for name, value in self.given.items()
             if name in self.own and name not in mismatched and name not in self.kept
         }
-        if (strict and (missing or unexpected or mismatched)) or not fitting:
-            raise WeightsMismatchError(self._mismatch_message(missing, unexpected, mismatched, strict))
+        if (strict and any(differences)) or not fitting:
+            raise WeightsMismatchError(self._mismatch_message(differences, strict))
         if self.adopted_classes is not None:
             self.model.reset_classifier(self.adopted_classes)  # pyright: ignore[reportCallIssue] (timm's contract)
         self.model.load_state_dict(fitting, strict=False)
@@ -158,11 +157,33 @@ class LoadPlan:
             head_classes=self.head_classes,
             adopted_classes=self.adopted_classes,
             in_chans=self.in_chans,
-            kept=tuple(name for name in self.own if name in self.kept or name in missing or name in mismatched),
-            missing=tuple(missing),
-            unexpected=tuple(unexpected),
-            mismatched=tuple(self._shapes(name) for name in mismatched),
+            kept=tuple(
+                name for name in self.own if name in self.kept or name in differences.missing or name in mismatched
+            ),
+            missing=tuple(differences.missing),
+            unexpected=tuple(differences.unexpected),
+            mismatched=(*map(self._shapes, differences.shapes), *map(self._types, differences.types)),
+            nonfinite=tuple(name for name, value in fitting.items() if not _is_finite(value)),
         )
+
+    def _compare(self, resized: set[str]) -> _Differences:
+        """Compares the names, shapes and types of the tensors; those of a head that is resized may differ."""
+        missing = [
+            name
+            for name in self.own
+            if name not in self.given
+            and name not in self.excluded
+            and not name.endswith("num_batches_tracked")  # PyTorch had no such buffer before 2018
+        ]
+        unexpected = [name for name in self.given if name not in self.own]
+        common = [name for name in self.given if name in self.own]
+        shapes = [n for n in common if n not in resized and self.given[n].shape != self.own[n].shape]
+        types = [
+            name
+            for name in common
+            if name not in shapes and self.own[name].is_floating_point() and not self.given[name].is_floating_point()
+        ]
+        return _Differences(missing, unexpected, shapes, types)
 
     def _configured_layers(self, key: str) -> list[str]:
         """Returns the layers that the model's `pretrained_cfg` names under "first_conv" or "classifier"."""
@@ -187,13 +208,19 @@ class LoadPlan:
     def _shapes(self, name: str) -> str:
         return f"{name} {tuple(self.given[name].shape)}, expected {tuple(self.own[name].shape)}"
 
-    def _mismatch_message(self, missing: list[str], unexpected: list[str], mismatched: list[str], strict: bool) -> str:
+    def _types(self, name: str) -> str:
+        return f"{name} {self.given[name].dtype}, expected {self.own[name].dtype}"
+
+    def _mismatch_message(self, differences: _Differences, strict: bool) -> str:
+        missing, unexpected, mismatched, types = differences
         lines = [
             f"The weights in {self.source} (a {self.extracted.form}) do not fit {type(self.model).__name__}"
             + ("; nothing was loaded." if strict else ": none of the tensors does.")
         ]
         if mismatched:
             lines.append(f"  {len(mismatched)} of another shape: {list_names(map(self._shapes, mismatched))}")
+        if types:
+            lines.append(f"  {len(types)} of another type: {list_names(map(self._types, types))}")
         if missing:
             lines.append(f"  {len(missing)} missing: {list_names(missing)}")
         if unexpected:
@@ -202,11 +229,19 @@ class LoadPlan:
                 nearest = nearest_names(name, missing or list(self.own), count=1)
                 described.append(f"{name} (nearest name in the model: {nearest[0]})" if nearest else name)
             lines.append(f"  {len(unexpected)} unexpected: {list_names([*described, *unexpected[MAX_LISTED_NAMES:]])}")
-        if strict and missing and set(missing) <= self._head_tensors() and not unexpected and not mismatched:
+        if strict and missing and set(missing) <= self._head_tensors() and not (unexpected or mismatched or types):
             lines.append("The checkpoint has no head: build the model with num_classes=0, or load with strict=False.")
-        elif strict and mismatched and not missing and not unexpected:
+        elif strict and mismatched and not (missing or unexpected or types):
             lines.append("All names match, so the model was built with other sizes than the checkpoint has.")
         return "\n".join(lines)
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    """Reports whether a tensor has no NaN and no infinite value."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return True
+    # isfinite does not support types of 8 bits.
+    return bool((value.float() if value.element_size() == 1 else value).isfinite().all())
 
 
 def adapt_input_channels(weight: torch.Tensor, in_chans: int) -> torch.Tensor:

@@ -33,7 +33,8 @@ class LoadReport:
         kept: The model's other tensors that keep their values.
         missing: Tensors among `kept` that the checkpoint should have had (`strict=False` only).
         unexpected: Tensors of the checkpoint that the model does not have (`strict=False` only).
-        mismatched: Tensors whose shapes differ, with both shapes (`strict=False` only).
+        mismatched: Tensors whose shapes or types differ, with both shapes or types (`strict=False` only).
+        nonfinite: Loaded tensors that contain NaN or infinite values.
         preprocessing: How images are prepared for the weights, if the checkpoint carries it. The model's
             `pretrained_cfg` was updated with it.
     """
@@ -55,6 +56,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    nonfinite: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
 
     @property
@@ -77,7 +79,8 @@ class LoadReport:
         for what, names in (
             ("keep their initial values", self.kept),
             ("are not in the model and were left out", self.unexpected),
-            ("have another shape in the model and were left out", self.mismatched),
+            ("have another shape or type in the model and were left out", self.mismatched),
+            ("contain NaN or infinite values", self.nonfinite),
         ):
             if names:
                 sentences.append(f"{len(names)} tensors {what}: {list_names(names)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from attnzoo import load_weights
-from attnzoo.zoo.weights import CheckpointError, WeightsMismatchError
+from attnzoo.zoo.weights import CheckpointError, WeightsMismatchError, save_safetensors, save_with_digest
 
 from .small_models import official_names, same_weights, small
 
@@ -169,6 +170,52 @@ def test_without_strict_fitting_tensors_are_loaded_and_others_logged(
     assert (report.kept == ()) == (kind == "unexpected")
     assert len(report.conversions) > 0
     assert all(sentence in caplog.text for sentence in report.conversions)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool])
+def test_integers_are_not_loaded_as_floats(dtype: torch.dtype, caplog: pytest.LogCaptureFixture) -> None:
+    model, state_dict = small(), small(seed=1).state_dict()
+    before = copy.deepcopy(model)
+    state_dict["norm.weight"] = state_dict["norm.weight"].to(dtype)
+    with pytest.raises(WeightsMismatchError, match=rf"1 of another type: norm.weight {dtype}, expected torch.float32"):
+        load_weights(model, state_dict)
+    assert same_weights(model, before)
+    report = load_weights(model, state_dict, strict=False)
+    assert report.kept == ("norm.weight",)
+    assert f"another shape or type in the model and were left out: norm.weight {dtype}" in caplog.text
+
+
+def test_weights_that_are_not_finite_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    model, state_dict = small(), small(seed=1).state_dict()
+    state_dict["norm.weight"][3] = float("nan")
+    state_dict["head.fc.bias"][0] = float("-inf")
+    report = load_weights(model, state_dict)
+    assert report.nonfinite == ("norm.weight", "head.fc.bias")
+    assert (
+        "2 tensors contain NaN or infinite values: norm.weight, head.fc.bias" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_flipped_byte_anywhere_is_refused(tmp_path: Path, name: str) -> None:
+    path, model = tmp_path / name, small()
+    weights = small(seed=1).state_dict()
+    if name == "a.pth":
+        with path.open("wb") as file:
+            save_with_digest({"state_dict": weights}, file)
+    else:
+        save_safetensors(weights, path)
+    assert load_weights(model, path).nonfinite == ()
+    before, content = copy.deepcopy(model), path.read_bytes()
+    rng = random.Random(0)
+    places = [*range(16), *range(len(content) - 16, len(content)), *rng.sample(range(len(content)), 168)]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= rng.randrange(1, 256)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"damaged|neither a safetensors|is not a pickle|truncated"):
+            load_weights(model, path)
+    assert same_weights(model, before)
 
 
 def test_weights_of_another_model_are_rejected_even_without_strict() -> None:
