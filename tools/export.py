@@ -91,6 +91,11 @@ def main(argv: list[str] | None = None) -> int:
         format_name, path = destination(args)
         options = {"features_only": True, "out_indices": args.out_indices} if args.features_only else {}
         loaded = load_model_from_arguments(args, **options)
+        if loaded.has_random_weights:
+            print(
+                f"warning: {args.model} has random weights. --pretrained or --weights loads trained ones.",
+                file=sys.stderr,
+            )
         size = size_from_arguments(args, loaded.evaluation_size)
         mean, std = (loaded.mean, loaded.std) if args.normalize else (None, None)
         settings: dict[str, Any] = {
@@ -101,7 +106,11 @@ def main(argv: list[str] | None = None) -> int:
             "tolerance": args.tolerance,
         }
         part = exportable(loaded.model, args.part, mean, std)
-        settings["metadata"] = {**file_metadata(part, size, loaded.preprocessing), "attnzoo.part": args.part}
+        settings["metadata"] = {
+            **file_metadata(part, size, loaded.preprocessing),
+            "attnzoo.part": args.part,
+            "attnzoo.weights": loaded.weights,
+        }
         if format_name == "onnx":
             report = export_onnx(part, path, size, opset=args.opset, **settings)
         else:

@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--block", type=int, default=-1, help="index of the block in its stage (default: -1, the last)")
     parser.add_argument(
-        "--head", type=int, nargs="+", help="indices of the heads to plot (default: the mean and up to 7 heads)"
+        "--head", type=int, nargs="+", help="indices of the heads to plot (default: all, and their mean)"
     )
     parser.add_argument("--target", help="class of gradcam, by index or name (default: the predicted class)")
     parser.add_argument(
@@ -145,12 +145,20 @@ def main(argv: list[str] | None = None) -> int:
                 f"--query must be inside the image of {original.width}x{original.height} pixels (width x height), "
                 f"got {query[0]:g} {query[1]:g}."
             )
+        name = short_name(args.model)
+        if loaded.has_random_weights:
+            name += " (random weights)"
+            print(
+                f"warning: {args.model} has random weights, so the plots do not show what a trained model does. "
+                "--pretrained or --weights loads trained ones.",
+                file=sys.stderr,
+            )
         backbone: Any = loaded.backbone
         stages = getattr(backbone, "body", backbone).stages
         stage = max(0, len(stages) - 2) if args.stage is None else args.stage
         view = View(
             model=backbone,
-            name=short_name(args.model),
+            name=name,
             image=to_batch(image, loaded),
             photo=np.asarray(image),
             query=(query[0] * scale[0], query[1] * scale[1]),

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attnzoo import save_pretrained
 from attnzoo.tools import visualize
+from attnzoo.zoo.plots import attention
+
+from ..zoo.weights.small_models import small
 
 
 @pytest.fixture
@@ -30,6 +34,23 @@ def test_all_kinds_of_plots(photo: Path, tmp_path: Path, capsys: pytest.CaptureF
     for kind in kinds:
         with Image.open(tmp_path / "out" / f"nat_digits_{kind}.png") as plot:
             assert min(plot.size) > 150
+
+
+def test_random_weights_are_labeled(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    titles = []
+    monkeypatch.setattr(
+        attention, "draw_panels", lambda _, panels, title, *rest, **options: titles.append(title) or b""
+    )
+    out = ["--out", str(tmp_path / "plot.png"), "--size", "32"]
+    assert visualize.main(["nat_digits", str(photo), *out]) == 0
+    assert titles.pop().endswith("of nat_digits (random weights), stage 1, block 1")
+    assert "warning: nat_digits has random weights" in capsys.readouterr().err
+    folder = save_pretrained(small(), tmp_path / "saved")
+    assert visualize.main([f"local-dir:{folder}", str(photo), *out]) == 0
+    assert titles.pop().endswith("of saved, stage 2, block 0")
+    assert not capsys.readouterr().err
 
 
 def test_block_without_attention_weights_falls_back_to_its_receptive_field(

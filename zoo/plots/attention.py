@@ -13,7 +13,8 @@ from .activations import draw_receptive_field
 from .overlays import Box, Panel, draw_panels, to_array
 from .view import View
 
-_MAX_HEADS = 7
+_COLUMNS = 4
+_WIDE_COLUMNS = 8  # for many heads
 _MAX_OUTLINES = 200  # more keys than this are not outlined one by one, because only lines would be visible
 _MIN_SHARE = 5e-4  # smaller shares of the attention are not mentioned
 
@@ -25,7 +26,7 @@ def draw_attention(view: View, heads: Sequence[int] | None = None) -> tuple[byte
 
     Args:
         view: Model, image, query and block.
-        heads: Heads to plot; by default the first ones.
+        heads: Heads to plot; by default all.
 
     Returns:
         The PNG, and a description in words.
@@ -53,7 +54,7 @@ def draw_attention(view: View, heads: Sequence[int] | None = None) -> tuple[byte
         note,
         view.query,
         view.box(size, (y, y + 1), (x, x + 1)),
-        columns=4 if len(panels) > 3 else 3,
+        columns=3 if len(panels) <= 3 else _COLUMNS if len(panels) <= 4 * _COLUMNS else _WIDE_COLUMNS,
     )
     return content, f"{kind.lower()}, {note}"
 
@@ -126,7 +127,7 @@ def _head_panels(
     view: View, size: tuple[int, int], attention: QueryAttention, heads: Sequence[int] | None
 ) -> list[Panel]:
     count, height, width = attention.probs.shape
-    chosen = list(range(min(count, _MAX_HEADS))) if heads is None else list(heads)
+    chosen = list(range(count)) if heads is None else list(heads)
     for head in chosen:
         if not 0 <= head < count:
             raise ValueError(f"There is no head {head}; the block has {count}, 0 to {count - 1}.")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from attnzoo import create_model
+from attnzoo.zoo.plots import attention
 from attnzoo.zoo.plots.attention import draw_attention
+from attnzoo.zoo.plots.overlays import Panel
 from attnzoo.zoo.plots.view import View
 from support.attention_models import build, image
 
@@ -45,6 +49,26 @@ def test_heads_are_chosen_by_index():
     assert len(draw_attention(view("neighborhood", 1), heads=[1])[0]) < len(draw_attention(view("neighborhood", 1))[0])
     with pytest.raises(ValueError, match="There is no head 2; the block has 2, 0 to 1"):
         draw_attention(view("neighborhood", 1), heads=[0, 2])
+
+
+def test_all_heads_are_shown(monkeypatch: pytest.MonkeyPatch):
+    model = create_model("nat_mini", depths=(1,), embed_dims=(36,), num_heads=(18,), kernel_size=3)
+    shown = View(model, "nat", image(32, 32), np.zeros((32, 32, 3), np.uint8), (20.0, 30.0), 0, 0)
+    titles: list[str] = []
+    grid: list[int] = []
+
+    def record(_: np.ndarray, panels: list[Panel], *__: Any, columns: int) -> bytes:
+        titles[:] = [panel.title for panel in panels]
+        grid.append(columns)
+        return b""
+
+    monkeypatch.setattr(attention, "draw_panels", record)
+    draw_attention(shown)
+    assert titles[:2] == ["the query", "mean of 18 heads"]
+    assert [title.partition(",")[0] for title in titles[2:]] == [f"head {head}" for head in range(18)]
+    draw_attention(shown, heads=[0, 17])
+    assert [title.partition(",")[0] for title in titles[2:]] == ["head 0", "head 17"]
+    assert grid == [8, 4]
 
 
 def test_a_block_without_attention_shows_its_receptive_field():
