@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from .kernels import use_backend
     from .zoo.factory import create_model
+    from .zoo.finetune import finetune
     from .zoo.inference import Predictor
     from .zoo.interop import register_in_timm
     from .zoo.weights import LoadReport, load_weights
@@ -40,6 +41,7 @@ _PLACES = {
     "Predictor": ".zoo.inference",
     "PretrainedCfg": ".backbones.registry",
     "create_model": ".zoo.factory",
+    "finetune": ".zoo.finetune",
     "get_pretrained_cfg": ".backbones.registry",
     "is_model": ".backbones.registry",
     "list_families": ".backbones.registry",
@@ -62,6 +64,7 @@ __all__ = [
     "__version__",
     "backbones",
     "create_model",
+    "finetune",
     "get_pretrained_cfg",
     "is_model",
     "kernels",

@@ -17,32 +17,26 @@ _OperandsT = TypeVar("_OperandsT", bound=tuple)
 
 
 def select_backend(
-    operands: tuple[Any, ...], backend: str, cpu: ModuleType, load_fused: Callable[[], ModuleType]
+    query: torch.Tensor, backend: str, cpu: ModuleType, load_fused: Callable[[], ModuleType]
 ) -> ModuleType:
-    """Returns the module whose `forward` and `backward` run for given operands.
+    """Returns the module whose `forward` and `backward` run for operands like `query`.
 
     Args:
-        operands: Operands of the operation, the query first.
+        query: Any floating-point operand of the operation.
         backend: "auto", "triton" or "torch".
         cpu: The operation in plain PyTorch.
-        load_fused: Imports the operation's Triton kernels. Called only where they can run. Their module's function
-            `unsupported` returns what they support if it excludes the operands, and None otherwise.
+        load_fused: Imports the operation's Triton kernels. Called only where they can run.
 
     Raises:
         ValueError: If "triton" is requested and cannot run here.
     """
-    query = operands[0]
     if backend == "torch" or (backend == "auto" and (query.device.type != "cuda" or query.dtype == torch.float64)):
         return cpu
     problem = _triton_problem(query.device.type)
-    if problem is not None and backend == "triton":
-        raise ValueError(f'backend="triton" cannot run here: {problem}')
     if problem is None:
-        fused = load_fused()
-        unsupported = None if backend == "triton" else fused.unsupported(operands)
-        if unsupported is None:
-            return fused
-        problem = f"they support {unsupported}"
+        return load_fused()
+    if backend == "triton":
+        raise ValueError(f'backend="triton" cannot run here: {problem}')
     _warn_once(problem)
     return cpu
 
@@ -57,18 +51,12 @@ def _triton_problem(device_type: str) -> str | None:
         )
     if not _has_triton():
         return "the package triton is not installed. Install it: pip install triton"
-    if not interpreted and not _has_compiler(os.environ.get("CC"), os.environ.get("PATH")):
+    if not interpreted and not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
         return (
             "Triton needs a C compiler to build the code that launches its kernels, and none was found. "
             "Install one (apt-get install gcc, or dnf install gcc), or set the environment variable CC to its path."
         )
     return None
-
-
-@functools.cache
-def _has_compiler(command: str | None, path: str | None) -> bool:
-    """Whether there is a C compiler: `command`, or one on the PATH. Searching takes longer than launching a kernel."""
-    return bool(command) or any(shutil.which(name, path=path) for name in ("gcc", "clang", "cc"))
 
 
 @functools.cache
@@ -83,8 +71,8 @@ def _has_triton() -> bool:
 @functools.cache
 def _warn_once(problem: str) -> None:
     warnings.warn(
-        f"attnzoo's fused kernels cannot run here: {problem} Attention runs in plain PyTorch instead, which is several "
-        'times slower; backend="torch" selects it without this warning.',
+        f"attnzoo's fused kernels cannot run here: {problem} Until then, attention runs in plain PyTorch, which is "
+        'several times slower; backend="torch" selects it without this warning.',
         RuntimeWarning,
         stacklevel=2,
     )

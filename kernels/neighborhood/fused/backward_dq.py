@@ -37,19 +37,7 @@ from .operands import strided_operands
 from .plan import LaunchPlan
 
 
-@triton.jit(
-    do_not_specialize=[
-        "query_rows",
-        "query_cols",
-        "key_rows",
-        "key_cols",
-        "tiles",
-        "col_tiles",
-        "tokens",
-        "row_offsets",
-        "col_offsets",
-    ]
-)
+@triton.jit(do_not_specialize=["tiles", "col_tiles", "tokens", "row_offsets", "col_offsets"])
 def dq_kernel(
     operands,
     bias,
@@ -62,10 +50,8 @@ def dq_kernel(
     grad_row_terms,
     grad_col_terms,
     plan,
-    query_rows,
-    query_cols,
-    key_rows,
-    key_cols,
+    query_map,
+    key_map,
     tiles,
     col_tiles,
     group,
@@ -87,8 +73,6 @@ def dq_kernel(
 
     `delta`, (B, H, W, heads), is the dot product of the output and its gradient, minus the gradient of the log-sum-exp.
     """
-    query_map = (query_rows, query_cols)
-    key_map = (key_rows, key_cols)
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
     ROW_SLOTS: tl.constexpr = ALL_STEPS.rows
@@ -223,7 +207,7 @@ def launch_dq(inputs: BackwardInputs, grad_lse: torch.Tensor | None, geometry: G
             gradients.query,
             gradients.row_terms,
             gradients.col_terms,
-            plan.tables(inputs.lse.device),
+            plan.tables,
             *inputs.maps,
             plan.tiles,
             plan.cols.tiles,

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from .backward import backward
 from .forward import forward
-from .operands import unsupported
 
-__all__ = ["backward", "forward", "unsupported"]
+__all__ = ["backward", "forward"]

@@ -1,0 +1,128 @@
+"""Recognizes the format of a user's data set, and makes the splits that are missing."""
+
+from __future__ import annotations
+
+import collections
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...names import unknown_name
+from ..data.common.paths import missing_path
+from ..data.formats import FORMATS, Content, LabeledImages
+
+MIN_HELD_OUT = 10
+"""With fewer images than this, nothing is held out: neither part would say anything."""
+
+
+@dataclass
+class OwnData:
+    """A user's data set, with a split for training and one for validation.
+
+    Attributes:
+        format: Name of its format.
+        content: What is annotated; its splits include "train" and "val".
+        made_split: Whether the validation split was made here.
+        remarks: What the user should know, one sentence each.
+    """
+
+    format: str
+    content: Content
+    made_split: bool = False
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images by split."""
+        return {split: self.content.count(split) for split in self.content.splits}
+
+    def summary(self) -> list[str]:
+        """Describes the data set, one sentence each."""
+        content = self.content
+        classes = f"{len(content.classes)} classes ({_listed(content.classes)})"
+        sizes = ", ".join(f"{count:,} {split}" for split, count in self.sizes.items())
+        return [f"data: {self.format}, {content.kind}, {classes}; images: {sizes}", *self.remarks]
+
+
+def recognize(
+    data: str | os.PathLike[str], format: str | None = None, val_fraction: float = 0.2, seed: int = 0
+) -> OwnData:
+    """Recognizes a data set by the files that are there, reads it, and holds out a validation split if it has none.
+
+    Args:
+        data: Path of the folder or file.
+        format: Name of a format in `FORMATS`, if the recognition is not wanted.
+        val_fraction: Share of the images that are held out if there is no validation split.
+        seed: Seed of the choice.
+
+    Raises:
+        ValueError: There is nothing, its format is not known, or its content is wrong.
+    """
+    root = Path(data).expanduser()
+    if not root.exists():
+        raise ValueError(missing_path("data", root))
+    if format is not None and format not in FORMATS:
+        raise ValueError(unknown_name("data format", format, FORMATS))
+    name = format or next((name for name, kind in FORMATS.items() if kind.recognizes(root)), None)
+    if name is None:
+        layouts = "\n".join(f"  {name}: {kind.layout}" for name, kind in FORMATS.items())
+        raise ValueError(f"The format of {root} is not known: it contains {_contents(root)}. Known formats:\n{layouts}")
+    own = OwnData(name, FORMATS[name].read(root.resolve()))
+    if own.content.left_out:
+        counts = ", ".join(
+            f"{count} {suffix or 'without a suffix'}" for suffix, count in own.content.left_out.most_common()
+        )
+        own.remarks.append(f"left out, because they are not images that can be read: {counts}")
+    if isinstance(own.content, LabeledImages) and len(own.content.classes) < 2:
+        raise ValueError(
+            f"All images in {root} have the class {', '.join(own.content.classes)}: a classifier needs at least two classes. "
+            "Add a folder with images of something else."
+        )
+    _complete_splits(own, val_fraction, seed)
+    return own
+
+
+def _complete_splits(own: OwnData, val_fraction: float, seed: int) -> None:
+    """Makes sure that there are splits for training and validation."""
+    content = own.content
+    if "train" not in content.splits:
+        raise ValueError(f"The data set has the splits {', '.join(content.splits)}, but none for training.")
+    if "val" in content.splits:
+        return
+    if "test" in content.splits:
+        content.copy_split("test", "val")
+        own.remarks.append("there is no validation split: the test split is used for validation")
+        return
+    own.made_split = True
+    count = content.count("train")
+    if count < MIN_HELD_OUT:
+        content.copy_split("train", "val")
+        own.remarks.append(
+            f"with {count} images nothing is held out: validation is on the training images, and tells nothing about "
+            "new ones"
+        )
+        return
+    content.hold_out(val_fraction, seed)
+    own.remarks.append(
+        f"there is no validation split: {content.count('val')} of {count} images are held out (seed {seed})"
+    )
+
+
+def _listed(names: tuple[str, ...], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _contents(root: Path) -> str:
+    """Describes what is in a folder, for messages."""
+    if root.is_file():
+        return "a file"
+    suffixes: collections.Counter[str] = collections.Counter()
+    folders = 0
+    for entry in root.iterdir():
+        if entry.is_dir():
+            folders += 1
+        else:
+            suffixes[entry.suffix.lower()] += 1
+    parts = [f"{folders} folders"] if folders else []
+    parts += [f"{count} files {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5)]
+    return ", ".join(parts) or "nothing"
