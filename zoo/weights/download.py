@@ -6,12 +6,13 @@ retries, and lets several processes download the same file at once. huggingface_
 A download is written to `<name>.part`; `<name>.part.json` records which file it is a part of. Once its length and
 checksum are verified it is flushed to disk and renamed, so a file with the final name is complete.
 `<name>.origin.json` records the URL, because files of different projects can have the same name.
+
+Servers are not trusted to end: a download has a largest size and a smallest speed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -24,16 +25,21 @@ from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ..files import sync_folder, write_json
 from .cache import cached_path, checkpoints_dir, is_offline, origin_path, read_json
+from .checksums import hash_in_name, sha256_of
 
 __all__ = ["ChecksumError", "DownloadError", "cached_path", "checkpoints_dir", "download", "is_offline"]
 
 _logger = logging.getLogger(__name__)
 
 _CHUNK_SIZE = 1 << 18  # bytes
+_MAX_SIZE = 16 << 30  # bytes; ten times the largest published backbone
+_MIN_SPEED = 1 << 10  # bytes per second, averaged over the next constant
+_SPEED_WINDOW = 60.0  # seconds
+_MIN_PROGRESS = 1 << 16  # bytes that must arrive before a broken connection does not count as a failed attempt
 _RETRY_DELAY = 0.5  # seconds before the first retry; doubled for each further one
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses after which a retry makes sense
 _WEB_PAGE = "the server returned a web page instead of the file"
@@ -56,6 +62,7 @@ def download(
     progress: bool = True,
     attempts: int = 4,
     timeout: float = 30.0,
+    max_size: int | None = None,
 ) -> Path:
     """Downloads a file into the cache, unless it is there already.
 
@@ -65,35 +72,52 @@ def download(
         url: An http or https URL.
         cache_dir: Cache folder, see `checkpoints_dir`.
         filename: File name in the cache; by default the last part of the URL's path.
-        sha256: The file's checksum, or at least its first 8 hexadecimal digits. Cached files are verified, too.
+        sha256: The file's checksum, or at least its first 8 hexadecimal digits. By default those at the end of the file's
+            name ("resnet50-0676ba61.pth"), if it has any. Cached files are verified, too.
         progress: Whether to show a progress bar.
         attempts: Number of consecutive attempts without any progress before giving up.
         timeout: Longest time to wait for the server's next bytes, in seconds.
+        max_size: Largest size of the file in bytes; by default $ATTNZOO_MAX_DOWNLOAD, or 16 GiB.
 
     Returns:
         The path of the complete file.
 
     Raises:
-        ValueError: The URL is not an http or https URL, or `sha256` is not a checksum.
-        DownloadError: The download failed. What has arrived is kept, and the next call resumes from there.
+        ValueError: The URL is not an http or https URL, `sha256` is not a checksum, or `max_size` is not positive.
+        DownloadError: The download failed, also because the file is too large or less than 1 KiB per second arrives for a
+            minute. What has arrived is kept unless it is too large, and the next call resumes from there.
         ChecksumError: The file differs from the published one. A downloaded file is deleted, a cached one is kept.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"{url!r} is not an http or https URL.")
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256):
         raise ValueError(f"{sha256!r} is not a sha256 checksum: 8 to 64 hexadecimal digits are expected.")
+    if sha256 is None:
+        sha256 = hash_in_name(unquote(urlsplit(url).path))
+    max_size = _default_max_size() if max_size is None else max_size
+    if max_size <= 0:
+        raise ValueError(f"max_size must be positive, got {max_size}.")
     while not (target := cached_path(url, cache_dir, filename)).exists():
         with _locked(url, target):
             # While waiting for the lock, a file from another URL may have taken the name.
             if not target.exists() and cached_path(url, cache_dir, filename) == target:
-                _Download(url, target, sha256, progress, timeout).run(attempts)
+                _Download(url, target, sha256, progress, timeout, max_size).run(attempts)
                 return target
-    if sha256 is not None and not (actual := _sha256(target)).startswith(sha256.lower()):
+    if sha256 is not None and not (actual := sha256_of(target)).startswith(sha256.lower()):
         raise ChecksumError(
             f"{str(target)!r} is not the published file: its sha256 is {actual}, expected {sha256}. Delete it to "
             "download it again."
         )
     return target
+
+
+def _default_max_size() -> int:
+    setting = os.environ.get("ATTNZOO_MAX_DOWNLOAD", "").strip()
+    if not setting:
+        return _MAX_SIZE
+    if not setting.isdecimal() or not int(setting):
+        raise ValueError(f"The environment variable ATTNZOO_MAX_DOWNLOAD must be a number of bytes, got {setting!r}.")
+    return int(setting)
 
 
 @contextlib.contextmanager
@@ -161,11 +185,12 @@ class _Download:
         sha256: The checksum, or its first digits.
         progress: Whether to show a progress bar.
         timeout: Longest time to wait for the server's next bytes, in seconds.
+        max_size: Largest size of the file in bytes.
     """
 
-    def __init__(self, url: str, target: Path, sha256: str | None, progress: bool, timeout: float):
+    def __init__(self, url: str, target: Path, sha256: str | None, progress: bool, timeout: float, max_size: int):
         self.url, self.target, self.sha256 = url, target, sha256
-        self.progress, self.timeout = progress, timeout
+        self.progress, self.timeout, self.max_size = progress, timeout, max_size
         self.part = _beside(target, ".part")
         self.part_info = _beside(target, ".part.json")
 
@@ -190,7 +215,7 @@ class _Download:
                     "environment variable ATTNZOO_HOME."
                 ) from error
             received = self.part.stat().st_size if self.part.exists() else 0
-            failures = 1 if received > most_bytes else failures + 1
+            failures = 1 if received >= most_bytes + _MIN_PROGRESS else failures + 1
             most_bytes = max(most_bytes, received)
             if failures >= attempts:
                 if received:
@@ -230,6 +255,8 @@ class _Download:
                 if known is None or start is None or int(start.group(1)) != offset or not known.matches(remote):
                     self._discard_part()
                     raise _TransientError("the server continued with other bytes than requested")
+            if remote.size is not None and remote.size > self.max_size:
+                raise self._too_large(f"it has {remote.size} bytes")
             write_json(self.part_info, asdict(remote))
             self._write(response, offset, remote.size)
 
@@ -251,14 +278,34 @@ class _Download:
         self.part.unlink(missing_ok=True)
         self.part_info.unlink(missing_ok=True)
 
+    def _too_large(self, reason: str) -> DownloadError:
+        self._discard_part()
+        return _download_error(
+            self.url,
+            self.target,
+            f"{reason}, more than the limit of {self.max_size}. Raise it with max_size= or the environment variable "
+            "ATTNZOO_MAX_DOWNLOAD if the file is the right one",
+        )
+
     def _write(self, response: Any, offset: int, size: int | None) -> None:
         received = offset
+        window_start, window_bytes = time.monotonic(), received
         with self.part.open("ab" if offset else "wb") as file, self._progress_bar(offset, size) as advance:
             try:
                 while chunk := self._read(response):
-                    file.write(chunk)
                     received += len(chunk)
+                    if received > self.max_size:
+                        raise self._too_large(f"the server sent {received} bytes and did not end")
+                    file.write(chunk)
                     advance(len(chunk))
+                    seconds = time.monotonic() - window_start
+                    if seconds >= _SPEED_WINDOW:
+                        if received - window_bytes < _MIN_SPEED * seconds:
+                            reason = f"only {received - window_bytes} bytes arrived in {seconds:.0f} seconds"
+                            raise _download_error(
+                                self.url, self.target, f"{reason}; the {received} bytes received so far are kept"
+                            )
+                        window_start, window_bytes = time.monotonic(), received
             finally:
                 file.flush()
                 os.fsync(file.fileno())
@@ -270,7 +317,7 @@ class _Download:
 
     def _read(self, response: Any) -> bytes:
         try:
-            return response.read(_CHUNK_SIZE)
+            return response.read1(_CHUNK_SIZE)  # does not wait until a chunk is full
         except (OSError, HTTPException) as error:  # here an OSError comes from the network, not from the disk
             raise _TransientError(f"the connection broke ({str(error) or type(error).__name__})") from error
 
@@ -288,11 +335,11 @@ class _Download:
         if start.startswith((b"<!doctype html", b"<html")):
             self._discard_part()
             raise _download_error(self.url, self.target, _WEB_PAGE)
-        if self.sha256 is not None and not (actual := _sha256(self.part)).startswith(self.sha256.lower()):
+        if self.sha256 is not None and not (actual := sha256_of(self.part)).startswith(self.sha256.lower()):
             self._discard_part()
             raise ChecksumError(
                 f"The file downloaded from {self.url} is not the published one: its sha256 is {actual}, expected "
-                f"{self.sha256}. It was deleted."
+                f"{self.sha256}. It was deleted. If the digits in its name are not its checksum, pass sha256=."
             )
 
 
@@ -301,14 +348,6 @@ def _download_error(url: str, target: Path, reason: str) -> DownloadError:
         f"Could not download {url}: {reason}.\nDownload it manually, for example with a browser on another machine, "
         f"save it as\n    {target}\nand run the same call again."
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -53,7 +53,7 @@ def load_weights(
         use_ema: Whether to load averaged weights, see `find_state_dict`.
         key: Key of the checkpoint that the weights are under, for a format that is not recognized.
         filename: File to load from a repository or folder.
-        sha256: Checksum of the file behind a URL.
+        sha256: Checksum of the file, see `fetch`.
         cache_dir: Cache folder, see `checkpoints_dir`.
         progress: Whether to show a progress bar for downloads.
         fresh_head: Keep the head's values even if its shape fits.

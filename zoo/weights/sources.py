@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from ...deprecated_paths import renamed_names
 from ...names import nearest_names
-from .download import download
+from .checksums import hash_in_name, sha256_of
+from .download import ChecksumError, download
 from .hub import HubRepository, fetch_from_hub
+
+_logger = logging.getLogger(__name__)
 
 __getattr__ = renamed_names(__name__, {"HubName": "HubRepository"})
 
@@ -56,11 +60,13 @@ def fetch(
         cache_dir: Cache folder, see `checkpoints_dir`.
         filename: File of a repository or folder; by default the first that exists of `model.safetensors`,
             `pytorch_model.bin` and other usual names.
-        sha256: Checksum of the file behind a URL.
+        sha256: Checksum of the file, or at least its first 8 hexadecimal digits. By default files behind a URL must match
+            the digits at the end of their names ("resnet50-0676ba61.pth"), and local files that do not are reported.
         progress: Whether to show a progress bar.
 
     Raises:
         ValueError: The source has an unknown form.
+        ChecksumError: The file has another checksum.
         FileNotFoundError: There is no such file or folder, or no weight file in the folder.
         DownloadError: The download failed; the message explains how to put the file in place manually.
     """
@@ -68,14 +74,31 @@ def fetch(
     if kind == "url":
         return download(rest, cache_dir=cache_dir, sha256=sha256, progress=progress)
     if kind == "hf-hub":
-        return fetch_from_hub(HubRepository.parse(rest), [filename] if filename else WEIGHT_FILES, cache_dir, progress)
+        names = [filename] if filename else WEIGHT_FILES
+        return _verified(fetch_from_hub(HubRepository.parse(rest), names, cache_dir, progress), sha256)
     path = Path(rest).expanduser()
     if kind == "local-dir" and not path.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path)!r}.")
     if path.is_dir():
-        return _weight_file_in(path, filename)
+        return _verified(_weight_file_in(path, filename), sha256)
     if not path.exists():
         raise FileNotFoundError(missing_path_message(path, "file"))
+    return _verified(path, sha256)
+
+
+def _verified(path: Path, sha256: str | None) -> Path:
+    """Returns the path of a file after comparing it with its checksum, or with that in its name."""
+    expected = sha256 or hash_in_name(path.name)
+    if expected is None or (actual := sha256_of(path)).startswith(expected.lower()):
+        return path
+    if sha256 is not None:
+        raise ChecksumError(f"{str(path)!r} is not the published file: its sha256 is {actual}, expected {sha256}.")
+    _logger.warning(
+        "%s may be damaged: its sha256 starts with %s, but its name ends with %s.",
+        path,
+        actual[: len(expected)],
+        expected,
+    )
     return path
 
 

@@ -22,6 +22,8 @@ class Served:
         failures: Number of requests that `status` applies to; later ones get the file.
         headers: Additional headers.
         seconds: Delay of the response.
+        endless: Repeat the content forever, without a Content-Length.
+        trickle: Send one byte at a time, with this delay in seconds.
         requests: Method and headers of every request.
     """
 
@@ -33,6 +35,8 @@ class Served:
     failures: int = 10**9
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    endless: bool = False
+    trickle: float = 0.0
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
 
@@ -65,17 +69,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(served.content) - 1}/{len(served.content)}")
-        self.send_header("Content-Length", str(len(body)))
+        if served.endless:
+            self.close_connection = True
+        elif "Content-Length" not in served.headers:
+            self.send_header("Content-Length", str(len(body)))
         if served.etag is not None:
             self.send_header("ETag", served.etag)
         for name, value in served.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if send_body:
+        if send_body and (served.endless or served.trickle):
+            self.send_slowly_or_forever(served)
+        elif send_body:
             cut = served.cut[len(served.requests) - 1] if len(served.requests) <= len(served.cut) else None
             self.wfile.write(body[:cut])
             if cut is not None and cut < len(body):
                 self.close_connection = True
+
+    def send_slowly_or_forever(self, served: Served) -> None:
+        """Sends until the client disconnects."""
+        step = 1 if served.trickle else len(served.content)
+        while True:
+            for start in range(0, len(served.content), step):
+                self.wfile.write(served.content[start : start + step])
+                threading.Event().wait(served.trickle)
+            if not served.endless:
+                return
 
     def range_start(self, served: Served) -> int:
         asked = self.headers.get("Range", "")

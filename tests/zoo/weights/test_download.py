@@ -247,3 +247,60 @@ def test_the_progress_bar_can_be_disabled(server: Server, capsys: pytest.Capture
     assert "seen.pth" in capsys.readouterr().err
     fetch(server.serve("/unseen.pth", Served(CONTENT)))
     assert capsys.readouterr().err == ""
+
+
+def test_an_announced_size_over_the_limit_is_refused_before_the_download(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.serve("/a.pth", Served(CONTENT))
+    with pytest.raises(DownloadError, match=rf"it has {len(CONTENT)} bytes, more than the limit of 1000000") as error:
+        fetch(url, max_size=1_000_000)
+    assert "ATTNZOO_MAX_DOWNLOAD" in str(error.value)
+    assert leftovers(cached_path(url)) == []
+    monkeypatch.setenv("ATTNZOO_MAX_DOWNLOAD", "1000")
+    with pytest.raises(DownloadError, match="more than the limit of 1000"):
+        fetch(url)
+    monkeypatch.setenv("ATTNZOO_MAX_DOWNLOAD", str(len(CONTENT)))
+    assert fetch(url).read_bytes() == CONTENT
+
+
+def test_a_download_without_an_end_stops_at_the_limit(server: Server) -> None:
+    url = server.serve("/a.pth", Served(CONTENT, endless=True))
+    with pytest.raises(DownloadError, match="did not end, more than the limit of 3000000"):
+        fetch(url, max_size=3_000_000)
+    assert leftovers(cached_path(url)) == []
+
+
+def test_a_download_that_is_too_slow_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnzoo.zoo.weights.download._SPEED_WINDOW", 0.2)
+    url = server.serve("/a.pth", served := Served(CONTENT, trickle=0.01))
+    with pytest.raises(
+        DownloadError, match=r"only \d+ bytes arrived in 0 seconds; the \d+ bytes received so far are kept"
+    ):
+        fetch(url)
+    assert len(served.requests) == 1
+    assert "a.pth.part" in leftovers(cached_path(url))
+
+
+def test_connections_that_break_after_a_few_bytes_are_not_retried_forever(server: Server) -> None:
+    url = server.serve("/a.pth", served := Served(CONTENT, cut=[10] * 100))
+    with pytest.raises(DownloadError, match="40 bytes received so far are kept"):
+        fetch(url, attempts=4)
+    assert len(served.requests) == 4
+
+
+@pytest.mark.parametrize("setting", ["0", "-1", "16 GiB"])
+def test_a_wrong_limit_is_an_error(server: Server, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNZOO_MAX_DOWNLOAD", setting)
+    with pytest.raises(ValueError, match="must be a number of bytes"):
+        fetch(server.serve("/a.pth", Served(CONTENT)))
+    with pytest.raises(ValueError, match="max_size must be positive"):
+        fetch(server.serve("/a.pth", Served(CONTENT)), max_size=0)
+
+
+def test_the_checksum_in_a_name_is_verified(server: Server) -> None:
+    right, wrong = f"/a-{SHA256[:8]}.pth", "/a-0123abcd.pth"
+    assert fetch(server.serve(right, Served(CONTENT))).read_bytes() == CONTENT
+    with pytest.raises(ChecksumError, match="If the digits in its name are not its checksum, pass sha256="):
+        fetch(server.serve(wrong, Served(CONTENT)))
+    assert fetch(server.serve(wrong, Served(CONTENT)), sha256=SHA256).read_bytes() == CONTENT

@@ -191,9 +191,7 @@ def test_weights_that_are_not_finite_are_reported(caplog: pytest.LogCaptureFixtu
     state_dict["head.fc.bias"][0] = float("-inf")
     report = load_weights(model, state_dict)
     assert report.nonfinite == ("norm.weight", "head.fc.bias")
-    assert (
-        "2 tensors contain NaN or infinite values: norm.weight, head.fc.bias" in caplog.text
-    )
+    assert "2 tensors contain NaN or infinite values: norm.weight, head.fc.bias" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
