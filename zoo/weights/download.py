@@ -72,8 +72,8 @@ def download(
         url: An http or https URL.
         cache_dir: Cache folder, see `checkpoints_dir`.
         filename: File name in the cache; by default the last part of the URL's path.
-        sha256: The file's checksum, or at least its first 8 hexadecimal digits. By default those at the end of the file's
-            name ("resnet50-0676ba61.pth"), if it has any. Cached files are verified, too.
+        sha256: The file's checksum, or at least its first 8 hexadecimal digits. By default those at the end of the
+            file's name ("resnet50-0676ba61.pth"), if it has any. Cached files are verified, too.
         progress: Whether to show a progress bar.
         attempts: Number of consecutive attempts without any progress before giving up.
         timeout: Longest time to wait for the server's next bytes, in seconds.
@@ -84,8 +84,8 @@ def download(
 
     Raises:
         ValueError: The URL is not an http or https URL, `sha256` is not a checksum, or `max_size` is not positive.
-        DownloadError: The download failed, also because the file is too large or less than 1 KiB per second arrives for a
-            minute. What has arrived is kept unless it is too large, and the next call resumes from there.
+        DownloadError: The download failed, the file is too large, or less than 1 KiB per second arrived for a minute.
+            What has arrived is kept unless it is too large, and the next call resumes from there.
         ChecksumError: The file differs from the published one. A downloaded file is deleted, a cached one is kept.
     """
     if urlsplit(url).scheme not in ("http", "https"):
@@ -337,9 +337,11 @@ class _Download:
             raise _download_error(self.url, self.target, _WEB_PAGE)
         if self.sha256 is not None and not (actual := sha256_of(self.part)).startswith(self.sha256.lower()):
             self._discard_part()
+            in_name = hash_in_name(unquote(urlsplit(self.url).path)) == self.sha256
             raise ChecksumError(
                 f"The file downloaded from {self.url} is not the published one: its sha256 is {actual}, expected "
-                f"{self.sha256}. It was deleted. If the digits in its name are not its checksum, pass sha256=."
+                f"{self.sha256}. It was deleted."
+                + (" If the digits in its name are not its checksum, pass sha256=." if in_name else "")
             )
 
 

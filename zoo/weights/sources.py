@@ -60,8 +60,9 @@ def fetch(
         cache_dir: Cache folder, see `checkpoints_dir`.
         filename: File of a repository or folder; by default the first that exists of `model.safetensors`,
             `pytorch_model.bin` and other usual names.
-        sha256: Checksum of the file, or at least its first 8 hexadecimal digits. By default files behind a URL must match
-            the digits at the end of their names ("resnet50-0676ba61.pth"), and local files that do not are reported.
+        sha256: Checksum of the file, or at least its first 8 hexadecimal digits. By default files behind a URL must
+            match the digits at the end of their names ("resnet50-0676ba61.pth"), and local files that do not are
+            reported.
         progress: Whether to show a progress bar.
 
     Raises:

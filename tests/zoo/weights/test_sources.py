@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from attnzoo.zoo.weights import fetch, sources
+from attnzoo.zoo.weights import ChecksumError, fetch, sources
 from attnzoo.zoo.weights.hub import HubRepository
 from attnzoo.zoo.weights.sources import read_model_config, split_source
 
@@ -74,3 +75,17 @@ def test_a_config_without_an_architecture_is_an_error(tmp_path: Path, text: str 
 def test_the_old_name_of_a_repository_warns() -> None:
     with pytest.warns(DeprecationWarning, match="HubRepository"):
         assert sources.HubName is HubRepository
+
+
+def test_checksums_of_local_files_are_verified(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    named, wrong = tmp_path / f"a-{sha256[:8]}.pth", tmp_path / "a-0123abcd.pth"
+    for path in (named, wrong):
+        path.write_bytes(b"weights")
+        assert fetch(path, sha256=sha256) == path
+        with pytest.raises(ChecksumError, match="is not the published file"):
+            fetch(path, sha256="0" * 64)
+    assert fetch(named) == named
+    assert not caplog.records
+    assert fetch(wrong) == wrong
+    assert f"its sha256 starts with {sha256[:8]}, but its name ends with 0123abcd" in caplog.text
