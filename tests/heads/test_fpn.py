@@ -67,6 +67,14 @@ def test_start_and_end_level():
     assert [tuple(one.shape[1:]) for one in found] == [(8, 12, 16), (8, 6, 8)]
 
 
+def test_coarser_levels_are_resized_to_the_exact_size_of_the_finer():
+    neck = FPN((4, 6), 8, num_outs=2)
+    fine, coarse = torch.randn(1, 4, 7, 9), torch.randn(1, 6, 3, 4)
+    rows, columns = torch.arange(7) * 3 // 7, torch.arange(9) * 4 // 9
+    total = neck.lateral_convs[0](fine) + neck.lateral_convs[1](coarse)[..., rows[:, None], columns]
+    torch.testing.assert_close(neck([fine, coarse])[0], neck.fpn_convs[0](total))
+
+
 def test_xavier_initialization():
     torch.manual_seed(0)
     neck = FPN((64, 128), 96, num_outs=3, add_extra_convs="on_input")

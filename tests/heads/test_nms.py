@@ -69,6 +69,9 @@ class TestSuppression:
         assert passes == [12]
         batched_nms(boxes, scores, groups, 0.5, split_threshold=12)
         assert passes == [12, 4, 4, 4]
+        passes.clear()
+        multiclass_nms(boxes, torch.rand(12, 3), -1.0, 0.5, split_threshold=24)
+        assert passes == [12, 12]
 
     def test_groups_stay_apart_a_little_beyond_the_border(self):
         boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [-0.9, -0.9, 0.1, 0.1]])

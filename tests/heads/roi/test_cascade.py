@@ -51,6 +51,21 @@ def test_stages_refine_the_boxes_of_the_previous_stage():
     torch.testing.assert_close(first.scores.sum(1), torch.ones(2))
 
 
+def test_all_losses_of_a_stage_are_weighted():
+    proposals, targets = [found(9, 0), found(12, 1)], [objects(2, 3), objects(3, 4)]
+    plain, weighted = (
+        small_head(CascadeRoIHead, stages=[{"loss_weight": weight} for weight in weights]).eval()
+        for weights in ((1, 1, 1), (2, 0.5, 3))
+    )
+    expected = plain.losses(maps(), proposals, targets, infos())
+    losses = weighted.losses(maps(), proposals, targets, infos())
+    for stage, weight in enumerate((2, 0.5, 3)):
+        for name in ("loss_cls", "loss_bbox", "loss_mask"):
+            torch.testing.assert_close(losses[f"s{stage}.{name}"], weight * expected[f"s{stage}.{name}"])
+            assert expected[f"s{stage}.{name}"] > 0
+        assert losses[f"s{stage}.acc"] == expected[f"s{stage}.acc"]
+
+
 def test_the_scores_of_a_cascade_are_of_the_mean_logits():
     head = small_head(CascadeRoIHead, num_classes=1).eval()
     for stage, logits in zip(head.bbox_head, ([6.0, 0.0], [0.0, 0.0], [0.0, 3.0]), strict=True):

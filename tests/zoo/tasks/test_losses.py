@@ -39,7 +39,7 @@ def test_distributions_are_not_smoothed_again():
 
 @pytest.mark.parametrize("target", [LABELS, SOFT], ids=["labels", "soft"])
 @pytest.mark.parametrize(
-    ("smoothing", "threshold", "total"), [(0.0, None, False), (0.1, None, True), (0.1, 0.2, False)]
+    ("smoothing", "threshold", "total"), [(0.0, None, False), (0.1, None, True), (0.1, 0.2, False), (0.0, 0.0, False)]
 )
 def test_binary_cross_entropy_is_timms(target, smoothing, threshold, total):
     loss = build("BinaryCrossEntropy", label_smoothing=smoothing, target_threshold=threshold, sum_classes=total)

@@ -37,7 +37,7 @@ def test_full_disk_in_training_stops_with_the_last_good_checkpoint(tmp_path):
 def test_keeps_the_newest_and_the_best(tmp_path):
     checkpoint = {"type": "CheckpointHook", "max_keep_ckpts": 2, "save_best": "top1"}
     runner = build(toy_config(tmp_path, default_hooks__checkpoint=checkpoint, train_cfg__max_epochs=4))
-    values = iter([50.0, 70.0, float("nan"), 60.0])
+    values = iter([50.0, 70.0, float("nan"), 70.0])  # of equal values, the first is the best
     runner.val_loop.evaluator.evaluate = lambda size: {"top1": next(values)}
     runner.train()
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["best_top1.pth", "epoch_3.pth", "epoch_4.pth"]

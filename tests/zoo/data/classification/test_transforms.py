@@ -88,6 +88,25 @@ def test_a_small_image_is_padded_and_cropped(make_image):
     assert len(results) > 20
 
 
+def test_rand_augment_of_small_images_is_set_up_as_timms():
+    policy = "rand-m9-mstd0.5-inc1"
+    timms: Any = create_transform((3, 16, 40), is_training=True, auto_augment=policy, interpolation="bicubic")
+    steps = [*timms.transforms, *SmallImageTrain(size=(16, 40), rand_augment=policy).steps]
+    theirs, ours = (step for step in steps if hasattr(step, "ops"))
+    assert [one.hparams for one in ours.ops] == [one.hparams for one in theirs.ops]
+    assert ours.ops[0].hparams["translate_const"] == 7
+
+
+def test_a_large_image_is_shrunk_with_its_aspect_ratio(make_image):
+    image = make_image(7, 90, 40)
+    covering = torch.from_numpy(np.array(image.resize((45, 20), Image.Resampling.BICUBIC))).permute(2, 0, 1)
+    crops = {covering[:, :, left : left + 30].numpy().tobytes() for left in range(16)}
+    transform = SmallImageTrain(size=(20, 30), padding=0, flip=0.0)
+    results = {run(transform, image, seed).numpy().tobytes() for seed in range(20)}
+    assert results <= crops
+    assert len(results) > 8
+
+
 def test_flips_follow_their_probability(make_image):
     image = make_image(6, 32, 32)
     plain = run(SmallImageTrain(padding=0, flip=0.0), image)

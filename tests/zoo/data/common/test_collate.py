@@ -77,6 +77,13 @@ def test_dense_batches_are_lists(tmp_path):
     assert batches[0]["broken"] == []
 
 
+def test_the_broken_images_of_all_samples_are_listed():
+    common = {"image": torch.zeros(3, 2, 2), "label": 0, "index": 0, "epoch": 0, "repeat": 0, "path": ""}
+    samples = [{**common, "broken": broken} for broken in (["a.png"], [], ["b.png", "c.png"])]
+    for collate in (classification_collate, dense_collate):
+        assert collate(samples)["broken"] == ["a.png", "b.png", "c.png"]
+
+
 def test_samples_with_different_keys_raise():
     with pytest.raises(ValueError, match="differ in their keys"):
         dense_collate([{"image": 1, "broken": []}, {"views": 1, "broken": []}])

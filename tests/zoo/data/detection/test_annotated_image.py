@@ -73,6 +73,17 @@ def test_affine_maps_compose():
     assert (affine.scale_x * 4 + affine.shift_x, affine.scale_y * 5 + affine.shift_y) == (1.0, 14.0)
 
 
+def test_a_second_flip_undoes_the_first():
+    pixels = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    sample = AnnotatedImage(pixels, (3, 4), boxes=np.array([[0.0, 0, 3, 2]]), labels=np.array([0]))
+    for flip, box in ((True, [1, 0, 4, 2]), (False, [0, 0, 3, 2])):
+        sample.hflip()
+        assert sample.boxes is not None
+        assert sample.boxes.tolist() == [box]
+        assert sample.info().flip == flip
+    np.testing.assert_array_equal(sample.image, pixels)
+
+
 def test_a_bitmap_is_resampled_by_the_nearest_pixel():
     bitmap = np.random.default_rng(0).integers(0, 2, (7, 9)).astype(np.uint8)
     sample = AnnotatedImage(np.zeros((7, 9, 3), np.uint8), (7, 9), segmentations=[bitmap])

@@ -195,6 +195,7 @@ def sizes_of(transform, height, width, count=400):
 
 def test_distribution_of_scales():
     drawn = sizes_of(DetectionTrain(mode="multi-scale"), 48, 64, 200)
+    assert [short for _, short in MULTI_SCALE] == [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
     assert {size for size, _, _ in drawn} == {fitted_size(48, 64, scale) for scale in MULTI_SCALE}
     assert 60 < sum(flip for _, flip, _ in drawn) < 140
     assert {size for size, _, _ in sizes_of(DetectionTrain(), 48, 64, 5)} == {(800, 1067)}
@@ -203,6 +204,8 @@ def test_distribution_of_scales():
     assert max(short) <= 800
     assert len(short) > 60
     assert not any(flip for _, flip, _ in sizes_of(DetectionTrain(flip=0.0), 48, 64, 20))
+    strip = DetectionTrain(mode="range", scales=[(60, 40), (90, 50)])  # so long that only the longer side limits it
+    assert {max(size) for size, _, _ in sizes_of(strip, 10, 100, 300)} == set(range(60, 91))
 
 
 def test_sizes_of_detrs_crops():
