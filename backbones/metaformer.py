@@ -62,6 +62,7 @@ from .common.checks import (
     check_stages,
     per_stage,
 )
+from .common.conv import channels_last
 from .common.head import PooledHead
 from .davit import ChannelAttention, WindowAttention
 from .eca import EfficientChannelAttentionMixer
@@ -272,7 +273,7 @@ class Stem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, ceil(H / stride), ceil(W / stride), dim)."""
-        return self.proj(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+        return self.proj(channels_last(x)).permute(0, 2, 3, 1)
 
 
 class Downsample(nn.Module):

@@ -17,26 +17,32 @@ _OperandsT = TypeVar("_OperandsT", bound=tuple)
 
 
 def select_backend(
-    query: torch.Tensor, backend: str, cpu: ModuleType, load_fused: Callable[[], ModuleType]
+    operands: tuple[Any, ...], backend: str, cpu: ModuleType, load_fused: Callable[[], ModuleType]
 ) -> ModuleType:
-    """Returns the module whose `forward` and `backward` run for operands like `query`.
+    """Returns the module whose `forward` and `backward` run for given operands.
 
     Args:
-        query: Any floating-point operand of the operation.
+        operands: Operands of the operation, the query first.
         backend: "auto", "triton" or "torch".
         cpu: The operation in plain PyTorch.
-        load_fused: Imports the operation's Triton kernels. Called only where they can run.
+        load_fused: Imports the operation's Triton kernels. Called only where they can run. Their module's function
+            `unsupported` returns what they support if it excludes the operands, and None otherwise.
 
     Raises:
         ValueError: If "triton" is requested and cannot run here.
     """
+    query = operands[0]
     if backend == "torch" or (backend == "auto" and (query.device.type != "cuda" or query.dtype == torch.float64)):
         return cpu
     problem = _triton_problem(query.device.type)
-    if problem is None:
-        return load_fused()
-    if backend == "triton":
+    if problem is not None and backend == "triton":
         raise ValueError(f'backend="triton" cannot run here: {problem}')
+    if problem is None:
+        fused = load_fused()
+        unsupported = None if backend == "triton" else fused.unsupported(operands)
+        if unsupported is None:
+            return fused
+        problem = f"they support {unsupported}"
     _warn_once(problem)
     return cpu
 
@@ -51,12 +57,18 @@ def _triton_problem(device_type: str) -> str | None:
         )
     if not _has_triton():
         return "the package triton is not installed. Install it: pip install triton"
-    if not interpreted and not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+    if not interpreted and not _has_compiler(os.environ.get("CC"), os.environ.get("PATH")):
         return (
             "Triton needs a C compiler to build the code that launches its kernels, and none was found. "
             "Install one (apt-get install gcc, or dnf install gcc), or set the environment variable CC to its path."
         )
     return None
+
+
+@functools.cache
+def _has_compiler(command: str | None, path: str | None) -> bool:
+    """Whether there is a C compiler: `command`, or one on the PATH. Searching takes longer than launching a kernel."""
+    return bool(command) or any(shutil.which(name, path=path) for name in ("gcc", "clang", "cc"))
 
 
 @functools.cache
@@ -71,8 +83,8 @@ def _has_triton() -> bool:
 @functools.cache
 def _warn_once(problem: str) -> None:
     warnings.warn(
-        f"attnzoo's fused kernels cannot run here: {problem} Until then, attention runs in plain PyTorch, which is "
-        'several times slower; backend="torch" selects it without this warning.',
+        f"attnzoo's fused kernels cannot run here: {problem} Attention runs in plain PyTorch instead, which is several "
+        'times slower; backend="torch" selects it without this warning.',
         RuntimeWarning,
         stacklevel=2,
     )

@@ -26,12 +26,13 @@ class Operator(Generic[OperandsT]):
     A backend is a module with two functions:
 
         forward(operands, *settings) -> outputs
-        backward(*output_gradients, operands, *outputs, *settings) -> gradients in the order of the operands
+        backward(*output_gradients, operands, *outputs, *settings, needed) -> gradients in the order of the operands
 
     `output_gradients` are those of the differentiable outputs. The first is always a tensor, the others may be None.
-    A gradient is None for an operand that is None or not differentiable. `settings` are the arguments that are not
-    tensors (geometry, scale) as Python objects; the operator's schema carries them as the integers, floats and lists
-    that `encode` makes of them.
+    A gradient is None for an operand that is None or not differentiable. `needed` are the names of the operands whose
+    gradients are used; those of others may be anything, and work that only they need can be left out. `settings` are
+    the arguments that are not tensors (geometry, scale) as Python objects; the operator's schema carries them as the
+    integers, floats and lists that `encode` makes of them.
 
     Attributes:
         name: Name of the forward operator.
@@ -144,9 +145,11 @@ class Operator(Generic[OperandsT]):
             if all(one is None for one in grads):
                 return gradients
             grads[0] = torch.zeros_like(saved[self._count])
-        results = _as_tuple(backward(*grads, *saved, *ctx.settings))
-        for place, gradient in zip(self._grad_operands, results, strict=True):
-            if saved[place] is not None:
+        # The first argument of the autograd function is the operator.
+        needed = [ctx.needs_input_grad[1 + place] for place in self._grad_operands]
+        results = _as_tuple(backward(*grads, *saved, *ctx.settings[:-1], needed, ctx.settings[-1]))
+        for place, gradient, is_needed in zip(self._grad_operands, results, needed, strict=True):
+            if is_needed and saved[place] is not None:
                 gradients[place] = gradient
         return gradients
 
@@ -172,7 +175,7 @@ class Operator(Generic[OperandsT]):
             return _one_or_all(self.fake_outputs(self.operands(*arguments[: self._count])))
 
         torch.library.define(name, f"({schema}, {self.settings}, str backend) -> ({results})")
-        torch.library.impl(name, ("cpu", "cuda"), forward)
+        torch.library.impl(name, "default", forward)  # every device: "auto" runs plain PyTorch where Triton does not
         torch.library.register_fake(name, fake)
         torch.library.impl(name, "Autograd", lambda *arguments: _Forward.apply(self, *arguments))
         self.call_forward = getattr(torch.ops.attnzoo, self.name).default
@@ -184,7 +187,7 @@ class Operator(Generic[OperandsT]):
         tensors += [f"{self._tensor_type(field)} {field}" for field in self.operands._fields]
         if self.saves_outputs:
             tensors += [f"Tensor {name}" for name in self.outputs]
-        # Gradients of operands that are None are empty tensors: a schema has no optional results.
+        # Gradients that do not exist or are not needed are empty tensors: a schema has no optional results.
         results = ", ".join("Tensor" for _ in self._grad_operands)
         name = f"attnzoo::{self.name}_backward"
 
@@ -192,25 +195,36 @@ class Operator(Generic[OperandsT]):
             last = first + self._count
             saved = len(self.outputs) if self.saves_outputs else 0
             operands = self.operands(*arguments[first:last])
-            settings, backend = self.decode(*arguments[last + saved : -1]), arguments[-1]
+            *encoded, needed, backend = arguments[last + saved :]
+            settings = self.decode(*encoded)
+            names = {
+                self.operands._fields[place] for place, one in zip(self._grad_operands, needed, strict=True) if one
+            }
             with without_autocast(operands[0].device.type):
                 gradients = self.select_backend(operands, backend).backward(
-                    *arguments[:first], operands, *arguments[last : last + saved], *settings
+                    *arguments[:first], operands, *arguments[last : last + saved], *settings, needed=names
                 )
-            chosen = [gradients[place] for place in self._grad_operands]
-            absent = operands[0].new_empty
-            return _one_or_all(tuple([absent(0) if one is None else one for one in chosen]))
+            return self._chosen(gradients, needed, operands[0])
 
         def fake(*arguments: Any) -> Any:
-            chosen = [arguments[first + place] for place in self._grad_operands]
-            absent = arguments[first].new_empty
-            return _one_or_all(tuple([absent(0) if one is None else one.new_empty(one.shape) for one in chosen]))
+            operands = arguments[first : first + self._count]
+            like = [None if one is None else one.new_empty(one.shape) for one in operands]
+            return self._chosen(like, arguments[-2], operands[0])
 
-        torch.library.define(name, f"({', '.join(tensors)}, {self.settings}, str backend) -> ({results})")
-        torch.library.impl(name, ("cpu", "cuda"), backward)
+        schema = f"{', '.join(tensors)}, {self.settings}, bool[] needed, str backend"
+        torch.library.define(name, f"({schema}) -> ({results})")
+        torch.library.impl(name, "default", backward)
         torch.library.register_fake(name, fake)
         torch.library.impl(name, "Autograd", lambda *arguments: _Backward.apply(self, *arguments))
         self.call_backward = getattr(torch.ops.attnzoo, f"{self.name}_backward").default
+
+    def _chosen(self, gradients: Sequence[torch.Tensor | None], needed: Sequence[bool], like: torch.Tensor) -> Any:
+        """Returns the backward operator's results from the gradients of all operands."""
+        chosen = [
+            gradients[place] if is_needed else None
+            for place, is_needed in zip(self._grad_operands, needed, strict=True)
+        ]
+        return _one_or_all(tuple([like.new_empty(0) if one is None else one for one in chosen]))
 
     def _tensor_type(self, field: str) -> str:
         return "Tensor?" if field in self.operands._field_defaults else "Tensor"

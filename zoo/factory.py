@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..backbones.common.features import FeatureMaps
+from ..backbones.common.checks import check_choice
+from ..backbones.common.features import FEATURE_CLASSES, FeatureMaps
 from ..backbones.registry import (
     PretrainedCfg,
     get_pretrained_cfg,
@@ -50,6 +51,8 @@ def create_model(
     drop_path_rate: float | None = None,
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
+    feature_cls: Literal["list", "dict", "getter", "hook", "fx"] | None = None,
+    output_stride: int = 32,
     dense: Literal["coco", "ade20k"] | None = None,
     pretrained_cfg: str | Mapping[str, Any] | PretrainedCfg | None = None,
     pretrained_cfg_overlay: Mapping[str, Any] | None = None,
@@ -70,6 +73,9 @@ def create_model(
         drop_path_rate: Rate of stochastic depth; by default the model's own.
         features_only: Build a `FeatureMaps`, which returns the feature maps of the stages instead of logits.
         out_indices: Stages whose maps are returned; by default all.
+        feature_cls: "dict" if `features_only` shall return the maps in a dict by index of the stage. timm's other
+            values ("list", "getter", "hook" and "fx") return a list.
+        output_stride: Always 32, an argument of timm's models. No model has dilated strides.
         dense: Build the model with its published settings for detection ("coco") or segmentation ("ade20k"): dilations,
             regions, shift rule, output norms. Models without such settings ignore it.
         pretrained_cfg: The published weights and their preprocessing: a tag, a `PretrainedCfg`, or a mapping of its
@@ -97,6 +103,7 @@ def create_model(
         raise ValueError("Pass either pretrained=True or checkpoint_path=, not both.")
     if out_indices is not None and not features_only:
         raise ValueError("out_indices selects the maps that features_only=True returns; without it, it has no effect.")
+    _check_feature_arguments(features_only, feature_cls, output_stride)
     kind, _ = split_source(model_name) if ":" in model_name else ("", "")
     if kind:
         if pretrained_cfg is not None:
@@ -108,7 +115,7 @@ def create_model(
         if saved.is_own and pretrained is None:
             pretrained = not checkpoint_path
         if saved.features_only and not features_only:
-            features_only, out_indices = True, saved.out_indices
+            features_only, out_indices, feature_cls = True, saved.out_indices, saved.feature_cls
     name, _ = split_model_name_tag(model_name)
     cfg, state_dict = resolve_pretrained_cfg(model_name, pretrained_cfg, pretrained_cfg_overlay)
     arguments: dict[str, Any] = {"in_chans": in_chans, **kwargs}
@@ -127,7 +134,7 @@ def create_model(
     model: Any = model_entrypoint(name)(**arguments)
     model.pretrained_cfg = model.default_cfg = cfg.to_dict()
     if features_only:
-        model = FeatureMaps(model, out_indices)
+        model = FeatureMaps(model, out_indices, feature_cls or "list")
     if pretrained:
         model.load_report = _load_published(model, cfg, state_dict, cache_dir, use_ema)
         _write_preprocessing(model, pretrained_cfg, pretrained_cfg_overlay, fresh_head=cfg.num_classes < 0)
@@ -197,6 +204,19 @@ def _dense_argument(name: str, dense: str) -> dict[str, Any]:
         raise ValueError(unknown_name(f"dense setting of {name}", dense, _DENSE))
     allowed = model_arguments(name)
     return {"dense": dense} if allowed is None or "dense" in allowed else {}
+
+
+def _check_feature_arguments(features_only: bool, feature_cls: str | None, output_stride: int) -> None:
+    """Raises a ValueError for arguments of timm's feature extraction that cannot be honored."""
+    if feature_cls is not None:
+        check_choice("feature_cls", feature_cls, FEATURE_CLASSES)
+        if not features_only:
+            raise ValueError("feature_cls selects what features_only=True returns; without it, it has no effect.")
+    if output_stride != 32:
+        raise ValueError(
+            f"output_stride must be 32, got {output_stride!r}: strides cannot be replaced by dilations. For maps of "
+            "smaller strides only, select them with features_only=True and out_indices."
+        )
 
 
 def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
@@ -286,6 +306,7 @@ class _SavedModel:
         num_classes: Number of classes; None if the file does not contain it.
         features_only: Whether it is a `FeatureMaps`.
         out_indices: Stages whose maps it returns.
+        feature_cls: "dict" if it returns them in a dict.
         is_own: Whether attnzoo wrote the file.
     """
 
@@ -295,6 +316,7 @@ class _SavedModel:
     num_classes: int | None
     features_only: bool
     out_indices: list[int] | None
+    feature_cls: Any
     is_own: bool
 
 
@@ -316,7 +338,7 @@ def _read_saved_model(source: str, kind: str, cache_dir: str | os.PathLike[str] 
         num_classes = config["num_classes"] if num_classes is None else num_classes
     # The first version of the format had features_only and out_indices in the entry of attnzoo.
     maps = {**(own if isinstance(own, Mapping) else {}), **arguments}
-    for argument in ("features_only", "out_indices"):
+    for argument in ("features_only", "out_indices", "feature_cls"):
         arguments.pop(argument, None)
     fields |= saved_preprocessing(config).to_dict()
     fields |= maps.get("pretrained_cfg") or {}
@@ -329,5 +351,6 @@ def _read_saved_model(source: str, kind: str, cache_dir: str | os.PathLike[str] 
         num_classes,
         bool(maps.get("features_only")),
         maps.get("out_indices"),
+        maps.get("feature_cls"),
         isinstance(own, Mapping),
     )

@@ -30,7 +30,9 @@ _TIMM_FIELDS = {field.name for field in dataclasses.fields(TimmCfg)}
 _registered: dict[str, str] = {}  # names in timm's registry and in ours
 
 # Arguments of `create_model` that every model accepts.
-_COMMON_ARGUMENTS = ("in_chans", "num_classes", "features_only", "out_indices", "drop_path_rate")
+_COMMON_ARGUMENTS = (
+    "in_chans", "num_classes", "features_only", "out_indices", "feature_cls", "output_stride", "drop_path_rate"
+)  # fmt: skip
 # Arguments that timm's scripts pass to every model, with the values that have no effect.
 _IGNORED_DEFAULTS = {"drop_rate": 0.0, "drop_path_rate": 0.0, "drop_block_rate": 0.0}
 
@@ -38,8 +40,9 @@ _IGNORED_DEFAULTS = {"drop_rate": 0.0, "drop_path_rate": 0.0, "drop_block_rate":
 def register_in_timm(prefix: str = PREFIX) -> list[str]:
     """Registers every model of the zoo in timm: `timm.create_model("attnzoo_nat_mini.in1k", ...)`.
 
-    `pretrained`, tags, `features_only`, `out_indices`, `num_classes`, `in_chans`, `drop_path_rate`, `pretrained_cfg`,
-    `pretrained_cfg_overlay` and `checkpoint_path` (in every form that `load_weights` reads) work as with timm's models.
+    `pretrained`, tags, `features_only`, `out_indices`, `feature_cls`, `num_classes`, `in_chans`, `drop_path_rate`,
+    `pretrained_cfg`, `pretrained_cfg_overlay` and `checkpoint_path` (in every form that `load_weights` reads) work as
+    with timm's models.
     Prefix and family form the module name: `timm.list_models(module="attnzoo_nat")`.
 
     Further calls add models that were registered in the zoo since. timm's own models are never replaced.

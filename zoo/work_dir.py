@@ -19,9 +19,9 @@ code.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,13 @@ CHECKPOINT_FORMAT = "attnzoo.training/1"
 """Value of the entry "format" in training checkpoints, see `training.checkpoint`."""
 
 
+_ACCESS_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+
+
+class CheckpointAccessError(OSError):
+    """A checkpoint that may be intact cannot be opened, so that falling back to an older one would lose work."""
+
+
 def read_training_checkpoint(
     path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = True
 ) -> dict[str, Any]:
@@ -61,19 +68,34 @@ def read_training_checkpoint(
         verify: Compare every byte with the digest in the file first.
 
     Raises:
-        CheckpointError: The file is truncated or damaged, or is not a training checkpoint of attnzoo.
+        CheckpointError: The file is missing, truncated or damaged, or is not a training checkpoint of attnzoo.
+        CheckpointAccessError: The file may be intact, but cannot be opened.
     """
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"Cannot read {path}: the file is missing, truncated or not written by torch.save.")
-    if verify:
-        verify_checksums(path)
     try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        if error.errno in _ACCESS_ERRORS:
+            raise CheckpointAccessError(
+                f"Cannot open {path}, which may be intact: {error.strerror}. Correct this and try again."
+            ) from error
+        raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"Cannot read {path}: the file is truncated or not written by torch.save.")
+    try:
+        if verify:
+            verify_checksums(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can cause any exception
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise CheckpointError(f"Cannot read {path}: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path} is not a training checkpoint of attnzoo.")
+    iteration = state["meta"].get("iter") if isinstance(state.get("meta"), dict) else None
+    if type(iteration) is not int or iteration < 0:
+        raise CheckpointError(f"{path} is damaged: meta.iter must be an integer >= 0, got {iteration!r}.")
     return state
 
 
@@ -83,16 +105,20 @@ def list_checkpoints(folder: str | os.PathLike[str]) -> tuple[list[tuple[Path, d
     Returns:
         Paths with their `meta`, newest first (by iteration, then by modification time), and the files that cannot be
         opened, with the reason.
+
+    Raises:
+        CheckpointAccessError: A file may be intact, but cannot be opened.
     """
     checkpoints, unreadable = [], {}
     for pattern in CHECKPOINT_PATTERNS:
         for path in Path(folder).glob(pattern):
             try:
-                checkpoints.append((path, read_training_checkpoint(path, mmap=True, verify=False)["meta"]))
-            except CheckpointError as error:
+                meta = read_training_checkpoint(path, mmap=True, verify=False)["meta"]
+                checkpoints.append((meta["iter"], path.stat().st_mtime_ns, path, meta))
+            except (CheckpointError, FileNotFoundError) as error:
                 unreadable[path] = str(error)
-    checkpoints.sort(key=lambda item: (item[1]["iter"], item[0].stat().st_mtime_ns), reverse=True)
-    return checkpoints, unreadable
+    checkpoints.sort(key=lambda item: item[:2], reverse=True)
+    return [(path, meta) for _, _, path, meta in checkpoints], unreadable
 
 
 def find_latest(folder: str | os.PathLike[str]) -> tuple[Path | None, dict[str, Any], dict[Path, str]]:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...kernels.tracing import fx_leaf
+from ..common.attention import scaled_dot_product_attention
 from ..common.checks import check_heads, check_positive, to_pair
 from ..common.conv import apply_nhwc
 from ..common.fast_paths import is_eager_inference
@@ -120,7 +122,9 @@ class AgentAttention(nn.Module):
 
     def biases(self, x: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the result of `make_biases` in the dtype of `x`, cached from the previous call if still valid."""
-        if self.training or (height, width) != self.grid_size or not is_eager_inference(x):
+        # A CUDA graph computes its own biases, as it would go on reading cached ones after they were replaced.
+        is_cacheable = is_eager_inference(x) and not _is_captured(x)
+        if self.training or not is_cacheable or (height, width) != self.grid_size:
             return _cast(self.make_biases(height, width), x.dtype)
         parameters = self._bias_parameters()
         if self._cached is None or not self._cached.is_valid(parameters, x.dtype):
@@ -136,14 +140,7 @@ class AgentAttention(nn.Module):
 
     def pool(self, query: torch.Tensor) -> torch.Tensor:
         """Averages queries (B, H, W, C) over the agent grid: (B, agents, C)."""
-        rows, cols = self.agent_shape
-        height, width = query.shape[1:3]
-        if height % rows == 0 and width % cols == 0:
-            # Equal to the branch below, but with a deterministic gradient on GPUs.
-            pooled = F.avg_pool2d(query.permute(0, 3, 1, 2), (height // rows, width // cols))
-        else:
-            pooled = F.adaptive_avg_pool2d(query.permute(0, 3, 1, 2), self.agent_shape)
-        return pooled.permute(0, 2, 3, 1).flatten(1, 2)
+        return _pool_to_grid(query.permute(0, 3, 1, 2), self.agent_shape).permute(0, 2, 3, 1).flatten(1, 2)
 
     def attend(
         self,
@@ -169,8 +166,8 @@ class AgentAttention(nn.Module):
             one.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value, agents)
         )
         position_bias, agent_bias = biases
-        gathered = F.scaled_dot_product_attention(agents, key, value, position_bias[None], scale=self.scale)
-        out = F.scaled_dot_product_attention(query, agents, gathered, agent_bias[None], scale=self.scale)
+        gathered = scaled_dot_product_attention(agents, key, value, position_bias[None], scale=self.scale)
+        out = scaled_dot_product_attention(query, agents, gathered, agent_bias[None], scale=self.scale)
         return out.transpose(1, 2).flatten(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -247,6 +244,11 @@ class ClassTokenAgentAttention(AgentAttention):
         return self.proj_drop(linear(self.proj, out))
 
 
+def _is_captured(x: torch.Tensor) -> bool:
+    """Whether operations on `x` are being recorded in a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 class _CachedBiases:
     """Biases cached in inference, with the state of the parameters that they were computed from.
 
@@ -278,6 +280,17 @@ def _cast(biases: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype) -> tupl
     return biases[0].to(dtype), biases[1].to(dtype)
 
 
+@fx_leaf
+def _pool_to_grid(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Averages maps (B, C, H, W) over the cells of a grid: (B, C, *size)."""
+    height, width = maps.shape[2:]
+    if height % size[0] == 0 and width % size[1] == 0:
+        # Equal to adaptive pooling, but with a deterministic gradient on GPUs.
+        return F.avg_pool2d(maps, (height // size[0], width // size[1]))
+    return F.adaptive_avg_pool2d(maps, size)
+
+
+@fx_leaf
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Interpolates (..., ..., h, w) bilinearly to (..., ..., *size), without antialiasing."""
     return maps if tuple(maps.shape[2:]) == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import window_attention_2d
+from ..common.attention import scaled_dot_product_attention
 from ..common.backbone import Backbone
 from ..common.blocks import Stage, TransformerBlock, drop_path_rates
 from ..common.checks import check_heads, check_mlp_ratio, check_positive, check_rates, check_stages
@@ -70,8 +70,11 @@ class StripeAttention(nn.Module):
         """Maps (B, H, W, C) to (B, H, W, C)."""
         height, width = x.shape[1:3]
         x = pad_bottom_right(x, height + -height % self.stripe_size, width + -width % self.stripe_size)
-        halves = linear(self.qkv, x).unflatten(-1, (3, 2, self.num_heads // 2, -1)).unbind(4)
-        parts = [self._stripes(*half.unbind(3), columns=index == 0) for index, half in enumerate(halves)]
+        qkv = linear(self.qkv, x).unflatten(-1, (3, 2, self.num_heads // 2, -1))
+        parts = [
+            self._stripes(qkv[:, :, :, 0, half], qkv[:, :, :, 1, half], qkv[:, :, :, 2, half], columns=half == 0)
+            for half in (0, 1)
+        ]
         x = torch.cat(parts, dim=-1)[:, :height, :width]
         return self.proj_drop(linear(self.proj, x))
 
@@ -104,9 +107,9 @@ class GlobalAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
         query, key, value = linear(self.qkv, x).chunk(3, dim=-1)
-        heads = (x.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+        heads = (one.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value))
         query_heads, key_heads, value_heads = heads
-        out = F.scaled_dot_product_attention(query_heads, key_heads, value_heads, scale=self.scale)
+        out = scaled_dot_product_attention(query_heads, key_heads, value_heads, scale=self.scale)
         out = out.transpose(1, 2).reshape(x.shape) + apply_nhwc(self.dwc, value)
         return self.proj_drop(linear(self.proj, out))
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from timm.models import checkpoint
 from torch import nn
 
+from ...kernels.tracing import fx_leaf
+from ..common.attention import scaled_dot_product_attention
 from ..common.backbone import Backbone, take_indices
 from ..common.blocks import Stage, TransformerBlock, drop_path_rates
 from ..common.checks import (
@@ -52,7 +54,7 @@ class TokenAttention(nn.Module):
     def forward(self, x: torch.Tensor, grid_size: tuple[int, int] | None = None) -> torch.Tensor:
         """Maps (B, N, C) to (B, N, C); `grid_size` is ignored."""
         query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        out = scaled_dot_product_attention(query, key, value, scale=self.scale)
         return self.proj_drop(linear(self.proj, out.transpose(1, 2).flatten(2)))
 
 
@@ -87,6 +89,7 @@ class TokenStem(nn.Module):
         return tokens + resize_pos_embed(self.pos_embed, self.grid_size, grid_size), grid_size
 
 
+@fx_leaf
 def resize_pos_embed(pos_embed: torch.Tensor, given: tuple[int, int], wanted: tuple[int, int]) -> torch.Tensor:
     """Interpolates position embeddings (1, prefix + h * w, C) to another grid (bicubic); the prefix is kept.
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...kernels.tracing import fx_leaf
 from ..common.backbone import Backbone
 from ..common.blocks import Stage, TransformerBlock, drop_path_rates
 from ..common.checks import check_mlp_ratio, check_rates, check_stages, to_pair
@@ -42,16 +43,21 @@ class PositionedPatches(nn.Module):
 
     def embedding(self, height: int, width: int) -> torch.Tensor:
         """Returns the position embeddings (1, height, width, dim) of a grid."""
-        embedding = self.pos_embed.unflatten(1, self.grid_size)
-        if (height, width) == self.grid_size:
-            return embedding
-        embedding = F.interpolate(embedding.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False)
-        return embedding.permute(0, 2, 3, 1)
+        return _resize_embedding(self.pos_embed.unflatten(1, self.grid_size), height, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_dim, H, W) to (B, H // stride, W // stride, dim)."""
         x = self.norm(self.proj(x).permute(0, 2, 3, 1))
         return x + self.embedding(x.shape[1], x.shape[2])
+
+
+@fx_leaf
+def _resize_embedding(embedding: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Interpolates (1, h, w, C) bilinearly to (1, height, width, C)."""
+    if embedding.shape[1:3] == (height, width):
+        return embedding
+    maps = F.interpolate(embedding.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False)
+    return maps.permute(0, 2, 3, 1)
 
 
 class PatchDownsample(PositionedPatches):

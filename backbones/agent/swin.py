@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...kernels import window_attention_2d
+from ...kernels.tracing import fx_leaf
 from ..common.backbone import Backbone
 from ..common.blocks import PatchMerging, PatchStem, Stage, TransformerBlock, drop_path_rates
 from ..common.checks import check_heads, check_mlp_ratio, check_positive, check_rates, check_stages
@@ -71,7 +72,7 @@ class ShiftedWindowAttention(nn.Module):
 
     def shift_of(self, height: int, width: int) -> int:
         """Returns the window shift for a feature map."""
-        return self.shift_size if self.always_shift or min(height, width) > self.window_size else 0
+        return self.shift_size if self.always_shift else _shift_of(height, width, self.window_size, self.shift_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C)."""
@@ -86,6 +87,12 @@ class ShiftedWindowAttention(nn.Module):
     def extra_repr(self) -> str:
         """Returns the arguments shown when the module is printed."""
         return f"num_heads={self.num_heads}, window_size={self.window_size}, shift_size={self.shift_size}"
+
+
+@fx_leaf
+def _shift_of(height: int, width: int, window_size: int, shift_size: int) -> int:
+    """Returns the shift of windows, 0 for a map that is not larger than a window along an axis."""
+    return shift_size if min(height, width) > window_size else 0
 
 
 class AgentSwin(Backbone):

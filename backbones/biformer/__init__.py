@@ -15,7 +15,8 @@ Deviations from the official code, and why:
 - One class, `BiFormer`, builds all models and takes maps of any size. They are padded as in the official backbones for
   detection and segmentation (`auto_pad`); the official classifiers reject sizes that do not divide. At 224x224 nothing
   is padded. The refactored STL pads after the projection and pools without the padding; here it pads like the others,
-  because no official model was trained that way at another size. STL's patches are padded as well.
+  because no official model was trained that way at another size. STL's patch embedding and merging drop the rows and
+  columns that do not fill a patch, as the official ones do.
 - Gathered keys and values are never stored; see `attnzoo.kernels.routed_attention_2d`.
 - Options of the official classes that no published model uses (routing with parameters, differentiable or soft routing,
   pooled keys, convolutions instead of attention) are left out.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import route_regions, routed_attention_2d
 from ...names import unknown_name
+from ..common.attention import scaled_dot_product_attention
 from ..common.checks import check_heads, check_odd, check_positive, to_pair
 from ..common.conv import apply_nhwc
 from ..common.init import init_linear
@@ -154,7 +154,7 @@ class FullAttention(nn.Module):
         size = x.shape[1:3]
         qkv = linear(self.qkv, x)
         query, key, value = qkv.flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        out = scaled_dot_product_attention(query, key, value, scale=self.scale)
         out = out.transpose(1, 2).flatten(2).unflatten(1, size)
         if self.lepe is not None:
             seen = x if self.lepe_of == "input" else qkv[..., -x.shape[-1] :]

@@ -20,11 +20,10 @@ from ..common.checks import (
     per_stage,
     to_pair,
 )
-from ..common.conv import apply_nhwc
+from ..common.conv import apply_nhwc, channels_last
 from ..common.head import PooledHead
 from ..common.init import init_linear
 from ..common.linear import Mlp
-from ..common.padding import pad_to_multiple
 from .attention import BiLevelRoutingAttention, FullAttention, check_topk
 
 Regions = int | Sequence[int | Sequence[int]]
@@ -101,7 +100,7 @@ class ConvStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, dim, ceil(H / 4), ceil(W / 4))."""
-        x = self.act(self.bn1(self.conv1(x.to(memory_format=torch.channels_last))))
+        x = self.act(self.bn1(self.conv1(channels_last(x))))
         return self.bn2(self.conv2(x))
 
 
@@ -119,7 +118,7 @@ class ConvDownsample(nn.Module):
 
 
 class PatchStem(nn.Module):
-    """Non-overlapping patches of 4x4 pixels, zero-padded at the bottom and right, then a batch norm (STL)."""
+    """Non-overlapping patches of 4x4 pixels, then a batch norm (STL). Pixels that do not fill a patch are dropped."""
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
@@ -127,12 +126,12 @@ class PatchStem(nn.Module):
         self.bn = nn.BatchNorm2d(dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_chans, H, W) to (B, dim, ceil(H / 4), ceil(W / 4))."""
-        return self.bn(self.conv(pad_to_multiple(x.to(memory_format=torch.channels_last), 4)))
+        """Maps (B, in_chans, H, W) to (B, dim, H // 4, W // 4)."""
+        return self.bn(self.conv(channels_last(x)))
 
 
 class PatchMerging(nn.Module):
-    """A batch norm, then a convolution of 2x2 patches, zero-padded at the bottom and right (STL)."""
+    """A batch norm, then a convolution of 2x2 patches (STL). The last row or column of an odd map is dropped."""
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
@@ -140,8 +139,8 @@ class PatchMerging(nn.Module):
         self.conv = nn.Conv2d(in_dim, dim, 2, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, in_dim, H, W) to (B, dim, ceil(H / 2), ceil(W / 2))."""
-        return self.conv(pad_to_multiple(self.bn(x), 2))
+        """Maps (B, in_dim, H, W) to (B, dim, H // 2, W // 2)."""
+        return self.conv(self.bn(x))
 
 
 _EMBEDDINGS: dict[str, Any] = {"conv": (ConvStem, ConvDownsample), "patch": (PatchStem, PatchMerging)}
@@ -211,6 +210,7 @@ class BiFormer(Backbone):
         check_rates(proj_drop_rate=proj_drop_rate, drop_path_rate=drop_path_rate)
         check_stages(depths=depths, embed_dims=embed_dims, num_heads=num_heads, others={"topks": topks}, min_dim=2)
         check_mlp_ratio(mlp_ratio, min(embed_dims))
+        self.cuts_edges = patches == "patch"
         self.depths, self.patches, self.full_lepe = tuple(depths), patches, full_lepe
         self._set_sizes(num_classes, in_chans, embed_dims[-1])
         self.output_norm = partial(nn.LayerNorm, eps=norm_eps) if output_norms else None

@@ -121,8 +121,8 @@ def add_mlp(block: Any, x: torch.Tensor) -> torch.Tensor:
 
     mlp = block.mlp
     if (
-        x.is_contiguous()
-        and can_run_in_place(block, x)
+        can_run_in_place(block, x)
+        and x.is_contiguous()
         and type(mlp) is Mlp
         and is_unmodified(mlp.fc1, nn.Linear)
         and is_unmodified(mlp.fc2, nn.Linear)

@@ -41,8 +41,8 @@ class EfficientChannelAttention(nn.Module):
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the gates (B, C, 1, 1) of a map (B, C, H, W)."""
-        means = x.mean(dim=(2, 3))
-        return self.conv(means[:, None]).sigmoid().reshape(*means.shape, 1, 1)
+        gate = self.conv(x.mean(dim=(2, 3))[:, None]).sigmoid()
+        return gate[:, 0, :, None, None]
 
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """Maps (B, C, H, W) to the same shape.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...kernels.tracing import fx_leaf
 from ...names import unknown_name
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def to_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
+@fx_leaf
 def check_image_size(x: torch.Tensor, least: int) -> None:
     """Raises a ValueError unless images (B, C, H, W) are at least `least` pixels high and wide."""
     if x.ndim != 4:

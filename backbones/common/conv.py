@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels.backends import exportable_operators_requested
+from ...kernels.tracing import fx_leaf
 from .fast_paths import can_bypass, is_eager_inference, is_unmodified, onednn_is_enabled
 from .linear import linear_on_weight
 from .padding import pad_bottom_right
 
-__all__ = ["ConvNormAct", "apply_nhwc", "dilated_depthwise"]
+__all__ = ["ConvNormAct", "apply_nhwc", "channels_last", "dilated_depthwise"]
 
 
 def apply_nhwc(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -32,6 +33,14 @@ def apply_nhwc(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
             return dilated_depthwise(x, layer)
     # Depthwise convolutions on a CPU take ten times as long on a slice of queries, keys and values as on a copy of it.
     return layer(x.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+@fx_leaf
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """Converts maps (B, C, H, W) to channels-last memory format, except in `torch.func`: vmap has no such format."""
+    if torch._C._are_functorch_transforms_active():
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def dilated_depthwise(x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:

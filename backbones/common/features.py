@@ -12,8 +12,12 @@ from torch import nn
 
 from ..registry import checkpoint_filter
 from .backbone import Backbone, take_indices
+from .checks import check_choice
 
-__all__ = ["FeatureMaps"]
+__all__ = ["FEATURE_CLASSES", "FeatureMaps"]
+
+FEATURE_CLASSES = ("list", "dict", "getter", "hook", "fx")
+"""timm's names of what `features_only=True` builds. All but "dict" are ways to return the same list of maps."""
 
 
 class FeatureMaps(nn.Module):
@@ -25,15 +29,25 @@ class FeatureMaps(nn.Module):
     Args:
         model: The backbone.
         out_indices: Stages to return: None for all, an int n for the last n, or a list of indices.
+        feature_cls: "dict" to return a dict of maps by index of the stage. timm's other names ("list", "getter", "hook"
+            and "fx") return a list of maps.
+
+    Raises:
+        ValueError: An index is out of range, or there is no such `feature_cls`.
 
     Attributes:
         body: The backbone.
         feature_info: timm's FeatureInfo: `channels()`, `reduction()` (strides in pixels), `module_name()`.
         out_indices: Indices of the returned stages, in order.
+        returns_dict: Whether maps are returned in a dict.
     """
 
-    def __init__(self, model: Backbone, out_indices: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self, model: Backbone, out_indices: int | Sequence[int] | None = None, feature_cls: str = "list"
+    ) -> None:
         super().__init__()
+        check_choice("feature_cls", feature_cls, FEATURE_CLASSES)
+        self.returns_dict = feature_cls == "dict"
         names = set(model.state_dict())
         self.out_indices = take_indices(len(model.feature_info), out_indices)
         self.feature_info = FeatureInfo([dict(stage) for stage in model.feature_info], tuple(self.out_indices))
@@ -48,8 +62,13 @@ class FeatureMaps(nn.Module):
         self.pretrained_cfg = model.pretrained_cfg
         self.default_cfg = model.default_cfg
 
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor] | dict[int, torch.Tensor]:
         """Maps images (B, C, H, W) to one map (B, C, H / stride, W / stride) per index, in channels-last format."""
+        maps = self._normed_maps(x)
+        return dict(zip(self.out_indices, maps, strict=True)) if self.returns_dict else maps
+
+    def _normed_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Returns the selected maps, normalized if there are output norms."""
         maps = self.body.forward_intermediates(x, self.out_indices, stop_early=True, intermediates_only=True)
         if not self.norm_names:
             return maps

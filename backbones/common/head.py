@@ -78,7 +78,7 @@ class PooledHead(nn.Module):
         """Maps (B, C, H, W) to (B, num_classes), or with `pre_logits` or no classes to the classifier's input."""
         x = self.poolings[self.global_pool](x)
         # Norms expect channels last, as they are in a vector but not in an unpooled map.
-        x = self.norm(x) if x.ndim == 2 else self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        x = self.norm(x) if self.global_pool else self.norm(x.movedim(1, -1)).movedim(-1, 1)
         x = self.drop(x)
         return x if pre_logits else self.fc(x)
 

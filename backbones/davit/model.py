@@ -13,7 +13,7 @@ from torch import nn
 from ..common.backbone import Backbone
 from ..common.blocks import DropPath, Stage, add_mlp, drop_path_rates
 from ..common.checks import check_choice, check_mlp_ratio, check_rates, check_stages
-from ..common.conv import apply_nhwc
+from ..common.conv import apply_nhwc, channels_last
 from ..common.fast_paths import add_by_images_, can_run_in_place, is_unmodified
 from ..common.head import PooledHead
 from ..common.init import init_linear
@@ -98,7 +98,7 @@ class Stem(nn.Module):
         """Maps (B, in_chans, H, W) to (B, ceil(H / 4), ceil(W / 4), dim)."""
         x = pad_to_multiple(x, 4)
         # Converting 3 channels to channels-last is cheap, and all later maps then have that format.
-        x = self.conv(x.contiguous(memory_format=torch.channels_last))
+        x = self.conv(channels_last(x))
         return self.norm(x.permute(0, 2, 3, 1))
 
 

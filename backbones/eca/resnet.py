@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...kernels.tracing import fx_leaf
 from ..common.backbone import Backbone
 from ..common.blocks import DropPath, Stage, drop_path_rates
 from ..common.channel_attention import EfficientChannelAttention
 from ..common.checks import check_choice, check_positive, check_rates, check_stages, per_stage
-from ..common.conv import ConvNormAct
+from ..common.conv import ConvNormAct, channels_last
 from ..common.head import PooledHead
 
 __all__ = ["BasicBlock", "Bottleneck", "ECAResNet"]
@@ -275,9 +276,10 @@ class ECAResNet(Backbone):
         _init_classifier(self.head)
 
 
+@fx_leaf
 def channels_last_on_cpu(x: torch.Tensor) -> torch.Tensor:
     """Converts images on a CPU to channels-last, with which convolutions and BatchNorm are fastest there."""
-    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+    return channels_last(x) if x.device.type == "cpu" else x
 
 
 def _init_classifier(head: PooledHead) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import halo_attention_2d
+from ...kernels.tracing import fx_leaf
 from ..common.checks import check_heads, check_odd, check_positive
 from ..common.init import trunc_normal_
 from ..common.linear import linear
@@ -143,15 +144,15 @@ class GlobalRelativeAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C), for any H and W."""
         query, key, value = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1)).unbind(3)
-        sides = [max(length, self.table_size) for length in x.shape[1:3]]
+        rows, cols = _at_least(x.shape[1], self.table_size), _at_least(x.shape[2], self.table_size)
         x = halo_attention_2d(
             query,
             key,
             value,
-            (sides[0], sides[1]),
+            (rows, cols),
             0,
-            row_embedding=_resize_embedding(self.row_embedding, 2 * sides[0] - 1),
-            col_embedding=_resize_embedding(self.col_embedding, 2 * sides[1] - 1),
+            row_embedding=_resize_embedding(self.row_embedding, 2 * rows - 1),
+            col_embedding=_resize_embedding(self.col_embedding, 2 * cols - 1),
             scale=self.scale,
         ).flatten(3)
         return _average_pool(x) if self.pools else x
@@ -237,6 +238,13 @@ def _average_pool(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+@fx_leaf
+def _at_least(length: int, least: int) -> int:
+    """Returns the larger one."""
+    return max(length, least)
+
+
+@fx_leaf
 def _resize_embedding(embedding: torch.Tensor, length: int) -> torch.Tensor:
     """Resizes embeddings (offsets, dim) to (length, dim) by linear interpolation that keeps the outermost offsets."""
     if len(embedding) == length:

@@ -15,7 +15,7 @@ from ..common.backbone import Backbone
 from ..common.blocks import DropPath, Stage, drop_path_rates
 from ..common.channel_attention import EfficientChannelAttention, SqueezeExcite
 from ..common.checks import check_choice, check_positive, check_rates, check_stages
-from ..common.conv import ConvNormAct
+from ..common.conv import ConvNormAct, channels_last
 from ..common.fast_paths import can_run_in_place
 from ..common.head import PooledHead
 from ..common.init import init_conv
@@ -197,7 +197,7 @@ class Stem(nn.Sequential):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Maps images (B, in_chans, H, W) to (B, dims[-1], ceil(H / 2), ceil(W / 2))."""
         # Channels-last makes the (B, H, W, C) layout of the attentions a view, and convolutions preserve it.
-        return super().forward(input.contiguous(memory_format=torch.channels_last))
+        return super().forward(channels_last(input))
 
 
 class HaloNet(Backbone):

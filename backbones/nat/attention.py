@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...kernels import neighborhood_attention_2d
+from ...kernels.tracing import fx_leaf
 from ..common.checks import check_heads, check_positive
 from ..common.init import init_linear, trunc_normal_
 from ..common.linear import linear
@@ -111,10 +112,7 @@ class GlobalAttention(nn.Module):
 
     def bias_table(self, height: int, width: int) -> torch.Tensor:
         """Returns the relative position biases (heads, 2 * height - 1, 2 * width - 1) of a map."""
-        longer = [max(length, self.table_size) for length in (height, width)]
-        table = resize_rpb(self.rpb, (2 * longer[0] - 1, 2 * longer[1] - 1))
-        rows, cols = longer[0] - height, longer[1] - width
-        return table[:, rows : table.shape[1] - rows, cols : table.shape[2] - cols]
+        return _bias_table(self.rpb, height, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, C) to (B, H, W, C), for H and W >= 2."""
@@ -127,6 +125,16 @@ class GlobalAttention(nn.Module):
     def extra_repr(self) -> str:
         """Returns the module's arguments for its printed form."""
         return f"num_heads={self.num_heads}, table_size={self.table_size}"
+
+
+@fx_leaf
+def _bias_table(rpb: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Returns the part of a bias table (heads, 2 * side - 1, 2 * side - 1) for a map, enlarged where it must be."""
+    side = (rpb.shape[1] + 1) // 2
+    longer = [max(length, side) for length in (height, width)]
+    table = resize_rpb(rpb, (2 * longer[0] - 1, 2 * longer[1] - 1))
+    rows, cols = longer[0] - height, longer[1] - width
+    return table[:, rows : table.shape[1] - rows, cols : table.shape[2] - cols]
 
 
 def resize_rpb(rpb: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 from ..common.backbone import Backbone
 from ..common.blocks import DropPath, LayerScale, Stage, drop_path_rates
 from ..common.checks import check_mlp_ratio, check_rates, check_stages
-from ..common.conv import apply_nhwc
+from ..common.conv import apply_nhwc, channels_last
 from ..common.head import PooledHead
 from ..common.init import init_conv
 from .attention import LargeKernelAttention
@@ -104,7 +104,7 @@ class Stem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, in_chans, H, W) to (B, ceil(H / 4), ceil(W / 4), dim)."""
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         return self.norm(self.proj(x)).permute(0, 2, 3, 1)
 
 

@@ -17,5 +17,4 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupPoly", power=1.0, warmup_iters=1500, warmup_lr=6e-11, warmup_scales=True)
 train_cfg = dict(type="IterTrainLoop", max_iters=160000, val_interval=16000)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 auto_scale_lr = dict(enable=False, base_batch_size=16)

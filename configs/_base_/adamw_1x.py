@@ -17,5 +17,4 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupMultiStep", milestones=(8, 11), warmup_iters=500, warmup_lr=1e-7)
 train_cfg = dict(type="EpochTrainLoop", max_epochs=12)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -8,5 +8,4 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupPoly", power=0.9)
 train_cfg = dict(type="IterTrainLoop", max_iters=40000, val_interval=4000)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -8,5 +8,4 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupCosine", min_lr=2e-12, warmup_iters=1000, warmup_lr=2e-5, warmup_scales=True)
 train_cfg = dict(type="IterTrainLoop", max_iters=80000, val_interval=4000)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -33,7 +33,5 @@ val_dataloader = dict(
         transform=dict(type="SegmentationTest", scale=(2048, 512)),
     ),
 )
-test_dataloader = val_dataloader
 
 val_evaluator = dict(type="MeanIoU")
-test_evaluator = val_evaluator

@@ -3,4 +3,3 @@
 _base_ = ["./ade20k_512.py"]
 
 val_dataloader = dict(dataset=dict(transform=dict(resize_to_multiple=32)))
-test_dataloader = dict(dataset=dict(transform=dict(resize_to_multiple=32)))

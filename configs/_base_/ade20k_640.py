@@ -4,4 +4,3 @@ _base_ = ["./ade20k_512.py"]
 
 train_dataloader = dict(dataset=dict(transform=dict(scale=(2560, 640), crop_size=(640, 640))))
 val_dataloader = dict(dataset=dict(transform=dict(scale=(2560, 640))))
-test_dataloader = dict(dataset=dict(transform=dict(scale=(2560, 640))))

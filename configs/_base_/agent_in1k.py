@@ -12,4 +12,3 @@ train_cfg = dict(max_epochs=300)
 
 train_dataloader = dict(dataset=dict(transform=dict(interpolation="bicubic")))
 val_dataloader = dict(dataset=dict(transform=dict(crop_mode="squash")))
-test_dataloader = val_dataloader

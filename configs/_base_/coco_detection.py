@@ -4,7 +4,5 @@ _base_ = ["./coco_instance.py"]
 
 train_dataloader = dict(dataset=dict(with_masks=False))
 val_dataloader = dict(dataset=dict(with_masks=False))
-test_dataloader = dict(dataset=dict(with_masks=False))
 
 val_evaluator = dict(iou_types=("bbox",))
-test_evaluator = dict(iou_types=("bbox",))

@@ -33,7 +33,5 @@ val_dataloader = dict(
         transform=dict(type="DetectionTest", scale=(1333, 800)),
     ),
 )
-test_dataloader = val_dataloader
 
 val_evaluator = dict(type="CocoMetric", iou_types=("bbox", "segm"))
-test_evaluator = val_evaluator

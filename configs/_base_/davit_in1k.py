@@ -7,4 +7,3 @@ param_scheduler = dict(warmup_epochs=5, min_lr=1e-5)
 
 train_dataloader = dict(dataset=dict(transform=dict(interpolation="bicubic")))
 val_dataloader = dict(dataset=dict(transform=dict(crop_pct=0.9)))
-test_dataloader = val_dataloader

@@ -26,4 +26,3 @@ custom_hooks = [dict(type="EMAHook", decay=0.9999)]
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=350, val_interval=1)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

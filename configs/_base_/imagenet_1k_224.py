@@ -1,7 +1,8 @@
 """ImageNet-1K at 224x224: the usual augmentation for training, resizing and center crop for evaluation.
 
 The data folder is data/imagenet, or the value of the environment variable IMAGENET, and contains train/<wnid>/*.JPEG
-and val/<wnid>/*.JPEG (or train.tar and val.tar). The batch size is per process.
+and val/<wnid>/*.JPEG (or train.tar and val.tar). The batch size is per process. As in timm and DeiT, the last,
+incomplete training batch of an epoch is dropped.
 """
 
 train_dataloader = dict(
@@ -10,6 +11,7 @@ train_dataloader = dict(
     collate_fn=dict(type="classification_collate"),
     persistent_workers=True,
     pin_memory=True,
+    drop_last=True,
     sampler=dict(type="EpochSampler", shuffle=True),
     dataset=dict(
         type="ImageClassificationDataset",
@@ -41,7 +43,5 @@ val_dataloader = dict(
         transform=dict(type="Evaluation", size=224, crop_pct=0.875, interpolation="bicubic"),
     ),
 )
-test_dataloader = val_dataloader
 
 val_evaluator = dict(type="Accuracy", topk=(1, 5))
-test_evaluator = val_evaluator

@@ -12,7 +12,6 @@ train_dataloader = dict(
     dataset=dict(transform=dict(rand_augment="rand-m7-mstd0.5-inc1", random_erasing=0.0)),
 )
 val_dataloader = dict(dataset=dict(transform=dict(crop_pct=0.95)))
-test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type="AmpOptimWrapper", optimizer=dict(type="LAMB", lr=5e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01)
@@ -22,4 +21,3 @@ auto_scale_lr = dict(enable=False, base_batch_size=2048)
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=600, val_interval=1)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

@@ -17,7 +17,6 @@ val_dataloader = dict(
     collate_fn=dict(type="dense_collate"),
     sampler=dict(type="EvaluationSampler"),
 )
-test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -27,4 +26,3 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupCosine", warmup_iters=100, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
 train_cfg = dict(type="EpochTrainLoop")
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

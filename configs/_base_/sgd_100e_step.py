@@ -10,4 +10,3 @@ auto_scale_lr = dict(enable=False, base_batch_size=256)
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=100, val_interval=1)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

@@ -10,4 +10,3 @@ param_scheduler = dict(warmup_epochs=5, min_lr=1e-6)
 
 train_dataloader = dict(dataset=dict(transform=dict(mean=_mean, std=_std)))
 val_dataloader = dict(dataset=dict(transform=dict(crop_pct=0.9, mean=_mean)))
-test_dataloader = val_dataloader

@@ -27,4 +27,3 @@ custom_hooks = [dict(type="EMAHook", decay=0.9998)]
 
 train_dataloader = dict(batch_size=32, dataset=dict(transform=dict(size=384)))
 val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=384)))
-test_dataloader = val_dataloader

@@ -20,4 +20,3 @@ auto_scale_lr = dict(base_batch_size=512)
 
 train_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=256)))
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=256)))
-test_dataloader = val_dataloader

@@ -26,4 +26,3 @@ train_cfg = dict(max_epochs=30)
 
 train_dataloader = dict(batch_size=32, dataset=dict(transform=dict(size=384)))
 val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=384, crop_pct=1.0)))
-test_dataloader = val_dataloader

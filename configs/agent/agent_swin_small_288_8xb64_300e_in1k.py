@@ -21,4 +21,3 @@ auto_scale_lr = dict(base_batch_size=512)
 
 train_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=288)))
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=288, crop_pct=1.0)))
-test_dataloader = val_dataloader

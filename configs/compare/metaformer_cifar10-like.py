@@ -57,9 +57,7 @@ val_dataloader = dict(
         transform=dict(type="Evaluation", size=32, crop_pct=1.0),
     ),
 )
-test_dataloader = val_dataloader
 val_evaluator = dict(type="Accuracy", topk=(1, 5))
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -69,6 +67,5 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupCosine", warmup_epochs=1, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
 train_cfg = dict(type="EpochTrainLoop", max_epochs=12, val_interval=2)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=2, max_keep_ckpts=1))

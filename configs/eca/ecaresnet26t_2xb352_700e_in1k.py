@@ -31,7 +31,6 @@ train_dataloader = dict(
     dataset=dict(transform=dict(size=256, rand_augment="rand-m9-mstd1.0-inc1", random_erasing=0.2)),
 )
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=320, crop_pct=0.95)))
-test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type="AmpOptimWrapper",
@@ -45,4 +44,3 @@ custom_hooks = [dict(type="EMAHook", decay=0.999987)]
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=700, val_interval=1)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

@@ -19,6 +19,5 @@ model = dict(
     mixing=dict(mixup_alpha=0.1, label_smoothing=0.0),
 )
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=288, crop_pct=1.0)))
-test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(weight_decay=0.02))
 train_cfg = dict(max_epochs=300)

@@ -17,4 +17,3 @@ _base_ = ["../_base_/lamb_600e_rsb_a1.py"]
 
 model = dict(backbone=dict(type="ecaresnet50t", num_classes=1000, drop_path_rate=0.05))
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=288, crop_pct=1.0)))
-test_dataloader = val_dataloader

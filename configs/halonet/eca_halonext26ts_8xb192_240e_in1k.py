@@ -30,7 +30,6 @@ train_dataloader = dict(
     dataset=dict(transform=dict(size=256, rand_augment="rand-m7-mstd0.5-inc1", random_erasing=0.4)),
 )
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=256, crop_pct=0.94)))
-test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type="AmpOptimWrapper",
@@ -42,4 +41,3 @@ auto_scale_lr = dict(enable=False, base_batch_size=1536)
 
 train_cfg = dict(type="EpochTrainLoop", max_epochs=240, val_interval=1)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

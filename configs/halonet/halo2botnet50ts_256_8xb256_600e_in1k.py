@@ -20,4 +20,3 @@ _base_ = ["../_base_/lamb_600e_rsb_a1.py"]
 model = dict(backbone=dict(type="halo2botnet50ts_256", num_classes=1000, drop_rate=0.1, drop_path_rate=0.1))
 train_dataloader = dict(dataset=dict(transform=dict(size=256, rand_augment="rand-m8-mstd0.5-inc1")))
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=256, crop_pct=0.95)))
-test_dataloader = val_dataloader

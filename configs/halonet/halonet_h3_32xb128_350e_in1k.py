@@ -19,4 +19,3 @@ _base_ = ["../_base_/halonet_in1k.py"]
 model = dict(backbone=dict(type="halonet_h3", num_classes=1000, drop_path_rate=0.2))
 train_dataloader = dict(dataset=dict(transform=dict(size=320)))
 val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=320)))
-test_dataloader = val_dataloader

@@ -32,4 +32,3 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(crop_pct=0.94)))
-test_dataloader = val_dataloader

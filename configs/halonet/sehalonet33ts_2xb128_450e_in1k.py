@@ -28,4 +28,3 @@ train_dataloader = dict(
     dataset=dict(transform=dict(size=256, rand_augment="rand-m9-mstd0.5", random_erasing=0.2)),
 )
 val_dataloader = dict(batch_size=128, dataset=dict(transform=dict(size=256, crop_pct=0.94)))
-test_dataloader = val_dataloader

@@ -29,4 +29,3 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-05))
 train_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=384)))
 val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=384, crop_pct=1.0)))
-test_dataloader = val_dataloader

@@ -52,7 +52,6 @@ model = dict(
 )
 
 train_dataloader = dict(
-    drop_last=True,
     dataset=dict(
         images="train",
         labels="labels/train",
@@ -76,9 +75,7 @@ val_dataloader = dict(
         **_data,
     ),
 )
-test_dataloader = val_dataloader
 val_evaluator = dict(type="MeanIoU")
-test_evaluator = val_evaluator
 
 train_cfg = dict(max_epochs=5)
 default_hooks = dict(checkpoint=dict(save_best="mIoU"))

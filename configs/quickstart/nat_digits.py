@@ -55,9 +55,7 @@ val_dataloader = dict(
         transform=dict(type="Evaluation", size=32, crop_pct=1.0),
     ),
 )
-test_dataloader = val_dataloader
 val_evaluator = dict(type="Accuracy", topk=(1, 5))
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -67,6 +65,5 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupCosine", warmup_epochs=2, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
 train_cfg = dict(type="EpochTrainLoop", max_epochs=40, val_interval=2)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 
 default_hooks = dict(logger=dict(interval=10))

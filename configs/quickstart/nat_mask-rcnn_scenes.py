@@ -63,9 +63,7 @@ val_dataloader = dict(
         transform=dict(type="DetectionTest", scale=(128, 128)),
     ),
 )
-test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", iou_types=("bbox", "segm"))
-test_evaluator = val_evaluator
 
 train_cfg = dict(max_epochs=3)
 default_hooks = dict(checkpoint=dict(save_best="segm_mAP"))

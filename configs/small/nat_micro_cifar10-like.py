@@ -9,8 +9,7 @@ on a subset of CIFAR-10 (500 training and 100 validation images per class) and t
 The data folder is data/cifar10, or the value of the environment variable CIFAR10, and contains train/<class>/*.png and
 val/<class>/*.png. Larger images are resized to cover 32x32. For another size or number of classes, set:
     python tools/train.py nat_micro_cifar10-like --cfg-options model.backbone.num_classes=7 \
-        train_dataloader.dataset.transform.size=64 val_dataloader.dataset.transform.size=64 \
-        test_dataloader.dataset.transform.size=64
+        train_dataloader.dataset.transform.size=64 val_dataloader.dataset.transform.size=64
 """
 
 _base_ = ["../_base_/default_runtime.py"]
@@ -67,9 +66,7 @@ val_dataloader = dict(
         transform=dict(type="Evaluation", size=32, crop_pct=1.0),
     ),
 )
-test_dataloader = val_dataloader
 val_evaluator = dict(type="Accuracy", topk=(1, 5))
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -82,7 +79,6 @@ param_scheduler = dict(
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 train_cfg = dict(type="EpochTrainLoop", max_epochs=76, val_interval=4)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=4, max_keep_ckpts=2))
 custom_hooks = [dict(type="EMAHook", decay=0.998, warmup=True)]

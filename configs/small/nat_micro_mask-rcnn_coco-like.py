@@ -45,7 +45,6 @@ train_dataloader = dict(
     dataset=dict(transform=dict(mode="single-scale", scales=((320, 320),), flip=0.5)),
 )
 val_dataloader = dict(num_workers=0, dataset=dict(transform=dict(scale=(320, 320))))
-test_dataloader = dict(num_workers=0, dataset=dict(transform=dict(scale=(320, 320))))
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -55,5 +54,4 @@ optim_wrapper = dict(
 param_scheduler = dict(type="WarmupCosine", warmup_iters=50, warmup_lr=1e-5, min_lr=1e-5, warmup_prefix=True)
 train_cfg = dict(type="EpochTrainLoop", max_epochs=36, val_interval=12)
 val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=12))

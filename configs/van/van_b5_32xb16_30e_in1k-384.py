@@ -22,4 +22,3 @@ model = dict(
 )
 train_dataloader = dict(batch_size=16, dataset=dict(transform=dict(size=384)))
 val_dataloader = dict(batch_size=64, dataset=dict(transform=dict(size=384, crop_pct=1.0, crop_mode="squash")))
-test_dataloader = val_dataloader

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 import torch
@@ -157,11 +157,10 @@ class AxisTables:
         return self.key_order.numel()
 
 
-@functools.lru_cache(maxsize=1024)
-def axis_tables(rule: AxisRule, num_queries: int, num_keys: int, device: torch.device | None = None) -> AxisTables:
-    """Returns the tables of one axis from a cache.
-
-    Only for code that runs on real tensors: fake tensors, which tracers create, must not be cached.
+def build_axis_tables(
+    rule: AxisRule, num_queries: int, num_keys: int, device: torch.device | None = None
+) -> AxisTables:
+    """Builds the tables of one axis. There is no cache, because fake tensors, which tracers create, must not be cached.
 
     Args:
         rule: Rule that determines which keys a query sees.
@@ -172,15 +171,6 @@ def axis_tables(rule: AxisRule, num_queries: int, num_keys: int, device: torch.d
     Raises:
         ValueError: If the rule does not fit the lengths.
     """
-    if device is not None and device.type != "cpu":
-        return _moved(axis_tables(rule, num_queries, num_keys), device)
-    return build_axis_tables(rule, num_queries, num_keys)
-
-
-def build_axis_tables(
-    rule: AxisRule, num_queries: int, num_keys: int, device: torch.device | None = None
-) -> AxisTables:
-    """Builds the tables of one axis without a cache. Arguments and errors are those of `axis_tables`."""
     ranges = axis_ranges(rule, num_queries, num_keys)
     device = device or torch.device("cpu")  # not the default device, which a user may have set
     start, end = (torch.tensor(table, dtype=torch.int64, device=device) for table in (ranges.start, ranges.end))
@@ -212,7 +202,7 @@ class AxisRanges(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def axis_ranges(rule: AxisRule, num_queries: int, num_keys: int) -> AxisRanges:
-    """Builds the tables of one axis as Python integers. Arguments and errors are those of `axis_tables`."""
+    """Returns the tables of one axis as Python integers. Arguments and errors are those of `build_axis_tables`."""
     check_rule(rule, num_queries, num_keys)
     return _neighborhood(rule, num_queries) if isinstance(rule, Neighborhood) else _blocks(rule, num_queries, num_keys)
 
@@ -309,8 +299,3 @@ def _blocks(rule: Blocks, num_queries: int, num_keys: int) -> AxisRanges:
         groups.append((slots.start, len(slots)))
     orders = tuple(range(num_queries)), tuple(range(num_keys))
     return AxisRanges(*orders, tuple(start), tuple(end), tuple(origin), tuple(groups))
-
-
-def _moved(tables: AxisTables, device: torch.device) -> AxisTables:
-    moved = {name: value.to(device) for name, value in vars(tables).items() if isinstance(value, torch.Tensor)}
-    return replace(tables, **moved)

@@ -34,14 +34,14 @@ class RangedAttention2d(Operator[Operands]):
         return Geometry(decode_rule(rows), decode_rule(cols)), scale
 
     def select_backend(self, operands: Operands, backend: str) -> ModuleType:
-        """Returns the backend's module; "auto" runs dims that the fused kernels do not support in plain PyTorch."""
+        """Returns the backend's module."""
 
         def load_fused() -> ModuleType:
             from . import fused
 
-            return fused if backend == "triton" or fused.supports(operands.query, operands.value) else cpu
+            return fused
 
-        return select_backend(operands.query, backend, cpu, load_fused)
+        return select_backend(operands, backend, cpu, load_fused)
 
     def fake_outputs(self, operands: Operands) -> tuple[torch.Tensor, ...]:
         """Returns an uninitialized output and uninitialized log-sum-exps."""

@@ -42,7 +42,7 @@ class RoutedAttention2d(Operator[Operands]):
 
             return fused
 
-        return select_backend(operands.query, backend, cpu, load_fused)
+        return select_backend(operands, backend, cpu, load_fused)
 
     def fake_outputs(self, operands: Operands) -> tuple[torch.Tensor, ...]:
         """Returns an uninitialized output and uninitialized log-sum-exps."""

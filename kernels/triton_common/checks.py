@@ -5,26 +5,34 @@ from __future__ import annotations
 import torch
 
 from . import launch
-from .tile_sizes import TileTables, max_dim
+from .tile_sizes import TileTables, device_limits, max_dim
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def check_operands(query: torch.Tensor, value: torch.Tensor, tables: TileTables) -> None:
-    """Raises a ValueError if the kernels do not support the operands' dtype or dims."""
+    """Raises a ValueError if the kernels do not support the operands."""
+    problem = unsupported(query, value, tables)
+    if problem is not None:
+        raise ValueError(f'backend="triton" supports {problem} Use backend="torch".')
+
+
+def unsupported(query: torch.Tensor, value: torch.Tensor, tables: TileTables) -> str | None:
+    """Returns what the kernels support and what was given, or None if they support the operands on their device."""
     if query.dtype not in _DTYPES:
         allowed = ", ".join(str(dtype) for dtype in _DTYPES)
-        raise ValueError(
-            f'backend="triton" supports {allowed}, got operands of {query.dtype}. '
-            'Use backend="torch" or "reference" for this dtype.'
-        )
-    largest = max_dim(tables, query.dtype)
+        return f"{allowed}, got operands of {query.dtype}."
+    limits = device_limits(query.device)
+    largest = max_dim(tables, query.dtype, limits)
+    where = (
+        "" if limits is None or limits.capability >= 80 else f" on a GPU of compute capability {limits.capability / 10}"
+    )
+    if largest == 0:
+        return f"no operands of {query.dtype}{where}; it needs a newer GPU."
     for name, dim in (("query and key", query.shape[4]), ("value", value.shape[4])):
         if dim > largest:
-            raise ValueError(
-                f'backend="triton" supports {query.dtype} dims <= {largest}, got dim {dim} for {name}. '
-                'Use backend="torch".'
-            )
+            return f"{query.dtype} dims <= {largest}{where}, got dim {dim} for {name}."
+    return None
 
 
 def without_bfloat16(tensor: torch.Tensor) -> torch.Tensor:

@@ -57,9 +57,38 @@ class TileTables(NamedTuple):
         return self.float32 if dtype == torch.float32 else self.half
 
 
-def max_dim(tables: TileTables, dtype: torch.dtype) -> int:
-    """Returns the largest dim that the kernels support."""
-    return max(tables.table(dtype))
+class DeviceLimits(NamedTuple):
+    """What a GPU limits kernels by.
+
+    Attributes:
+        shared_memory: Bytes of shared memory that a program can have.
+        capability: Compute capability times ten.
+    """
+
+    shared_memory: int
+    capability: int
+
+
+_SMALLEST = TileSizes(16, 16, 1, 2)
+"""No size may be less than what `tl.dot` requires."""
+_FULL_CAPABILITY = 80
+"""Older GPUs have no bfloat16, no TF32 and no asynchronous copies."""
+_OLDEST_CAPABILITY = 75
+_MAX_DIM_OF_OLD_GPUS = 32
+"""On older GPUs, kernels for longer vectors spill hundreds of bytes per thread."""
+
+
+def max_dim(tables: TileTables, dtype: torch.dtype, limits: DeviceLimits | None = None) -> int:
+    """Returns the largest dim that the kernels support on a GPU with these limits, 0 for none."""
+    dims = [0, *tables.table(dtype)]
+    if limits is None:
+        return max(dims)
+    if limits.capability < _FULL_CAPABILITY:
+        is_supported = limits.capability >= _OLDEST_CAPABILITY and dtype == torch.float16
+        dims = [dim for dim in dims if is_supported and dim <= _MAX_DIM_OF_OLD_GPUS]
+    return max(
+        (dim for dim in dims if _shared_memory(_SMALLEST, dim, dtype.itemsize) <= limits.shared_memory), default=0
+    )
 
 
 def choose_tile_sizes(tables: TileTables, kernel: str, query: torch.Tensor, value: torch.Tensor) -> TileSizes:
@@ -68,8 +97,8 @@ def choose_tile_sizes(tables: TileTables, kernel: str, query: torch.Tensor, valu
     table = tables.table(query.dtype)
     by_kernel = table[min(known for known in table if known >= dim)]
     sizes = by_kernel.get(kernel, by_kernel[None])
-    available = shared_memory(query.device)
-    return sizes if available is None else fit_to_shared_memory(sizes, available, dim, query.element_size())
+    limits = device_limits(query.device)
+    return sizes if limits is None else fit_to_shared_memory(sizes, limits.shared_memory, dim, query.element_size())
 
 
 def fit_to_shared_memory(sizes: TileSizes, available: int, dim: int, element_size: int) -> TileSizes:
@@ -77,7 +106,7 @@ def fit_to_shared_memory(sizes: TileSizes, available: int, dim: int, element_siz
 
     Sizes that the kernels' tables hold are returned unchanged on a GPU with 99 KB or more, up to dim 128.
     """
-    while _shared_memory_bound(sizes, dim, element_size) > available and (sizes.step > 16 or sizes.tile > 16):
+    while _shared_memory(sizes, dim, element_size) > available and (sizes.step > 16 or sizes.tile > 16):
         if sizes.step > 16:
             sizes = sizes._replace(step=sizes.step // 2)
         else:
@@ -85,16 +114,17 @@ def fit_to_shared_memory(sizes: TileSizes, available: int, dim: int, element_siz
     return sizes
 
 
-def shared_memory(device: torch.device) -> int | None:
-    """Returns the bytes of shared memory that a program can have on a GPU; None for other devices."""
-    return _gpu_shared_memory(device.index or 0) if device.type == "cuda" else None
+def device_limits(device: torch.device) -> DeviceLimits | None:
+    """Returns the limits of a GPU; None for other devices."""
+    return _gpu_limits(device.index or 0) if device.type == "cuda" else None
 
 
 @functools.cache
-def _gpu_shared_memory(index: int) -> int:
-    return torch.cuda.get_device_properties(index).shared_memory_per_block_optin
+def _gpu_limits(index: int) -> DeviceLimits:
+    properties = torch.cuda.get_device_properties(index)
+    return DeviceLimits(properties.shared_memory_per_block_optin, 10 * properties.major + properties.minor)
 
 
-def _shared_memory_bound(sizes: TileSizes, dim: int, element_size: int) -> int:
-    """Bytes of the operands that a program may hold in shared memory: its tile, and each stage's step."""
+def _shared_memory(sizes: TileSizes, dim: int, element_size: int) -> int:
+    """Estimates the bytes of shared memory that a program needs: operands of its tile, and of each stage's step."""
     return 2 * dim * element_size * (sizes.tile + sizes.stages * sizes.step)

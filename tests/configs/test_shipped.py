@@ -44,6 +44,26 @@ def test_dumped_config_loads_unchanged(name: str, tmp_path: Path):
     assert load_config(tmp_path / "dumped.py").to_dict() == cfg.to_dict()
 
 
+@pytest.mark.parametrize("name", ["eca/eca_resnet18_8xb32_100e_in1k", *PUBLISHED[:1], "quickstart/nat_digits"])
+def test_only_recipes_of_timm_and_its_kind_drop_the_last_batch(name: str):
+    cfg = load_config(name)
+    assert bool(cfg.train_dataloader.get("drop_last")) == (name == PUBLISHED[0])
+    assert not cfg.val_dataloader.get("drop_last")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_testing_follows_validation_and_keeps_every_sample(name: str):
+    cfg = load_config(name, {"val_dataloader.dataset.root": "elsewhere"})
+    assert cfg.test_dataloader == cfg.val_dataloader
+    assert cfg.test_dataloader.dataset.root == "elsewhere"
+    assert cfg.test_evaluator == cfg.val_evaluator
+    assert cfg.test_cfg.type == "TestLoop"
+    assert not cfg.test_dataloader.get("drop_last")
+    if "in1k" not in name:
+        assert cfg.train_dataloader.sampler.type == "InfiniteSampler" or not cfg.train_dataloader.get("drop_last")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_docstring_has_paper_result_measurement_and_command(name: str):
     text = docstring(name)

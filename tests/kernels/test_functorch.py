@@ -135,7 +135,7 @@ class _Outer(Operator[_Operands]):
         return (count,)
 
     def select_backend(self, operands: _Operands, backend: str) -> ModuleType:
-        def backward(grad: Any, operands: Any, y: Any, count: int) -> Tensors:
+        def backward(grad: Any, operands: Any, y: Any, count: int, needed: Any) -> Tensors:
             return (grad * operands.weight).sum(1), (grad * operands.x[:, None]).sum(0)
 
         def forward(operands: Any, count: int) -> Tensors:

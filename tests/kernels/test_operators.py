@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -18,12 +19,18 @@ class _Operands(NamedTuple):
     weight: torch.Tensor | None = None
 
 
+_needed: list[set[str]] = []
+
+
 def _gather(operands: _Operands, scale: float) -> tuple[torch.Tensor]:
     y = operands.x[operands.index] * scale
     return (y if operands.weight is None else y * operands.weight,)
 
 
-def _gather_backward(grad_y: torch.Tensor, operands: _Operands, scale: float) -> tuple[torch.Tensor | None, ...]:
+def _gather_backward(
+    grad_y: torch.Tensor, operands: _Operands, scale: float, needed: Collection[str]
+) -> tuple[torch.Tensor | None, ...]:
+    _needed.append(set(needed))
     grad = grad_y * scale
     grad_weight = None if operands.weight is None else (grad * operands.x[operands.index]).sum(0)
     grad = grad if operands.weight is None else grad * operands.weight
@@ -83,7 +90,9 @@ class _LogSumExp(Operator[_Operands]):
         return (tuple(shape),)
 
     def select_backend(self, operands: _Operands, backend: str) -> ModuleType:
-        def backward(grad_probs: Any, grad_lse: Any, operands: Any, probs: Any, lse: Any, shape: Any) -> Any:
+        def backward(
+            grad_probs: Any, grad_lse: Any, operands: Any, probs: Any, lse: Any, shape: Any, needed: Any
+        ) -> Any:
             grad = probs * (grad_probs - (grad_probs * probs).sum(-1, keepdim=True))
             return grad if grad_lse is None else grad + grad_lse[..., None] * probs, None, None
 
@@ -113,7 +122,7 @@ def test_opcheck(weight):
     torch.library.opcheck(torch.ops.attnzoo.test_gather.default, (*operands, 0.5, "auto"))
     detached = [one if one is None else one.detach() for one in operands]
     backward = torch.ops.attnzoo.test_gather_backward.default
-    torch.library.opcheck(backward, (torch.randn(3, 4).double(), *detached, 0.5, "auto"))
+    torch.library.opcheck(backward, (torch.randn(3, 4).double(), *detached, 0.5, [True, weight], "auto"))
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -159,6 +168,33 @@ def test_gradients_of_some_outputs(used):
         (gradient,) = torch.autograd.grad(chosen, operands.x)
         gradients.append(gradient)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("frozen", ["x", "weight"])
+def test_gradients_of_frozen_operands_are_not_computed(frozen, compiled):
+    def call(x, weight):
+        return _GATHER(_Operands(x, _INDEX, weight), 0.5)[0]
+
+    operands = _operands()
+    tensors = {"x": operands.x, "weight": cast(torch.Tensor, operands.weight)}
+    tensors[frozen] = tensors[frozen].detach()
+    (trained,) = (name for name in tensors if name != frozen)
+    run = torch.compile(call, fullgraph=True, backend="aot_eager") if compiled else call
+    _needed.clear()
+    run(**tensors).sum().backward()
+    assert _needed == [{trained}]
+    expected = torch.autograd.grad(
+        _gather(_Operands(tensors["x"], _INDEX, tensors["weight"]), 0.5)[0].sum(), tensors[trained]
+    )
+    torch.testing.assert_close(tensors[trained].grad, expected[0])
+
+
+@pytest.mark.parametrize("device", ["CPU", "CUDA", "MPS", "XPU", "HPU", "PrivateUse1"])
+def test_every_device_has_an_implementation(device):
+    for name in ("test_gather", "test_gather_backward"):
+        for key in (device, f"Autograd{device}"):
+            assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"attnzoo::{name}", key), f"{name}: {key}"
 
 
 def test_second_derivatives_raise():

@@ -23,9 +23,16 @@ from triton.runtime.driver import driver
 from attnzoo.kernels.neighborhood import fused
 from attnzoo.kernels.neighborhood.geometry import AxisRule, Geometry, Neighborhood
 from attnzoo.kernels.neighborhood.operands import Operands
-from attnzoo.kernels.triton_common import launch
+from attnzoo.kernels.triton_common import checks, launch, tile_sizes
+from attnzoo.kernels.triton_common.tile_sizes import DeviceLimits
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+SHARED_MEMORY = {
+    arch: kib * 1024 for arch, kib in ((75, 64), (80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99))
+}
+"""Bytes of shared memory that a program can have, by compute capability times ten."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,22 @@ class _Driver:
 
 
 @contextlib.contextmanager
+def _absent_gpu(arch: int) -> Iterator[None]:
+    """Makes a GPU that is absent Triton's device, and its limits those of every device."""
+    active = driver._active
+    driver.set_active(_Driver(arch))  # pyright: ignore[reportArgumentType] - the few methods that are called
+    limits = DeviceLimits(SHARED_MEMORY[arch], arch)
+    try:
+        with (
+            mock.patch.object(tile_sizes, "device_limits", return_value=limits),
+            mock.patch.object(checks, "device_limits", return_value=limits),
+        ):
+            yield
+    finally:
+        driver._active = active
+
+
+@contextlib.contextmanager
 def recorded(arch: int) -> Iterator[dict[str, Resources]]:
     """Compiles kernels instead of launching them inside the `with` block, and yields their resources by name."""
     found: dict[str, Resources] = {}
@@ -63,13 +86,22 @@ def recorded(arch: int) -> Iterator[dict[str, Resources]]:
         compiled = kernel.warmup(*arguments, grid=grid, **options)
         found[kernel.__name__] = _resources(compiled)
 
-    active = driver._active
-    driver.set_active(_Driver(arch))  # pyright: ignore[reportArgumentType] - the few methods that are called
-    try:
-        with mock.patch.object(launch, "run", compile_only):
-            yield found
-    finally:
-        driver._active = active
+    with _absent_gpu(arch), mock.patch.object(launch, "run", compile_only):
+        yield found
+
+
+@contextlib.contextmanager
+def variants() -> Iterator[dict[str, set[str]]]:
+    """Yields, by kernel, the keys under which launches inside the `with` block would be compiled. Compiles nothing."""
+    found: dict[str, set[str]] = {}
+
+    def record(kernel, grid, device, arguments, **options):
+        *_, binder = kernel.device_caches[driver.active.get_current_device()]
+        _, specialization, chosen = binder(*arguments, **options, debug=False)
+        found.setdefault(kernel.__name__, set()).add(f"{specialization} {chosen}")
+
+    with _absent_gpu(90), mock.patch.object(launch, "run", record):
+        yield found
 
 
 def compile_kernels(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from attnzoo.kernels.neighborhood.geometry import AxisTables, Neighborhood, axis_tables
+from attnzoo.kernels.neighborhood.geometry import AxisTables, Neighborhood, build_axis_tables
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "torch.Tensor | None"], torch.Tensor]
 
@@ -248,7 +248,7 @@ def _to_map(tokens: torch.Tensor, size: tuple[int, ...], grid: tuple[int, int]) 
 
 
 def _tables(kernel_size: int, size: int, device: torch.device) -> AxisTables:
-    return axis_tables(Neighborhood(kernel_size), size, size, device)
+    return build_axis_tables(Neighborhood(kernel_size), size, size, device)
 
 
 @functools.lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ...deprecated_paths import renamed_names
-from ...kernels.neighborhood.geometry import AxisTables, axis_tables, decode_rule
+from ...kernels.neighborhood.geometry import AxisTables, build_axis_tables, decode_rule
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RangedAttentionCall:
         """Computes the attention of the query at row `y` and column `x` of the grid of queries."""
         height, width = self.key.shape[1:3]
         (row_keys, row_index), (col_keys, col_index) = (
-            _axis_keys(axis_tables(decode_rule(rule), self.query.shape[axis], self.key.shape[axis]), position)
+            _axis_keys(build_axis_tables(decode_rule(rule), self.query.shape[axis], self.key.shape[axis]), position)
             for rule, axis, position in ((self.rows, 1, y), (self.cols, 2, x))
         )
         heads = self.query.shape[3]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...deprecated_paths import renamed_names
+from ..data.common.text_files import read_json
 from ..work_dir import CONFUSION
 
 BACKGROUND = "background"
@@ -70,7 +69,7 @@ def read_confusion(path: str | os.PathLike[str]) -> ConfusionMatrix:
     if not path.is_file():
         raise ValueError(f"There is no file {path}; an evaluation (tools/test.py --confusion) writes {CONFUSION}.")
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         counts = np.array(content["confusion"], dtype=np.int64)
         names = tuple(str(entry["name"] if isinstance(entry, Mapping) else entry) for entry in content["classes"])
     except (ValueError, KeyError, TypeError, OverflowError) as error:

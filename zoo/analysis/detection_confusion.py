@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as coco_masks
 
-from ..evaluation.coco_files import Entry, ground_truth, read_annotation_file, read_coco_json
+from ..data.common.text_files import read_json
+from ..data.formats.file_errors import INSTANCE, Field, FileErrors, check_entries, entry_name, is_box, is_finite
+from ..evaluation.coco_files import Entry, check_masks, ground_truth, read_annotation_file
 from .confusion import BACKGROUND, ConfusionMatrix
+
+_RESULT = (
+    *(field for field in INSTANCE if field.key in ("image_id", "category_id")),
+    Field("score", "must be a finite number", is_finite),
+    Field("bbox", "must be [x, y, width, height], four finite numbers in pixels", is_box, optional=True),
+)
+"""Fields of the entries of a results file."""
 
 
 def detection_confusion(
@@ -57,6 +66,8 @@ def detection_confusion(
     unknown = {int(entry["image_id"]) for entry in entries} - set(sizes)
     if unknown:
         raise ValueError(f"{os.fspath(results)} has detections in the image {min(unknown)}, which is not in {path}.")
+    if key == "segmentation":
+        check_masks(entries, {int(image["id"]): image for image in truth["images"]}, os.fspath(results), "detection")
     detections = _by_image([entry for entry in entries if entry["score"] >= score_thr])
     objects = _by_image(truth["annotations"])
     counts = np.zeros((len(categories) + 1, len(categories) + 1), dtype=np.int64)
@@ -103,15 +114,24 @@ def _count_image(
 
 
 def _read_results(path: str | os.PathLike[str]) -> list[Entry]:
-    content = read_coco_json(path)
-    for entry in content if isinstance(content, list) else [None]:
-        if not isinstance(entry, dict) or not {"image_id", "category_id", "score"} <= set(entry):
-            raise ValueError(
-                f"{os.fspath(path)} is not a results file in COCO's format: a list of detections with image_id, "
-                "category_id, score and bbox or segmentation."
-            )
-        if "bbox" not in entry and "segmentation" not in entry:
-            raise ValueError(f"{os.fspath(path)} has detections with neither bbox nor segmentation.")
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ValueError(
+            f"{os.fspath(path)} is not a results file in COCO's format: a list of detections with image_id, "
+            "category_id, score and bbox or segmentation."
+        )
+    errors = FileErrors(path)
+    if check_entries(content, _RESULT, "detection", errors):
+        key = "bbox" if content and "bbox" in content[0] else "segmentation"
+        errors.add(
+            "all detections must have a bbox, or all a segmentation",
+            (
+                f"{entry_name('detection', one, number)} has no {key}"
+                for number, one in enumerate(content)
+                if key not in one
+            ),
+        )
+    errors.raise_if_any()
     return content
 
 

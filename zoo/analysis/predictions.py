@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import random
 import re
@@ -14,7 +13,31 @@ from pathlib import Path
 from timm.data.imagenet_info import ImageNetInfo
 
 from ...deprecated_paths import renamed_names
+from ..data.common.text_files import read_json
+from ..data.formats.file_errors import (
+    Field,
+    FileErrors,
+    check_entries,
+    is_finite,
+    is_id,
+    is_name,
+    is_optional_id,
+    shortened,
+)
 from ..work_dir import PREDICTIONS
+
+_PREDICTION = (
+    Field("index", "must be an integer", is_id),
+    Field("path", "must be a path or null", lambda value: value is None or isinstance(value, str)),
+    Field("label", "must be an integer or null", is_optional_id),
+    Field("class", "must be a name or null", lambda value: value is None or is_name(value)),
+    Field("predictions", "must be a list of classes", lambda value: isinstance(value, list) and bool(value)),
+)
+_GUESS = (
+    Field("label", "must be an integer", is_id),
+    Field("class", "must be a name or null", lambda value: value is None or is_name(value)),
+    Field("score", "must be a finite number", is_finite),
+)
 
 
 @dataclass(frozen=True)
@@ -62,10 +85,17 @@ def read_predictions(path: str | os.PathLike[str]) -> list[Prediction]:
         path = path / PREDICTIONS
     if not path.is_file():
         raise ValueError(f"There is no file {path}; an evaluation (tools/test.py) writes {PREDICTIONS}.")
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} does not contain predictions written by tools/test.py, but {shortened(entries)}.")
+    errors = FileErrors(path)
+    if check_entries(entries, _PREDICTION, "prediction", errors):
+        check_entries([entry["predictions"][0] for entry in entries], _GUESS, "best class of prediction", errors)
     try:
-        return [_parse_prediction(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path} does not contain predictions written by tools/test.py: {error!r}.") from error
+        errors.raise_if_any()
+    except ValueError as error:
+        raise ValueError(f"{path} does not contain predictions written by tools/test.py: {error}") from error
+    return [_parse_prediction(entry) for entry in entries]
 
 
 def _parse_prediction(entry: dict) -> Prediction:

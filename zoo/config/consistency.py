@@ -145,8 +145,6 @@ def _best_metric(parts: ConfigParts) -> Iterator[str]:
     if not wanted or not parts.config.get("val_evaluator") or parts.metrics is None:
         return
     names = [info.name for info in parts.metrics]
-    if any(hook.get("evaluate_raw") for hook in parts.config.get("custom_hooks") or ()):
-        names += [f"raw_{name}" for name in names]
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if name not in names:
             yield f"default_hooks.checkpoint.save_best: {unknown_name('metric of val_evaluator', name, names)}"

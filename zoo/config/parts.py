@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...backbones.registry import get_pretrained_cfg
 from ..evaluation.base import MetricInfo
 from ..evaluation.lookup import evaluator_infos
-from ..registry import DATASETS, MODELS, type_name
+from ..registry import DATASETS, HOOKS, MODELS, type_name
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -195,7 +195,29 @@ def _metrics(cfg: Mapping[str, Any], datasets: tuple[DatasetPart, ...]) -> list[
         classes = None if validation is None else validation.class_names()
     except ValueError:  # a missing file is reported by other checks, if paths are checked
         classes = None
-    return evaluator_infos(cfg.get("val_evaluator"), classes)
+    return reported_metrics(cfg, classes)
+
+
+def reported_metrics(cfg: Mapping[str, Any], classes: Sequence[str] | None) -> list[MetricInfo] | None:
+    """Describes what validation reports: the values of its metrics, and those that hooks add.
+
+    Args:
+        cfg: A config.
+        classes: Class names of the validation data; None if they are not known yet.
+
+    Returns:
+        None if the names are only known after an evaluation.
+    """
+    infos = evaluator_infos(cfg.get("val_evaluator"), classes)
+    if infos is None:
+        return None
+    added: list[MetricInfo] = []
+    for hook in cfg.get("custom_hooks") or ():
+        if isinstance(hook, Mapping):
+            describe = getattr(HOOKS.get(hook["type"]), "metric_infos", None)
+            arguments = {key: value for key, value in hook.items() if key not in ("type", "priority", "_scope_")}
+            added += describe(infos, **arguments) if describe is not None else []
+    return infos + added
 
 
 def _look_up(cfg: Mapping[str, Any], key: str) -> Any:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from faster_coco_eval.core import mask as coco_masks
 
+from ...deprecated_paths import renamed_names
 from ...names import unknown_name
+from ..data.common.text_files import read_json
+from ..data.formats.file_errors import (
+    CATEGORY,
+    IMAGE_ID,
+    INSTANCE,
+    SIZE,
+    FileErrors,
+    check_entries,
+    check_references,
+    check_unique,
+    entry_name,
+)
+from ..data.formats.segmentations import pack_segmentations
 from ..files import write_text
 
 Entry = dict[str, Any]
 """A JSON object in an annotation file or a results file."""
 
-
-def read_coco_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        ValueError: The file cannot be read or is not valid JSON.
-    """
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise ValueError(f"Cannot read {os.fspath(path)}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} is not valid JSON: {error}") from error
+_OPTIONAL_SIZE = tuple(dataclasses.replace(field, optional=True) for field in SIZE)
+"""Sizes of images, which boxes do not need."""
 
 
 def read_annotation_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -38,17 +42,29 @@ def read_annotation_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         A dict with `images`, `categories` and, except for files like those of COCO's test sets, `annotations`.
 
     Raises:
-        ValueError: The file cannot be read or is not in COCO's format.
+        ValueError: The file cannot be read or is not in COCO's format, entries have wrong values, or annotations refer
+            to images or categories that are not in the file.
     """
-    content = read_coco_json(path)
+    content = read_json(path)
     if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) and all(isinstance(entry, dict) and "id" in entry for entry in content[key])
-        for key in ("images", "categories")
+        isinstance(content.get(key, [] if key == "annotations" else None), list)
+        for key in ("images", "categories", "annotations")
     ):
         raise ValueError(
             f"{os.fspath(path)} is not an annotation file in COCO's format: it needs lists of images and of categories "
             "with ids."
         )
+    errors = FileErrors(path)
+    annotations = content.get("annotations", [])
+    check_entries(content["images"], (IMAGE_ID, *_OPTIONAL_SIZE), "image", errors)
+    check_entries(content["categories"], CATEGORY, "category", errors)
+    check_entries(annotations, INSTANCE, "annotation", errors)
+    errors.raise_if_any()
+    ids = {key: [entry["id"] for entry in content[key]] for key in ("images", "categories")}
+    for key, values in ids.items():
+        check_unique(values, key, errors)
+    check_references(annotations, ids["images"], ids["categories"], errors)
+    errors.raise_if_any()
     return content
 
 
@@ -105,10 +121,10 @@ def ground_truth(
         raise ValueError(f"{path}: {unknown_name('category id', min(wanted - set(categories)), map(str, categories))}")
     if "annotations" not in content:
         raise ValueError(f"{path} has no annotations to compare predictions with.")
-    kept, annotations = set(chosen), []
-    for annotation in content["annotations"]:
-        if int(annotation["image_id"]) in kept and int(annotation["category_id"]) in wanted:
-            annotations.append(_completed(annotation, by_id[int(annotation["image_id"])], len(annotations) + 1))
+    kept = set(chosen)
+    found = [one for one in content["annotations"] if one["image_id"] in kept and one["category_id"] in wanted]
+    check_masks([one for one in found if masks or "area" not in one], by_id, path)
+    annotations = [_completed(one, by_id[one["image_id"]], number) for number, one in enumerate(found, 1)]
     without_mask = sum(not annotation.get("segmentation") for annotation in annotations)
     if masks and without_mask:
         raise ValueError(
@@ -122,9 +138,38 @@ def ground_truth(
     }
 
 
+def check_masks(entries: Sequence[Entry], images: Mapping[int, Entry], path: str, kind: str = "annotation") -> None:
+    """Checks masks before an evaluator gets them, which could crash or count wrong ones in silence.
+
+    Args:
+        entries: Annotations or detections; those without `segmentation` are not checked.
+        images: Images by id.
+        path: Path of the file of the entries, for error messages.
+        kind: What an entry is, for error messages.
+
+    Raises:
+        ValueError: If a mask is wrong, or its image has no size.
+    """
+    entries = [entry for entry in entries if entry.get("segmentation")]
+    errors = FileErrors(path)
+    shown = {entry["image_id"]: images[entry["image_id"]] for entry in entries}
+    if check_entries(list(shown.values()), SIZE, "image", errors):
+        sizes = [(shown[entry["image_id"]]["height"], shown[entry["image_id"]]["width"]) for entry in entries]
+        pack_segmentations(
+            [entry["segmentation"] for entry in entries],
+            np.array(sizes, dtype=np.int64).reshape(-1, 2),
+            lambda number: entry_name(kind, entries[number], number),
+            errors,
+        )
+    errors.raise_if_any()
+
+
 def _completed(annotation: Entry, image: Entry, number: int) -> Entry:
     complete = {**annotation, "id": number, "iscrowd": int(annotation.get("iscrowd") or 0)}
     outline = annotation.get("segmentation")
+    if isinstance(outline, list):
+        # A polygon needs 3 points: evaluators take 2 for a box, and refuse 1.
+        outline = complete["segmentation"] = [ring for ring in outline if len(ring) >= 6]
     if "area" not in annotation:
         if outline:
             complete["area"] = float(coco_masks.area(coco_masks.segmToRle(outline, image["width"], image["height"])))
@@ -146,3 +191,6 @@ def write_results(path: str | os.PathLike[str], entries: Sequence[Entry]) -> int
     content = json.dumps(list(entries), separators=(",", ":"), allow_nan=False)
     write_text(path, content + "\n")
     return len(content) + 1
+
+
+__getattr__ = renamed_names(__name__, {"read_coco_json": "read_json"})

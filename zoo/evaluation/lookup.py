@@ -38,8 +38,9 @@ def evaluator_infos(evaluator: EvaluatorConfig, classes: Sequence[str] | None = 
 
 def find_metric_info(name: str) -> MetricInfo | None:
     """Describes a logged value by its name, with or without a prefix; None if no registered metric reports it."""
-    plain = name.rpartition("/")[2]
-    found = (metric.find_info(plain) for metric in _registered_metrics())
+    parts = name.split("/")  # a prefix ends with a slash, and the name of a class may contain one
+    names = ["/".join(parts[start:]) for start in range(len(parts))]
+    found = (metric.find_info(one) for one in names for metric in _registered_metrics())
     return next((info for info in found if info is not None), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,21 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from ...names import unknown_name
+from ..config.parts import reported_metrics
 from ..evaluation.lookup import find_metric_info
 from ..files import write_text
 from ..registry import HOOKS
 from ..work_dir import BEST_PREFIX, LAST_CHECKPOINT, list_checkpoints
 from .checkpoint import CheckpointWriteError, write_checkpoint
+from .checkpoint_structure import fail
 from .distributed import any_process
+from .ema import RAW_PREFIX
 
-_LESS = ("loss", "error", "err")
-_GREATER = ("top", "acc", "map", "ap", "iou", "miou", "recall", "precision", "dice", "f1")
+_LESS = {"loss", "error", "err", "mae", "mse", "rmse", "nll", "perplexity"}
+_GREATER = {
+    "top", "acc", "accuracy", "macc", "aacc", "map", "ap", "ar", "iou", "miou", "recall", "precision", "dice", "f",
+    "pq", "auc", "auroc",
+}  # fmt: skip
 _RULES = ("greater", "less")
 
 
@@ -40,7 +47,7 @@ class CheckpointHook(Hook):
             define it.
 
     Raises:
-        ValueError: An argument is out of range, or it is unknown whether greater values of a metric are better.
+        ValueError: An argument is out of range.
     """
 
     priority = "VERY_LOW"
@@ -68,12 +75,10 @@ class CheckpointHook(Hook):
         self.by_epoch = by_epoch
         self.max_keep = max_keep_ckpts
         self.save_last = save_last
-        self.rules = {
-            metric: infer_rule(metric) if given is None else given for metric, given in zip(metrics, rules, strict=True)
-        }
-        for given in self.rules.values():
-            if given not in _RULES:
+        for given in rules:
+            if given is not None and given not in _RULES:
                 raise ValueError(unknown_name("rule of CheckpointHook", given, _RULES))
+        self.rules: dict[str, str | None] = dict(zip(metrics, rules, strict=True))
         self.best: dict[str, dict[str, Any]] = {}
         self.saved_at = 0
 
@@ -81,10 +86,43 @@ class CheckpointHook(Hook):
         """Returns the best values so far and the last saved iteration, as plain types."""
         return {"best": self.best, "saved_at": self.saved_at}
 
+    def check_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
+        """Checks a state before it is restored.
+
+        Args:
+            state: The state.
+            iteration: Iteration at which it was saved.
+
+        Raises:
+            CheckpointError: It is not one that `state_dict` returned.
+        """
+        saved_at, best = state.get("saved_at"), state.get("best")
+        if type(saved_at) is not int or not 0 <= saved_at <= iteration:
+            fail("hooks.CheckpointHook.saved_at", f"an integer from 0 to {iteration}", saved_at)
+        if not isinstance(best, dict):
+            fail("hooks.CheckpointHook.best", "a dict", best)
+        for name, entry in best.items():
+            types = {key: type(value) for key, value in entry.items()} if isinstance(entry, dict) else None
+            if types != {"value": float, "epoch": int, "iter": int, "file": str}:
+                fail(f"hooks.CheckpointHook.best.{name}", "a value with its epoch, iter and file", entry)
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the best values and the last saved iteration."""
         self.best = dict(state["best"])
         self.saved_at = state["saved_at"]
+
+    def before_train(self, runner: Any) -> None:
+        """Asks the metrics of the run whether greater or less values are better, unless `rule` tells.
+
+        Raises:
+            ValueError: It is unknown for a metric of `save_best`.
+        """
+        if None not in self.rules.values():
+            return
+        dataset = getattr(getattr(runner.val_loop, "dataloader", None), "dataset", None)
+        reported = reported_metrics(runner.cfg, getattr(dataset, "classes", None)) or ()
+        known = {info.name: "greater" if info.higher_is_better else "less" for info in reported}
+        self.rules = {metric: rule or known.get(metric) or infer_rule(metric) for metric, rule in self.rules.items()}
 
     def at_step_boundary(self, runner: Any) -> None:
         """Saves in the middle of an epoch if an interval in iterations has ended."""
@@ -116,6 +154,7 @@ class CheckpointHook(Hook):
             if metric not in (metrics or {}):
                 raise ValueError(unknown_name("metric for CheckpointHook.save_best", metric, metrics or {}))
             assert metrics is not None
+            assert rule is not None
             value = float(metrics[metric])
             known = self.best.get(metric)
             if math.isnan(value) or (known is not None and not _is_better(value, known["value"], rule)):
@@ -182,13 +221,13 @@ def infer_rule(metric: str) -> str:
     Raises:
         ValueError: No registered metric reports this name, and the name does not imply a rule.
     """
-    info = find_metric_info(metric)
+    info = find_metric_info(metric) or find_metric_info(metric.removeprefix(RAW_PREFIX))
     if info is not None:
         return "greater" if info.higher_is_better else "less"
     # Metrics that do not derive from `evaluation.Metric` do not describe themselves; common words do.
-    words = metric.lower().replace("/", "_").replace("-", "_")
-    if any(word in words for word in _LESS):
+    words = {word.rstrip("0123456789") for word in re.findall("[a-z0-9]+", metric.lower())}
+    if words & _LESS:
         return "less"
-    if any(word in words for word in _GREATER):
+    if words & _GREATER:
         return "greater"
     raise ValueError(f"CheckpointHook: save_best={metric!r} is an unknown metric and needs rule='greater' or 'less'.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +12,12 @@ from mmengine.hooks import Hook
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..evaluation.base import MetricInfo
 from ..registry import HOOKS
 from .model_setup import unwrap_model
+
+RAW_PREFIX = "raw_"
+"""Begins the names of metrics of the weights that are not averaged."""
 
 
 class WeightAverage:
@@ -118,6 +123,21 @@ class EMAHook(Hook):
     """
 
     priority = "NORMAL"
+
+    @classmethod
+    def metric_infos(
+        cls, reported: Sequence[MetricInfo], evaluate_raw: bool = False, **arguments: Any
+    ) -> list[MetricInfo]:
+        """Describes the values that the hook adds to those of an evaluation.
+
+        Args:
+            reported: Values that the evaluator reports.
+            evaluate_raw: See `EMAHook`.
+            **arguments: The other arguments, as in a config.
+        """
+        if not evaluate_raw:
+            return []
+        return [dataclasses.replace(info, name=f"{RAW_PREFIX}{info.name}", main=False) for info in reported]
 
     def __init__(self, decay: float = 0.9999, warmup: bool = False, evaluate_raw: bool = False) -> None:
         if not 0.0 <= decay < 1.0:

@@ -72,6 +72,14 @@ def build_dataloader(dataloader: DataLoader | Mapping[str, Any], seed: int | Non
     )
 
 
+def batch_size(loader: DataLoader) -> int:
+    """Returns the number of samples in a full batch of one process."""
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    if size is None:
+        raise ValueError("The training data loader needs a batch_size.")
+    return size
+
+
 def with_seed(registry: Registry, cfg: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
     """Returns a copy of a config with a seed, if its type has an argument `seed` that the config does not set."""
     cfg = dict(cfg)

@@ -15,6 +15,7 @@ from ...deprecated_paths import renamed_names
 from ..registry import LOOPS
 from ..seeding import derive_seed
 from .distributed import any_process
+from .loaders import batch_size
 from .nonfinite import RunningStatsSnapshot
 from .state import seed_step
 
@@ -167,27 +168,13 @@ class TrainLoop(BaseLoop):
             "epoch": self.epoch,
             "iter": self.iter,
             "step_in_epoch": self.step_in_epoch,
-            "epoch_length": self.epoch_length,
-            "batch_size": batch_size(self.dataloader),
             "validated_at": self.validated_at,
             "validation_pending": self.validation_pending,
             "stop_training": self.stop_training,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the position of training.
-
-        Raises:
-            ValueError: Batches or epochs have another size now, so the position does not exist.
-        """
-        current = {"epoch_length": self.epoch_length, "batch_size": batch_size(self.dataloader)}
-        saved = {key: state[key] for key in current}
-        if current != saved:
-            raise ValueError(
-                f"The position of the checkpoint does not exist in this training: it has {saved} per process, this "
-                f"run {current}. Resume with the same data, batch size and number of processes, or set load_from to "
-                f"start from its weights."
-            )
+        """Restores the position of training; `resume_checks.check_identity` checks that this run has it."""
         self.epoch, self.iter, self.step_in_epoch = state["epoch"], state["iter"], state["step_in_epoch"]
         self.validated_at, self.validation_pending = state["validated_at"], state["validation_pending"]
         self.stop_training = state["stop_training"]
@@ -209,14 +196,6 @@ def batch_iterator(loader: DataLoader) -> Iterator[Callable[[], Any]]:
 def shutdown_workers(loader: DataLoader) -> None:
     """Shuts persistent workers down immediately. The garbage collector would wait seconds for each of them."""
     loader._iterator = None
-
-
-def batch_size(loader: DataLoader) -> int:
-    """Returns the number of samples in a full batch of one process."""
-    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-    if size is None:
-        raise ValueError("The training data loader needs a batch_size.")
-    return size
 
 
 @LOOPS.register_module()

@@ -15,6 +15,7 @@ from ...deprecated_paths import renamed_names
 from ..files import write_json
 from ..registry import HOOKS
 from ..work_dir import NONFINITE_BATCHES
+from .checkpoint_structure import fail
 from .distributed import gather_objects
 
 _ID_KEYS = ("index", "epoch", "path")
@@ -47,6 +48,20 @@ class NonFiniteGuardHook(Hook):
     def state_dict(self) -> dict[str, Any]:
         """Returns the records so far, as plain types."""
         return {"records": self.records}
+
+    def check_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
+        """Checks a state before it is restored.
+
+        Args:
+            state: The state.
+            iteration: Iteration at which it was saved.
+
+        Raises:
+            CheckpointError: It is not one that `state_dict` returned.
+        """
+        records = state.get("records")
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            fail("hooks.NonFiniteGuardHook.records", "a list of dicts", records)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the records."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,23 @@ from ...names import unknown_name
 from ..config.writing import config_text
 from ..data.common.broken_images import BrokenImagesHook
 from ..files import remove_leftovers, write_json, write_text
+from ..folder_lock import TRAINING_LOCK, FolderInUse, FolderLock
 from ..preprocessing import Preprocessing
 from ..registry import MODELS, PARAM_SCHEDULERS, RUNNERS, SCOPE
-from ..work_dir import CLASS_NAMES, CONFIG, read_training_checkpoint
+from ..work_dir import CLASS_NAMES, CONFIG
 from .auto_scale import lr_factor, scale_schedule
 from .checkpoint_hook import CheckpointHook
 from .default_hooks import merge_default_hooks
-from .distributed import LAUNCHERS, init_distributed
+from .distributed import LAUNCHERS, gather_objects, init_distributed
 from .ema import EMAHook
-from .loaders import build_dataloader, with_seed
-from .loops import batch_size, shutdown_workers
+from .loaders import batch_size, build_dataloader, with_seed
+from .loops import shutdown_workers
 from .model_setup import prepare_model, unwrap_model
 from .nonfinite import NonFiniteGuardHook
 from .optim_constructor import OptimWrapperConstructor
 from .optim_wrappers import OptimWrapper
-from .resume import find_resume_checkpoint, set_aside_earlier_files
+from .resume import ResumeCandidates, set_aside_earlier_files
+from .resume_checks import changed_settings
 from .schedules import WarmupDecay
 from .signals import Preempted, StopRequest
 from .state import collect_state, restore_state
@@ -88,6 +91,7 @@ class Runner(_Runner):
         self.last_metrics: dict[str, Any] = {}
         self.preprocessing = Preprocessing()
         self._lr_factor = 1.0
+        self._model_has_run_seed = False
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
@@ -105,7 +109,9 @@ class Runner(_Runner):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Builds the model; a task with an argument `seed` receives the seed of the run."""
         if isinstance(model, dict):
-            model = with_seed(MODELS, model, self.seed)
+            seeded = with_seed(MODELS, model, self.seed)
+            self._model_has_run_seed = "seed" in seeded and "seed" not in model
+            model = seeded
         return super().build_model(model)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
@@ -230,13 +236,15 @@ class Runner(_Runner):
             Preempted: A signal asked to stop, and the state is saved. If not caught, the process exits with
                 EXIT_PREEMPTED.
             TrainingDiverged: Too many losses or gradients were not finite.
-            CheckpointError: The checkpoint to resume from cannot be read.
+            CheckpointError: There are checkpoints to resume from, but none is intact and fits the config.
             CheckpointWriteError: A checkpoint cannot be written.
-            ValueError: The config defines no training, or the checkpoint to resume from does not fit it.
+            FolderInUse: Another process trains in the work dir.
+            ResumeMismatch: The config or the data differs from that of the checkpoint to resume from.
+            ValueError: The config defines no training.
         """
         if self._train_loop is None:
             raise ValueError("The config defines no training: it needs train_dataloader, train_cfg and optim_wrapper.")
-        with self.stop_request:
+        with self._locked_work_dir(), self.stop_request:
             self.is_training = True
             try:
                 self._prepare()
@@ -247,6 +255,27 @@ class Runner(_Runner):
                 self.call_hook("leave")
                 self._shutdown_workers()
         return self.model
+
+    @contextlib.contextmanager
+    def _locked_work_dir(self) -> Iterator[None]:
+        """Context manager in which process 0 holds the lock of the work dir.
+
+        Raises:
+            FolderInUse: Another process trains in the work dir, or it cannot be written to.
+        """
+        lock = FolderLock(self.work_dir, TRAINING_LOCK, "Wait for it, stop it, or choose another --work-dir.")
+        problem = None
+        with contextlib.ExitStack() as stack:
+            if self.rank == 0:
+                try:
+                    stack.enter_context(lock)
+                except (FolderInUse, OSError) as error:
+                    problem = str(error)
+            # Otherwise the other processes would wait for process 0 forever.
+            problem = gather_objects(problem)[0]
+            if problem is not None:
+                raise FolderInUse(problem)
+            yield
 
     def test(self) -> dict[str, Any]:
         """Evaluates on the test data and returns the metrics."""
@@ -263,24 +292,27 @@ class Runner(_Runner):
 
     def _prepare(self) -> None:
         """Builds everything that training needs, and restores the state of a checkpoint or loads initial weights."""
-        path = find_resume_checkpoint(self._resume, self.work_dir, self.logger)
-        state = read_training_checkpoint(path) if path is not None else {}
-        if state:
-            self._restore_seed(state["meta"]["seed"])
-        if self.rank == 0:
-            self._prepare_work_dir(path, state)
-        barrier()
+        candidates = ResumeCandidates(self._resume, self.work_dir, self.logger)
+        found = candidates.next()
+        if found is not None:
+            self._restore_seed(found[1]["meta"]["seed"])
         self._train_loop = self.build_train_loop(self._train_loop)  # pyright: ignore[reportArgumentType]  # train() checked it
-        self._write_classes()
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         if self._val_loop is not None:
             self._val_loop = self.build_val_loop(self._val_loop)
+        path, state = candidates.choose(self, found) or (None, {})
+        if self.rank == 0:
+            self._prepare_work_dir(path, state, candidates.skipped)
+        barrier()
+        self._write_classes()
         self.call_hook("before_run")
         if state:
-            restore_state(self, path, state)
+            for change in changed_settings(self, state):
+                self.logger.warning(f"Resuming from {path}: {change}.")
+            restore_state(self, state)
             self.logger.info(f"Resumed from {path}: epoch {self.epoch}, iteration {self.iter}.")
         else:
             self._init_model_weights()
@@ -290,11 +322,11 @@ class Runner(_Runner):
         self.preprocessing = Preprocessing.from_config(self.cfg, unwrap_model(self.model), classes)
         self.preprocessing.write_to(unwrap_model(self.model))
 
-    def _prepare_work_dir(self, resume_path: Path | None, state: Mapping[str, Any]) -> None:
+    def _prepare_work_dir(self, path: Path | None, state: Mapping[str, Any], skipped: Iterable[Path]) -> None:
         """Moves files of an earlier training out of the way, and writes the config."""
-        continues = resume_path is not None and resume_path.resolve().parent == Path(self.work_dir).resolve()
+        continues = path is not None and path.resolve().parent == Path(self.work_dir).resolve()
         iteration = state["meta"]["iter"] if continues else None
-        set_aside_earlier_files(self.work_dir, iteration, self.timestamp, self.logger)
+        set_aside_earlier_files(self.work_dir, iteration, self.timestamp, self.logger, skipped)
         remove_leftovers(self.work_dir)
         write_text(Path(self.work_dir) / CONFIG, config_text(self.cfg))
 
@@ -315,6 +347,8 @@ class Runner(_Runner):
         if self._randomness_cfg.get("seed") is not None:
             self.logger.warning(f"The seed {seed} of the checkpoint overrides the seed {self.seed} of the config.")
         self.set_randomness(**{**self._randomness_cfg, "seed": seed})
+        if self._model_has_run_seed:
+            vars(unwrap_model(self.model))["seed"] = seed
 
     def stop(self) -> None:
         """Saves a checkpoint and stops, because a signal asked for it; all processes must call this.

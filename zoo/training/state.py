@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.logging import MessageHub
 
 from ..seeding import derive_seed
+from .checkpoint_structure import log_history, numpy_state
 from .distributed import gather_objects
-from .logs import HISTORY_LENGTH
 from .model_setup import unwrap_model
+from .resume_checks import run_identity
 
 VOLATILE = frozenset({"cfg", "eta", "loop_stage"})
 """Runtime information that every run sets itself. The text of a config does not belong in a checkpoint."""
@@ -45,9 +46,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     """Restores the states of the global generators."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
-    numpy = states["numpy"]
-    keys = numpy["keys"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, numpy["position"], numpy["has_gauss"], numpy["cached"]))  # noqa: NPY002
+    np.random.set_state(numpy_state(states["numpy"]))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
@@ -69,11 +68,11 @@ def message_hub_state(hub: MessageHub) -> dict[str, Any]:
 
 def restore_message_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
     """Restores the log history and runtime information that `message_hub_state` returned."""
-    for name, scalars in state["log_scalars"].items():
-        buffer = HistoryBuffer(scalars["history"].numpy(), scalars["counts"].numpy(), max_length=HISTORY_LENGTH)
+    buffers, info = log_history(state)
+    for name, buffer in buffers.items():
         hub.log_scalars[name] = buffer
         hub._resumed_keys[name] = True
-    for name, value in state["runtime_info"].items():
+    for name, value in info.items():
         hub.update_info(name, value)
 
 
@@ -92,8 +91,8 @@ def collect_state(runner: Any) -> dict[str, Any]:
     state: dict[str, Any] = {
         "meta": {
             **runner.train_loop.state_dict(),
+            **run_identity(runner),
             "seed": int(runner.seed),
-            "world_size": runner.world_size,
             "metrics": {name: value for name, value in runner.last_metrics.items() if isinstance(value, (int, float))},
             "preprocessing": runner.preprocessing.to_dict(),
             "torch": str(torch.__version__),
@@ -115,45 +114,37 @@ def collect_state(runner: Any) -> dict[str, Any]:
     return state
 
 
-def restore_state(runner: Any, path: Any, state: Mapping[str, Any]) -> None:
+def restore_state(runner: Any, state: Mapping[str, Any]) -> None:
     """Restores the state of a run; all processes must call this.
 
     Args:
         runner: The Runner, ready to train.
-        path: Path of the checkpoint, for error messages.
-        state: The state that `collect_state` returned.
-
-    Raises:
-        ValueError: The state belongs to another model, optimizer, batch size, epoch length or number of processes.
+        state: The state that `collect_state` returned, which passed `resume_checks.check_fit`.
     """
     meta = state["meta"]
-    if meta["world_size"] != runner.world_size:
-        raise ValueError(
-            f"{path} is from a run of {meta['world_size']} process(es), this run has {runner.world_size}, so the "
-            f"position in the data cannot be restored. Resume with the same number, or set load_from to start from its "
-            f"weights."
-        )
     runner.train_loop.load_state_dict(meta)
-    try:
-        unwrap_model(runner.model).load_state_dict(state["state_dict"], strict=True)
-        runner.optim_wrapper.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit this config: {error}") from error
+    unwrap_model(runner.model).load_state_dict(state["state_dict"], strict=True)
+    runner.optim_wrapper.load_state_dict(_with_missing_options(runner.optim_wrapper, state["optimizer"]))
     if runner.ema is not None:
         average = runner.ema.start(runner.model)
         if "ema_state_dict" in state:
             average.load_state_dict(state["ema_state_dict"], meta["ema_updates"])
-        else:
-            runner.logger.warning(f"{path} contains no averaged weights: averaging starts from its weights.")
-    schedulers, saved = runner.param_schedulers or [], state["param_schedulers"]
-    if len(schedulers) != len(saved):
-        raise ValueError(f"{path} contains {len(saved)} schedules, this config {len(schedulers)}.")
-    for scheduler, scheduler_state in zip(schedulers, saved, strict=True):
+    for scheduler, scheduler_state in zip(runner.param_schedulers or (), state["param_schedulers"], strict=True):
         scheduler.load_state_dict(scheduler_state)
     for hook in runner.hooks:
-        if type(hook).__name__ in state["hooks"]:
+        if hasattr(hook, "state_dict") and type(hook).__name__ in state["hooks"]:
             hook.load_state_dict(state["hooks"][type(hook).__name__])
     restore_message_hub(runner.message_hub, state["message_hub"])
     runner.last_metrics = dict(meta["metrics"])
     # Last, because building and loading may use the generators.
     restore_random_states(state["random_states"][runner.rank])
+
+
+def _with_missing_options(wrapper: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the run's own options to the state of an optimizer where they are missing, as from another torch version."""
+    own = wrapper.state_dict()
+    groups = zip(own["param_groups"], saved["param_groups"], strict=True)
+    filled = {**saved, "param_groups": [{**group, **saved_group} for group, saved_group in groups]}
+    if "base_param_settings" in own:
+        filled["base_param_settings"] = {**own["base_param_settings"], **saved.get("base_param_settings", {})}
+    return filled

@@ -68,6 +68,7 @@ def build_config(
     own: dict[str, Any] = {"format": FORMAT_VERSION, "versions": versions}
     if is_feature_maps:
         arguments |= {"features_only": True, "out_indices": list(backbone.out_indices)}
+        arguments |= {"feature_cls": "dict"} if backbone.returns_dict else {}
         names = None
     elif "global_pool" in (model_arguments(architecture) or ()):
         arguments["global_pool"] = backbone.head.global_pool

@@ -89,9 +89,7 @@ def find_state_dict(
             is_ema=is_ema or inner.is_ema,
             has_both=has_both or inner.has_both,
         )
-    tensors = {
-        name: _to_tensor(value) for name, value in found.items() if isinstance(value, (torch.Tensor, np.ndarray))
-    }
+    tensors = {name: _to_tensor(value) for name, value in found.items() if _is_weight(value)}
     dropped = [name for name in found if name not in tensors or name in _COUNTERS]
     tensors = {name: value for name, value in tensors.items() if name not in _COUNTERS}
     tensors, prefixes, parts = _strip_prefixes(tensors, keep_all_parts)
@@ -105,8 +103,13 @@ def _is_state_dict(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and all(isinstance(name, str) for name in value)
-        and any(isinstance(entry, (torch.Tensor, np.ndarray)) for entry in value.values())
+        and any(_is_weight(entry) for entry in value.values())
     )
+
+
+def _is_weight(value: Any) -> bool:
+    """Reports whether a value is a tensor, or an array of numbers."""
+    return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc")
 
 
 def _has_weights(value: Any, depth: int = 2) -> bool:
@@ -159,7 +162,9 @@ def _list_keys(checkpoint: Mapping[str, Any]) -> str:
 
 
 def _to_tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
-    return value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, torch.Tensor):
+        return value
+    return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
 
 
 def _strip_prefixes(

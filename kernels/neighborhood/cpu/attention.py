@@ -7,7 +7,7 @@ results are reproducible bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -67,22 +67,25 @@ def backward(
     lse: torch.Tensor,
     geometry: Geometry,
     scale: float,
+    needed: Collection[str] = Operands._fields,
 ) -> tuple[torch.Tensor | None, ...]:
     """Computes the gradients of the operands from those of `forward`'s results.
 
-    Recomputes the probabilities, one chunk at a time.
+    Recomputes the probabilities, one chunk at a time. PyTorch's fused attention does not compute the gradient of a bias
+    table, so it is used if that one is not `needed`.
 
     Returns:
         The gradients in the order of `Operands`, each contiguous and in its operand's dtype; None for an operand that
-        is None.
+        is None, or a bias table whose gradient is not needed.
     """
-    has_sdpa_gradients = grad_lse is None and operands.rpb is None and operands.additional_keys is None
+    needs_rpb = operands.rpb is not None and "rpb" in needed
+    has_sdpa_gradients = grad_lse is None and not needs_rpb and operands.additional_keys is None
     use_sdpa = has_sdpa_gradients and sdpa.is_supported(operands.query, operands.key)
     call = _TiledCall(operands, geometry, scale, use_sdpa)
     if call.is_one_view:
         gradients = sdpa.differentiate_map(operands, call.map_bias(), scale, grad_out, out, lse)
         return (*gradients, None, None, None, None, None)
-    grads = call.new_gradients()
+    grads = call.new_gradients(needs_rpb)
     for tiles in call.tiles():
         for chunk in tiles.chunks():
             chunk.backward(grad_out, grad_lse, out, lse, grads)
@@ -136,9 +139,9 @@ class _TiledCall:
                 max_tiles = max(1, chunk_bytes // (heads * numbers * self.dtype.itemsize))
                 yield layout(self.operands, row_run, col_run, self.dtype, self.scale, max_tiles, self.tiling.owns_keys)
 
-    def new_gradients(self) -> Operands:
+    def new_gradients(self, needs_rpb: bool) -> Operands:
         """Allocates the gradients, with zeros where several tiles contribute to the same element."""
-        query, key, value, *others = self.operands
+        query, key, value, *others = self.operands if needs_rpb else self.operands._replace(rpb=None)
         new = torch.empty if self.tiling.owns_keys else torch.zeros
         return Operands(
             torch.empty_like(query, memory_format=torch.contiguous_format),

@@ -31,7 +31,7 @@ def tile_bias(operands: Operands, row_run: Run, col_run: Run, dtype: torch.dtype
     if all_visible:
         bias = _table_view(table, row_run, col_run)
     else:
-        row_index, col_index = (run.flat_index.to(device) for run in (row_run, col_run))
+        row_index, col_index = (run.flat_index.on(device) for run in (row_run, col_run))
         table = torch.nn.functional.pad(table, (0, 1, 0, 1), value=-torch.inf)
         bias = table.index_select(1, row_index).index_select(2, col_index)
         bias = bias.view(-1, row_run.queries, row_run.extent, col_run.queries, col_run.extent).permute(0, 1, 3, 2, 4)
@@ -44,9 +44,10 @@ def add_table_gradient(grad_rpb: torch.Tensor, grad_bias: torch.Tensor, row_run:
     """Adds the gradient of the tiles' bias, (heads, queries, keys), to the gradient of the table."""
     grad = grad_bias[..., : row_run.extent * col_run.extent]
     grad = grad.reshape(-1, row_run.queries, col_run.queries, row_run.extent, col_run.extent)
-    grad = grad.permute(0, 1, 3, 2, 4).reshape(len(grad_rpb), len(row_run.flat_index), len(col_run.flat_index))
+    rows, cols = (run.one_hot.on(grad.device).to(grad.dtype) for run in (row_run, col_run))
+    grad = grad.permute(0, 1, 3, 2, 4).reshape(len(grad_rpb), len(rows), len(cols))
     # Products with one-hot matrices sum entries with equal offsets; pairs that are not seen are zero in all columns.
-    grad_rpb += row_run.one_hot.to(grad).mT @ (grad @ col_run.one_hot.to(grad))
+    grad_rpb += rows.mT @ (grad @ cols)
 
 
 def terms_by_key(terms: torch.Tensor, run: Run, axis: int) -> torch.Tensor:

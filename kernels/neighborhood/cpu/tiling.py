@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from ...device_constants import DeviceConstant
 from ..geometry import AxisRule, Neighborhood, axis_ranges
 
 # Cost model of the tile sizes, in nanoseconds of a forward pass with dim 32 on one core of an AMD EPYC 9005. Only the
@@ -63,14 +64,15 @@ class Run:
     bias_length: int
 
     @functools.cached_property
-    def flat_index(self) -> torch.Tensor:
+    def flat_index(self) -> DeviceConstant:
         """`bias_index`, flattened."""
-        return self.bias_index.flatten()
+        return DeviceConstant(self.bias_index.flatten())
 
     @functools.cached_property
-    def one_hot(self) -> torch.Tensor:
+    def one_hot(self) -> DeviceConstant:
         """One-hot encoding of `flat_index`, (queries * extent, bias_length) in float32; zero rows for hidden keys."""
-        return torch.nn.functional.one_hot(self.flat_index, self.bias_length + 1)[:, :-1].float()
+        one_hot = torch.nn.functional.one_hot(self.flat_index.table, self.bias_length + 1)
+        return DeviceConstant(one_hot[:, :-1].float())
 
     @functools.cached_property
     def bias_reach(self) -> tuple[int, int]:

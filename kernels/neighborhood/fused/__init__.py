@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .backward import backward
 from .forward import forward
-from .operands import supports
+from .operands import unsupported
 
-__all__ = ["backward", "forward", "supports"]
+__all__ = ["backward", "forward", "unsupported"]

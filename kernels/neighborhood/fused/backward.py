@@ -6,6 +6,8 @@ that owns it, in a fixed order, so results are the same each time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from ...triton_common.checks import without_bfloat16
@@ -31,8 +33,9 @@ def backward(
     lse: torch.Tensor,
     geometry: Geometry,
     scale: float,
+    needed: Collection[str] = Operands._fields,
 ) -> tuple[torch.Tensor | None, ...]:
-    """Computes the gradients of all operands.
+    """Computes the gradients of the operands.
 
     Args:
         grad_out: Gradient of the output, (B, Hq, Wq, heads, dim_v), with any strides.
@@ -42,10 +45,11 @@ def backward(
         lse: Log-sum-exps of the forward pass.
         geometry: As in the forward pass.
         scale: As in the forward pass.
+        needed: Names of the operands whose gradients are used.
 
     Returns:
         The gradients in the order of `Operands`, contiguous, in the shapes and dtypes of the operands; None for
-        operands that are None.
+        operands that are None; arbitrary for those that are not needed.
 
     Raises:
         ValueError: If the kernels do not support the operands' dtype or dims.
@@ -53,10 +57,9 @@ def backward(
     check_operands(operands)
     given, operands = operands, computable(operands)
     axes = (geometry, Grid(*operands.query.shape[1:3]), Grid(*operands.key.shape[1:3]))
-    device = operands.query.device
-    dq_plan = plan_queries(*axes, tile_sizes("dq", operands), device)
-    dkv_plan = plan_keys(*axes, tile_sizes("dkv", operands), device)
-    bias_plan = plan_queries(*axes, tile_sizes("bias", operands), device, aligned=True)
+    dq_plan = plan_queries(*axes, tile_sizes("dq", operands))
+    dkv_plan = plan_keys(*axes, tile_sizes("dkv", operands))
+    bias_plan = plan_queries(*axes, tile_sizes("bias", operands), aligned=True)
     lse = lse.contiguous()
     inputs = BackwardInputs(
         operands=operands,
@@ -69,10 +72,11 @@ def backward(
         scale=scale * LOG2_E.value,
     )
     launch_dq(inputs, grad_lse, geometry, dq_plan)
-    launch_dkv(inputs, dkv_plan)
-    if operands.rpb is not None:
+    if not {"key", "value"}.isdisjoint(needed):
+        launch_dkv(inputs, dkv_plan)
+    if operands.rpb is not None and "rpb" in needed:
         launch_bias(inputs, bias_plan)
-    if operands.additional_keys is not None:
+    if operands.additional_keys is not None and not {"additional_keys", "additional_values"}.isdisjoint(needed):
         launch_additional(inputs, tile_sizes("additional", operands))
     return tuple(
         None if operand is None or gradient is None else gradient.to(operand.dtype)

@@ -18,7 +18,7 @@ from .backward_inputs import BackwardInputs
 from .operands import strided_operands
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["query_rows", "query_cols", "tokens"])
 def additional_kernel(
     operands,
     lse,
@@ -26,7 +26,8 @@ def additional_kernel(
     grad_out,
     grad_additional_keys,
     grad_additional_values,
-    query_map,
+    query_rows,
+    query_cols,
     group,
     tokens,
     scale,
@@ -46,7 +47,7 @@ def additional_kernel(
     present = token < tokens
     keys = load_tokens(select_tokens(operands.additional_keys, batch, key_head), token, present, QK_DIM)
     values = load_tokens(select_tokens(operands.additional_values, batch, key_head), token, present, V_DIM)
-    image = batch.to(tl.int64) * query_map[0] * query_map[1] * heads
+    image = batch.to(tl.int64) * query_rows * query_cols * heads
 
     grad_keys = zero_vectors(TILE, QK_DIM)
     grad_values = zero_vectors(TILE, V_DIM)
@@ -54,11 +55,11 @@ def additional_kernel(
         head = key_head * group + member
         query = select_head(operands.query, batch, head)
         grad_out_head = select_head(grad_out, batch, head)
-        for first in range(0, query_map[0] * query_map[1], STEP):
+        for first in range(0, query_rows * query_cols, STEP):
             pixels = first + tl.arange(0, STEP)
-            known = pixels < query_map[0] * query_map[1]
-            rows = pixels // query_map[1]
-            cols = pixels % query_map[1]
+            known = pixels < query_rows * query_cols
+            rows = pixels // query_cols
+            cols = pixels % query_cols
             queries = load_pixels(query, rows, cols, known, QK_DIM, INT64_OFFSETS)
             upstream = load_pixels(grad_out_head, rows, cols, known, V_DIM, INT64_OFFSETS)
             index = pixels.to(tl.int64) * heads + head
@@ -91,7 +92,7 @@ def launch_additional(inputs: BackwardInputs, sizes: TileSizes) -> None:
             strided(inputs.grad_out),
             inputs.gradients.additional_keys,
             inputs.gradients.additional_values,
-            inputs.maps[0],
+            *inputs.query_map,
             inputs.group,
             inputs.tokens,
             inputs.scale,

@@ -35,7 +35,9 @@ _ENTRIES_PER_PROGRAM = 4
 _IMAGES_PER_CHUNK = 16
 
 
-@triton.jit(do_not_specialize=["col_tiles", "images", "chunk", "items"])
+@triton.jit(
+    do_not_specialize=["query_rows", "query_cols", "key_rows", "key_cols", "col_tiles", "images", "chunk", "items"]
+)
 def bias_kernel(
     operands,
     bias,
@@ -44,8 +46,10 @@ def bias_kernel(
     grad_out,
     partial,
     plan,
-    query_map,
-    key_map,
+    query_rows,
+    query_cols,
+    key_rows,
+    key_cols,
     col_tiles,
     images,
     chunk,
@@ -67,6 +71,8 @@ def bias_kernel(
     are summed first, and `fold_kernel` determines the bias indices. An item is a tile in a chunk of the images, which
     share masks and offsets.
     """
+    query_map = (query_rows, query_cols)
+    key_map = (key_rows, key_cols)
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
     HAS_TERMS: tl.constexpr = operands.row_terms is not None or operands.col_terms is not None
@@ -200,6 +206,7 @@ def launch_bias(inputs: BackwardInputs, plan: LaunchPlan) -> None:
     # Enough programs to fill a large GPU even with few steps and heads, and few enough shares to add up.
     shares = min(items, max(1, min(_MAX_SHARES, _PROGRAMS // (steps * heads))))
     slots = plan.tile.rows * plan.tile.cols * plan.step.rows * plan.step.cols
+    tables = plan.tables(gradient.device)
     partial = torch.empty((shares, heads, steps, slots), dtype=torch.float32, device=gradient.device)
     launch.run(
         bias_kernel,
@@ -212,7 +219,7 @@ def launch_bias(inputs: BackwardInputs, plan: LaunchPlan) -> None:
             inputs.delta,
             strided(inputs.grad_out),
             partial,
-            plan.tables,
+            tables,
             *inputs.maps,
             plan.cols.tiles,
             batch,
@@ -229,7 +236,7 @@ def launch_bias(inputs: BackwardInputs, plan: LaunchPlan) -> None:
         fold_kernel,
         (triton.cdiv(gradient.shape[2], _ENTRIES_PER_PROGRAM), gradient.shape[1], heads),
         gradient.device,
-        (partial, gradient, plan.tables, shares, steps, plan.rows.steps),
+        (partial, gradient, tables, shares, steps, plan.rows.steps),
         TILE=plan.tile,
         STEP=plan.step,
         COL_STEPS=plan.cols.steps,

@@ -27,7 +27,7 @@ from .operands import strided_operands
 from .plan import LaunchPlan
 
 
-@triton.jit(do_not_specialize=["tiles", "col_tiles"])
+@triton.jit(do_not_specialize=["query_rows", "query_cols", "key_rows", "key_cols", "tiles", "col_tiles"])
 def dkv_kernel(
     operands,
     bias,
@@ -37,8 +37,10 @@ def dkv_kernel(
     grad_key,
     grad_value,
     plan,
-    query_map,
-    key_map,
+    query_rows,
+    query_cols,
+    key_rows,
+    key_cols,
     tiles,
     col_tiles,
     group,
@@ -55,6 +57,8 @@ def dkv_kernel(
     PRECISION: tl.constexpr,
 ):
     """Computes the gradients of one tile and key head from the queries of all heads that share it."""
+    query_map = (query_rows, query_cols)
+    key_map = (key_rows, key_cols)
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     HAS_BIASES: tl.constexpr = bias is not None or operands.row_terms is not None or operands.col_terms is not None
     batch = tl.program_id(0) // tiles
@@ -159,7 +163,7 @@ def launch_dkv(inputs: BackwardInputs, plan: LaunchPlan) -> None:
             strided(inputs.grad_out),
             inputs.gradients.key,
             inputs.gradients.value,
-            plan.tables,
+            plan.tables(key.device),
             *inputs.maps,
             plan.tiles,
             plan.cols.tiles,

@@ -37,7 +37,19 @@ from .operands import strided_operands
 from .plan import LaunchPlan
 
 
-@triton.jit(do_not_specialize=["tiles", "col_tiles", "tokens", "row_offsets", "col_offsets"])
+@triton.jit(
+    do_not_specialize=[
+        "query_rows",
+        "query_cols",
+        "key_rows",
+        "key_cols",
+        "tiles",
+        "col_tiles",
+        "tokens",
+        "row_offsets",
+        "col_offsets",
+    ]
+)
 def dq_kernel(
     operands,
     bias,
@@ -50,8 +62,10 @@ def dq_kernel(
     grad_row_terms,
     grad_col_terms,
     plan,
-    query_map,
-    key_map,
+    query_rows,
+    query_cols,
+    key_rows,
+    key_cols,
     tiles,
     col_tiles,
     group,
@@ -73,6 +87,8 @@ def dq_kernel(
 
     `delta`, (B, H, W, heads), is the dot product of the output and its gradient, minus the gradient of the log-sum-exp.
     """
+    query_map = (query_rows, query_cols)
+    key_map = (key_rows, key_cols)
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
     ROW_SLOTS: tl.constexpr = ALL_STEPS.rows
@@ -207,7 +223,7 @@ def launch_dq(inputs: BackwardInputs, grad_lse: torch.Tensor | None, geometry: G
             gradients.query,
             gradients.row_terms,
             gradients.col_terms,
-            plan.tables,
+            plan.tables(inputs.lse.device),
             *inputs.maps,
             plan.tiles,
             plan.cols.tiles,

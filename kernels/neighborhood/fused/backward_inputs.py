@@ -10,7 +10,6 @@ import torch
 from ...triton_common.addressing import needs_int64_offsets, vector_dim
 from ..operands import Operands
 from .padded_bias import PaddedBias
-from .plan import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +37,14 @@ class BackwardInputs:
     scale: float
 
     @property
-    def maps(self) -> tuple[Grid, Grid]:
-        """Rows and columns of the queries and of the keys."""
-        return Grid(*self.operands.query.shape[1:3]), Grid(*self.operands.key.shape[1:3])
+    def query_map(self) -> tuple[int, ...]:
+        """Rows and columns of the queries."""
+        return tuple(self.operands.query.shape[1:3])
+
+    @property
+    def maps(self) -> tuple[int, ...]:
+        """Rows and columns of the queries, then of the keys."""
+        return (*self.query_map, *self.operands.key.shape[1:3])
 
     @property
     def group(self) -> int:

@@ -39,15 +39,17 @@ from .plan import Grid, plan_queries
 from .tile_sizes import tile_sizes
 
 
-@triton.jit(do_not_specialize=["tiles", "col_tiles", "tokens"])
+@triton.jit(do_not_specialize=["query_rows", "query_cols", "key_rows", "key_cols", "tiles", "col_tiles", "tokens"])
 def forward_kernel(
     operands,
     bias,
     out,
     lse,
     plan,
-    query_map,
-    key_map,
+    query_rows,
+    query_cols,
+    key_rows,
+    key_cols,
     tiles,
     col_tiles,
     group,
@@ -63,6 +65,8 @@ def forward_kernel(
     PRECISION: tl.constexpr,
 ):
     """Computes the attention of the queries of one tile and head; `scale` and `bias` include log2(e)."""
+    query_map = (query_rows, query_cols)
+    key_map = (key_rows, key_cols)
     TILE_SIZE: tl.constexpr = TILE.rows * TILE.cols
     STEP_SIZE: tl.constexpr = STEP.rows * STEP.cols
     HAS_BIASES: tl.constexpr = bias is not None or operands.row_terms is not None or operands.col_terms is not None
@@ -136,7 +140,7 @@ def forward(operands: Operands, geometry: Geometry, scale: float) -> tuple[torch
     out = query.new_empty((batch, height, width, heads, value.shape[4]))
     lse = query.new_empty((batch, height, width, heads), dtype=torch.float32)
     query_map, key_map = Grid(height, width), Grid(*key.shape[1:3])
-    plan = plan_queries(geometry, query_map, key_map, tile_sizes("forward", operands), query.device)
+    plan = plan_queries(geometry, query_map, key_map, tile_sizes("forward", operands))
     bias = pad_bias(operands.rpb, plan)
     launch.run(
         forward_kernel,
@@ -147,9 +151,9 @@ def forward(operands: Operands, geometry: Geometry, scale: float) -> tuple[torch
             bias.table,
             out,
             lse,
-            plan.tables,
-            query_map,
-            key_map,
+            plan.tables(query.device),
+            *query_map,
+            *key_map,
             plan.tiles,
             plan.cols.tiles,
             heads // key.shape[3],

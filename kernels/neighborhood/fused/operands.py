@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...triton_common import checks
 from ...triton_common.addressing import strided
-from ...triton_common.tile_sizes import max_dim
 from ..operands import Operands
 from .tile_sizes import TABLES
 
@@ -18,9 +15,9 @@ def check_operands(operands: Operands) -> None:
     checks.check_operands(operands.query, operands.value, TABLES)
 
 
-def supports(query: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether the kernels support vectors of these lengths."""
-    return max(query.shape[4], value.shape[4]) <= max_dim(TABLES, query.dtype)
+def unsupported(operands: Operands) -> str | None:
+    """Returns what the kernels support and what was given, or None if they support the operands."""
+    return checks.unsupported(operands.query, operands.value, TABLES)
 
 
 def computable(operands: Operands) -> Operands:

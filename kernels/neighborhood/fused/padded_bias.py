@@ -64,8 +64,8 @@ def pad_bias(rpb: torch.Tensor | None, *plans: LaunchPlan) -> PaddedBias:
     low = Grid(min(plan.rows.bias_low for plan in plans), min(plan.cols.bias_low for plan in plans))
     rows = max(plan.rows.bias_high for plan in plans) - low.rows + 1
     cols = max(plan.cols.bias_high for plan in plans) - low.cols + 1
-    # A multiple of 8 columns: few distinct lengths, so few compilations.
-    shape = Grid(rows, -(-cols // 8) * 8)
+    # Multiples of 8: few distinct lengths, so few compilations.
+    shape = Grid(-(-rows // 8) * 8, -(-cols // 8) * 8)
     padded = torch.empty((rpb.shape[0], *shape), dtype=torch.float32, device=rpb.device)
     launch.run(
         pad_kernel,

@@ -1,4 +1,4 @@
-"""Division of the two axes of a map into tiles and steps, on the host, once per geometry and map size.
+"""Division of the two axes of a map into tiles and steps, on the host, once per rule and length of an axis.
 
 A tile is a few consecutive slots of one axis, on the side that a program owns: queries in the passes for the output,
 the gradient of queries and the gradient of the bias, keys in the pass for the gradients of keys and values. A step is a
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
+from ...device_constants import DeviceConstant
 from ...triton_common.tile_sizes import TileSizes
-from ..geometry import AxisRule, AxisTables, Blocks, Geometry, axis_tables
+from ..geometry import AxisRanges, AxisRule, Blocks, Geometry, axis_ranges
 
 FIELDS = 8
 """Numbers before the ranges in a row: tile position, step position, steps, bias index, first and last owned slot."""
@@ -64,7 +66,7 @@ class AxisPlan:
         bias_high: Largest such index.
     """
 
-    table: torch.Tensor
+    table: DeviceConstant
     steps: int
     dilation: int
     runs: Runs
@@ -74,18 +76,12 @@ class AxisPlan:
     @property
     def tiles(self) -> int:
         """Number of tiles."""
-        return self.table.shape[0]
+        return self.table.table.shape[0]
 
 
+@functools.cache  # without a limit: CUDA graphs keep reading the tables
 def query_plan(
-    rule: AxisRule,
-    num_queries: int,
-    num_keys: int,
-    tile: int,
-    step: int,
-    device: torch.device,
-    *,
-    aligned: bool = False,
+    rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int, *, aligned: bool = False
 ) -> AxisPlan:
     """Divides an axis into tiles of queries, whose steps are blocks of keys.
 
@@ -94,28 +90,27 @@ def query_plan(
     first and assigned to bias indices afterwards. A group's last tile is moved back until it is full, which keeps the
     number of bias indices of an aligned plan small.
     """
-    tables = axis_tables(rule, num_queries, num_keys)
-    start, end, origin = tables.start.tolist(), tables.end.tolist(), tables.origin.tolist()
-    dilation = _dilation(tables)
+    query_order, key_order, start, end, origin, _ = ranges = axis_ranges(rule, num_queries, num_keys)
+    dilation = _dilation(ranges)
     rows, most = [], 0
     for base, own, own_to, first_key, end_key in _query_tiles(rule, num_queries, num_keys, tile, aligned):
         steps = _ceil(end_key - first_key, step)
         most = max(most, steps)
         seen = range(max(start[own], 0), min(end[own_to - 1], num_keys))
-        key_position = int(tables.key_order[seen[0]]) + dilation * (first_key - seen[0])
-        position = int(tables.query_order[base])
-        _assert_evenly_spaced(tables.query_order, range(base, own_to), position, dilation)
-        _assert_evenly_spaced(tables.key_order, seen, key_position + dilation * (seen[0] - first_key), dilation)
-        _assert_evenly_spaced(tables.origin, range(base, own_to), origin[base], 1)
-        ranges = [
+        key_position = key_order[seen[0]] + dilation * (first_key - seen[0])
+        position = query_order[base]
+        _assert_evenly_spaced(query_order, range(base, own_to), position, dilation)
+        _assert_evenly_spaced(key_order, seen, key_position + dilation * (seen[0] - first_key), dilation)
+        _assert_evenly_spaced(origin, range(base, own_to), origin[base], 1)
+        visible = [
             [bounds[slot] - first_key if own <= slot < own_to else 0 for slot in range(base, base + tile)]
             for bounds in (start, end)
         ]
         fields = [position, key_position, steps, first_key - origin[base], own - base, own_to - base]
-        rows.append(_row(fields, ranges))
+        rows.append(_row(fields, visible))
     bias_bases = [row[3] for row in rows]
     return AxisPlan(
-        table=torch.tensor(rows, dtype=torch.int32, device=device),
+        table=DeviceConstant(torch.tensor(rows, dtype=torch.int32, device="cpu")),
         steps=most,
         dilation=dilation,
         runs=Runs(distance=step, steps=1, length=0, bias_distance=step),
@@ -124,15 +119,16 @@ def query_plan(
     )
 
 
-def key_plan(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int, device: torch.device) -> AxisPlan:
+@functools.cache  # without a limit: CUDA graphs keep reading the tables
+def key_plan(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int) -> AxisPlan:
     """Divides an axis into tiles of keys, whose steps are blocks of the queries that see them.
 
     With `Blocks`, a run of steps covers one block, because bias indices start anew in each block. The first run starts
     where its block would start if the map did not cut it.
     """
-    tables = axis_tables(rule, num_queries, num_keys)
-    seen_from, seen_to = tables.seen_from.tolist(), tables.seen_to.tolist()
-    origin, dilation = tables.origin.tolist(), _dilation(tables)
+    query_order, key_order, _, _, origin, _ = ranges = axis_ranges(rule, num_queries, num_keys)
+    seen_from, seen_to = _seen_by(rule, num_queries, num_keys)
+    dilation = _dilation(ranges)
     runs = Runs(distance=step, steps=1, length=0, bias_distance=step)
     if isinstance(rule, Blocks):
         length = rule.queries_per_block
@@ -145,26 +141,26 @@ def key_plan(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: i
         most = max(most, steps)
         # The query slot `begin` may be outside the map. Its position and origin are extrapolated from the first query.
         ahead = queries[0] - begin
-        position, query_position = int(tables.key_order[own]), int(tables.query_order[queries[0]]) - dilation * ahead
+        position, query_position = key_order[own], query_order[queries[0]] - dilation * ahead
         first_origin = origin[queries[0]] - ahead
-        _assert_evenly_spaced(tables.key_order, range(own, own_to), position, dilation)
-        _assert_evenly_spaced(tables.query_order, queries, query_position + dilation * ahead, dilation)
+        _assert_evenly_spaced(key_order, range(own, own_to), position, dilation)
+        _assert_evenly_spaced(query_order, queries, query_position + dilation * ahead, dilation)
         run_length = runs.length or len(queries)
         for number, first in enumerate(range(begin, queries.stop, run_length)):
             within = range(max(first, queries[0]), min(first + run_length, queries.stop))
             run_origin = first_origin + number * runs.bias_distance
-            _assert_evenly_spaced(tables.origin, within, run_origin + within.start - first, 1)
-        ranges = [
+            _assert_evenly_spaced(origin, within, run_origin + within.start - first, 1)
+        visible = [
             [bounds[slot] - begin if slot < own_to else 0 for slot in range(own, own + tile)]
             for bounds in (seen_from, seen_to)
         ]
         fields = [position, query_position, steps, own - first_origin, 0, own_to - own]
-        rows.append(_row(fields, ranges))
+        rows.append(_row(fields, visible))
     bias_bases = [row[3] for row in rows]
     last_step = most - 1
     reach = last_step // runs.steps * runs.bias_distance + last_step % runs.steps * step + step - 1
     return AxisPlan(
-        table=torch.tensor(rows, dtype=torch.int32, device=device),
+        table=DeviceConstant(torch.tensor(rows, dtype=torch.int32, device="cpu")),
         steps=most,
         dilation=dilation,
         runs=runs,
@@ -203,10 +199,10 @@ class LaunchPlan(NamedTuple):
         """Number of tiles per image."""
         return self.rows.tiles * self.cols.tiles
 
-    @property
-    def tables(self) -> PlanTables:
-        """The plan as kernels receive it."""
-        return PlanTables(self.rows.table, self.cols.table, (self.rows.dilation, self.cols.dilation))
+    def tables(self, device: torch.device) -> PlanTables:
+        """Returns the plan as kernels on a device receive it."""
+        dilation = (self.rows.dilation, self.cols.dilation)
+        return PlanTables(self.rows.table.on(device), self.cols.table.on(device), dilation)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -233,7 +229,7 @@ class _Axis(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def plan_queries(
-    geometry: Geometry, query_map: Grid, key_map: Grid, sizes: TileSizes, device: torch.device, *, aligned: bool = False
+    geometry: Geometry, query_map: Grid, key_map: Grid, sizes: TileSizes, *, aligned: bool = False
 ) -> LaunchPlan:
     """Plans a launch whose programs own `sizes.tile` queries and process `sizes.step` keys at a time."""
     rows, cols = _axes(geometry, query_map, key_map)
@@ -246,14 +242,14 @@ def plan_queries(
     return LaunchPlan(
         tile,
         step,
-        query_plan(*rows, tile.rows, step.rows, device, aligned=aligned),
-        query_plan(*cols, tile.cols, step.cols, device, aligned=aligned),
+        query_plan(*rows, tile.rows, step.rows, aligned=aligned),
+        query_plan(*cols, tile.cols, step.cols, aligned=aligned),
         sizes,
     )
 
 
 @functools.lru_cache(maxsize=1024)
-def plan_keys(geometry: Geometry, query_map: Grid, key_map: Grid, sizes: TileSizes, device: torch.device) -> LaunchPlan:
+def plan_keys(geometry: Geometry, query_map: Grid, key_map: Grid, sizes: TileSizes) -> LaunchPlan:
     """Plans a launch whose programs own `sizes.tile` keys and process `sizes.step` queries at a time."""
     rows, cols = _axes(geometry, query_map, key_map)
     tile = tile_shape(key_group(*rows), key_group(*cols), sizes.tile)
@@ -265,8 +261,8 @@ def plan_keys(geometry: Geometry, query_map: Grid, key_map: Grid, sizes: TileSiz
     return LaunchPlan(
         tile,
         step,
-        key_plan(*rows, tile.rows, step.rows, device),
-        key_plan(*cols, tile.cols, step.cols, device),
+        key_plan(*rows, tile.rows, step.rows),
+        key_plan(*cols, tile.cols, step.cols),
         sizes,
     )
 
@@ -293,7 +289,7 @@ def tile_shape(largest_rows: int, largest_cols: int, slots: int) -> Grid:
 
 def query_group(rule: AxisRule, num_queries: int, num_keys: int) -> int:
     """Returns the size of the largest group of queries; tiles do not span several groups."""
-    return max(size for _, size in axis_tables(rule, num_queries, num_keys).groups)
+    return max(size for _, size in axis_ranges(rule, num_queries, num_keys).groups)
 
 
 def key_group(rule: AxisRule, num_queries: int, num_keys: int) -> int:
@@ -301,18 +297,20 @@ def key_group(rule: AxisRule, num_queries: int, num_keys: int) -> int:
     return max(size for _, size in _key_groups(rule, num_queries, num_keys))
 
 
+@functools.lru_cache(maxsize=4096)
 def query_steps(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int, *, aligned: bool = False) -> int:
     """Returns the largest number of steps of a tile of the `query_plan` with these arguments."""
     tiles = _query_tiles(rule, num_queries, num_keys, tile, aligned)
     return max(_ceil(end_key - first_key, step) for *_, first_key, end_key in tiles)
 
 
+@functools.lru_cache(maxsize=4096)
 def key_steps(rule: AxisRule, num_queries: int, num_keys: int, tile: int, step: int) -> int:
     """Returns the largest number of steps of a tile of the `key_plan` with these arguments."""
-    tables = axis_tables(rule, num_queries, num_keys)
+    seen_from, seen_to = _seen_by(rule, num_queries, num_keys)
     run = rule.queries_per_block if isinstance(rule, Blocks) else 0
     counts = [
-        int(tables.seen_to[own_to - 1]) - _run_begin(rule, int(tables.seen_from[own]))
+        seen_to[own_to - 1] - _run_begin(rule, seen_from[own])
         for own, own_to in _key_tiles(rule, num_queries, num_keys, tile)
     ]
     return max(_ceil(count, run) * _ceil(run, step) if run else _ceil(count, step) for count in counts)
@@ -330,15 +328,15 @@ def step_shape(count_rows: Callable[[int], int], count_cols: Callable[[int], int
     return min(shapes, key=lambda shape: count_rows(shape.rows) * count_cols(shape.cols))
 
 
+@functools.lru_cache(maxsize=1024)
 def _query_tiles(
     rule: AxisRule, num_queries: int, num_keys: int, tile: int, aligned: bool
 ) -> list[tuple[int, int, int, int, int]]:
     """Lists tiles as (first slot, first owned slot, one past the last, first key slot, one past the last)."""
-    tables = axis_tables(rule, num_queries, num_keys)
-    start, end, origin = tables.start.tolist(), tables.end.tolist(), tables.origin.tolist()
+    _, _, start, end, origin, groups = axis_ranges(rule, num_queries, num_keys)
     tiles = [
         (max(first, min(own, first + size - tile)), own, min(own + tile, first + size))
-        for first, size in tables.groups
+        for first, size in groups
         for own in range(first, first + size, tile)
     ]
     if not aligned:
@@ -348,6 +346,7 @@ def _query_tiles(
     return [(base, own, own_to, origin[base] + low, origin[base] + high) for base, own, own_to in tiles]
 
 
+@functools.lru_cache(maxsize=1024)
 def _key_tiles(rule: AxisRule, num_queries: int, num_keys: int, tile: int) -> list[tuple[int, int]]:
     """Lists tiles as (first key slot, one past the last)."""
     return [
@@ -362,7 +361,7 @@ def _key_groups(rule: AxisRule, num_queries: int, num_keys: int) -> list[tuple[i
     if isinstance(rule, Blocks):
         borders = [0, *range(rule.shift or rule.block_size, num_keys, rule.block_size), num_keys]
         return [(first, last - first) for first, last in itertools.pairwise(borders)]
-    return list(axis_tables(rule, num_queries, num_keys).groups)
+    return list(axis_ranges(rule, num_queries, num_keys).groups)
 
 
 def _run_begin(rule: AxisRule, slot: int) -> int:
@@ -377,15 +376,23 @@ def _row(fields: list[int], ranges: list[list[int]]) -> list[int]:
     return [*fields, *[0] * (FIELDS - len(fields)), *ranges[0], *ranges[1]]
 
 
-def _dilation(tables: AxisTables) -> int:
-    order = tables.key_order
-    return int(order[1] - order[0]) if len(order) > 1 else 1
+@functools.lru_cache(maxsize=1024)
+def _seen_by(rule: AxisRule, num_queries: int, num_keys: int) -> tuple[list[int], list[int]]:
+    """Lists the first query slot that sees each key slot, and one past the last."""
+    ranges = axis_ranges(rule, num_queries, num_keys)
+    first = [bisect_right(ranges.end, slot) for slot in range(num_keys)]
+    return first, [bisect_right(ranges.start, slot) for slot in range(num_keys)]
 
 
-def _assert_evenly_spaced(values: torch.Tensor, slots: range, first: int, distance: int) -> None:
-    """Asserts that the table's values are `first`, `first + distance`, ..., which is what kernels compute."""
-    expected = first + distance * torch.arange(len(slots))
-    assert torch.equal(values[slots.start : slots.stop], expected), "the table is not evenly spaced"
+def _dilation(ranges: AxisRanges) -> int:
+    order = ranges.key_order
+    return order[1] - order[0] if len(order) > 1 else 1
+
+
+def _assert_evenly_spaced(values: Sequence[int], slots: range, first: int, distance: int) -> None:
+    """Asserts that the values are `first`, `first + distance`, ..., which is what kernels compute."""
+    expected = range(first, first + distance * len(slots), distance)
+    assert tuple(values[slots.start : slots.stop]) == tuple(expected), "the table is not evenly spaced"
 
 
 def _ceil(count: int, unit: int) -> int:

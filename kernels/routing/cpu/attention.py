@@ -7,6 +7,8 @@ every sum has a fixed order, so results are reproducible bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch.nn import functional
 
@@ -40,9 +42,15 @@ def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor,
 
 
 def backward(
-    grad_out: torch.Tensor, operands: Operands, out: torch.Tensor, lse: torch.Tensor, grid: Grid, scale: float
+    grad_out: torch.Tensor,
+    operands: Operands,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    grid: Grid,
+    scale: float,
+    needed: Collection[str] = Operands._fields,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-    """Computes the gradients of query, key and value from that of the output.
+    """Computes the gradients of query, key and value, whichever are `needed`, from that of the output.
 
     Recomputes the scores, one part at a time.
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .backward import backward
 from .forward import forward
+from .operands import unsupported
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "unsupported"]

@@ -18,6 +18,9 @@ import triton.language as tl
 class RegionGrid(NamedTuple):
     """The regions of a map. Reciprocals are what `divide` takes.
 
+    Kernels take the fields as separate arguments, because Triton specializes on the values of numbers inside a tuple,
+    and would compile a kernel again for other sizes.
+
     Attributes:
         regions: Number of regions.
         region_cols: Columns of regions.
@@ -41,6 +44,21 @@ class RegionGrid(NamedTuple):
     region_cols_reciprocal: Any
     cols_reciprocal: Any
     tokens_reciprocal: Any
+
+
+GRID_FIELDS = [
+    "regions",
+    "region_cols",
+    "rows",
+    "cols",
+    "region_tokens",
+    "map_width",
+    "map_tokens",
+    "region_cols_reciprocal",
+    "cols_reciprocal",
+    "tokens_reciprocal",
+]
+"""Names of a kernel's arguments for the fields of `RegionGrid`, not to be specialized on."""
 
 
 class Tokens(NamedTuple):

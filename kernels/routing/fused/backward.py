@@ -6,22 +6,30 @@ that owns it, in a fixed order, so results are the same each time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from ...triton_common import launch
 from ...triton_common.addressing import needs_int64_offsets, strided
-from ...triton_common.checks import check_operands, without_bfloat16
+from ...triton_common.checks import without_bfloat16
 from ...triton_common.constants import LOG2_E
 from ..geometry import Grid
 from ..operands import Operands
 from .backward_dkv import dkv_kernel
 from .backward_dq import dq_kernel
+from .operands import check_operands
 from .plan import log2_times_seen, make_plan, source_regions
-from .tile_sizes import TABLES
 
 
 def backward(
-    grad_out: torch.Tensor, operands: Operands, out: torch.Tensor, lse: torch.Tensor, grid: Grid, scale: float
+    grad_out: torch.Tensor,
+    operands: Operands,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    grid: Grid,
+    scale: float,
+    needed: Collection[str] = Operands._fields,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
     """Computes the gradients of queries, keys and values.
 
@@ -32,15 +40,16 @@ def backward(
         lse: Log-sum-exps of the forward pass.
         grid: Rows and columns of regions.
         scale: Factor of the scores.
+        needed: Names of the operands whose gradients are used.
 
     Returns:
         The gradients in the order of `Operands`, contiguous, in the shapes and dtypes of the operands; None for the
-        routes.
+        routes; arbitrary for those that are not needed.
 
     Raises:
         ValueError: If the kernels do not support the operands' dtype or dims.
     """
-    check_operands(operands.query, operands.value, TABLES)
+    check_operands(operands)
     query, key, value = (without_bfloat16(one) for one in operands[:3])
     grad_out, out, lse = without_bfloat16(grad_out), without_bfloat16(out), lse.contiguous()
     routes = operands.routes.contiguous()
@@ -49,7 +58,6 @@ def backward(
     plan = make_plan(query, routes, grid)
     regions = plan.grid.regions
     mask = log2_times_seen(routes, regions) if plan.masked else None
-    starts, sources = (None, None) if plan.masked else source_regions(routes, regions)
     vectors = (strided(query), strided(key), strided(value))
     constants = {"INT64_OFFSETS": needs_int64_offsets(query, key, value, out, grad_out, *gradients)}
     scale *= LOG2_E.value
@@ -61,21 +69,23 @@ def backward(
         dq_kernel,
         (query.shape[0] * tiles, query.shape[3]),
         query.device,
-        (*vectors, *reads, delta, gradients[0], plan.grid, tiles, routes.shape[2], scale),
+        (*vectors, *reads, delta, gradients[0], *plan.grid, tiles, routes.shape[2], scale),
         **constants,
         **options,
     )
-    options = plan.options("dkv", query, value)
-    tiles = plan.tiles(options["TILE"])
-    reads = (starts, sources, mask, lse, delta, strided(grad_out))
-    launch.run(
-        dkv_kernel,
-        (query.shape[0] * tiles, query.shape[3]),
-        query.device,
-        (*vectors, *reads, *gradients[1:], plan.grid, tiles, scale),
-        **constants,
-        **options,
-    )
+    if not {"key", "value"}.isdisjoint(needed):
+        starts, sources = (None, None) if plan.masked else source_regions(routes, regions)
+        options = plan.options("dkv", query, value)
+        tiles = plan.tiles(options["TILE"])
+        reads = (starts, sources, mask, lse, delta, strided(grad_out))
+        launch.run(
+            dkv_kernel,
+            (query.shape[0] * tiles, query.shape[3]),
+            query.device,
+            (*vectors, *reads, *gradients[1:], *plan.grid, tiles, scale),
+            **constants,
+            **options,
+        )
     grad_query, grad_key, grad_value = (
         gradient.to(operand.dtype) for gradient, operand in zip(gradients, operands, strict=False)
     )

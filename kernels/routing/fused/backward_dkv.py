@@ -11,10 +11,10 @@ import triton.language as tl
 from ...triton_common.addressing import load_pixels, pixel_index, select_head, store_vectors, zero_vectors
 from ...triton_common.constants import LN_2, LOG2_E
 from ...triton_common.softmax import scaled_scores, score_gradients
-from .addressing import step_tokens, tile_tokens
+from .addressing import GRID_FIELDS, RegionGrid, step_tokens, tile_tokens
 
 
-@triton.jit(do_not_specialize=["tiles"])
+@triton.jit(do_not_specialize=[*GRID_FIELDS, "tiles"])
 def dkv_kernel(
     query,
     key,
@@ -27,7 +27,16 @@ def dkv_kernel(
     grad_out,
     grad_key,
     grad_value,
-    grid,
+    regions,
+    region_cols,
+    rows,
+    cols,
+    region_tokens,
+    map_width,
+    map_tokens,
+    region_cols_reciprocal,
+    cols_reciprocal,
+    tokens_reciprocal,
     tiles,
     scale,
     QK_DIM: tl.constexpr,
@@ -39,6 +48,18 @@ def dkv_kernel(
     PRECISION: tl.constexpr,
 ):
     """Computes the gradients of one tile and head from the queries of the regions that route to it."""
+    grid = RegionGrid(
+        regions,
+        region_cols,
+        rows,
+        cols,
+        region_tokens,
+        map_width,
+        map_tokens,
+        region_cols_reciprocal,
+        cols_reciprocal,
+        tokens_reciprocal,
+    )
     tile_number = tl.program_id(0) % tiles
     batch = tl.program_id(0) // tiles
     head = tl.program_id(1)

@@ -11,10 +11,10 @@ import triton.language as tl
 from ...triton_common.addressing import load_pixels, pixel_index, select_head, store_vectors, zero_vectors
 from ...triton_common.constants import LN_2, LOG2_E
 from ...triton_common.softmax import scaled_scores, score_gradients
-from .addressing import step_tokens, tile_tokens
+from .addressing import GRID_FIELDS, RegionGrid, step_tokens, tile_tokens
 
 
-@triton.jit(do_not_specialize=["tiles", "topk"])
+@triton.jit(do_not_specialize=[*GRID_FIELDS, "tiles", "topk"])
 def dq_kernel(
     query,
     key,
@@ -26,7 +26,16 @@ def dq_kernel(
     grad_out,
     delta,
     grad_query,
-    grid,
+    regions,
+    region_cols,
+    rows,
+    cols,
+    region_tokens,
+    map_width,
+    map_tokens,
+    region_cols_reciprocal,
+    cols_reciprocal,
+    tokens_reciprocal,
     tiles,
     topk,
     scale,
@@ -42,6 +51,18 @@ def dq_kernel(
 
     `delta`, (B, H, W, heads), is the dot product of the output and its gradient.
     """
+    grid = RegionGrid(
+        regions,
+        region_cols,
+        rows,
+        cols,
+        region_tokens,
+        map_width,
+        map_tokens,
+        region_cols_reciprocal,
+        cols_reciprocal,
+        tokens_reciprocal,
+    )
     tile_number = tl.program_id(0) % tiles
     batch = tl.program_id(0) // tiles
     head = tl.program_id(1)

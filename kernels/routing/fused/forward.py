@@ -19,17 +19,17 @@ from ...triton_common.addressing import (
     strided,
     zero_vectors,
 )
-from ...triton_common.checks import check_operands, without_bfloat16
+from ...triton_common.checks import without_bfloat16
 from ...triton_common.constants import LOG2_E, LOWEST_SCORE
 from ...triton_common.softmax import finish_softmax, online_softmax_step, scaled_scores
 from ..geometry import Grid
 from ..operands import Operands
-from .addressing import step_tokens, tile_tokens
+from .addressing import GRID_FIELDS, RegionGrid, step_tokens, tile_tokens
+from .operands import check_operands
 from .plan import log2_times_seen, make_plan
-from .tile_sizes import TABLES
 
 
-@triton.jit(do_not_specialize=["tiles", "topk"])
+@triton.jit(do_not_specialize=[*GRID_FIELDS, "tiles", "topk"])
 def forward_kernel(
     query,
     key,
@@ -38,7 +38,16 @@ def forward_kernel(
     mask,
     out,
     lse,
-    grid,
+    regions,
+    region_cols,
+    rows,
+    cols,
+    region_tokens,
+    map_width,
+    map_tokens,
+    region_cols_reciprocal,
+    cols_reciprocal,
+    tokens_reciprocal,
     tiles,
     topk,
     scale,
@@ -51,6 +60,18 @@ def forward_kernel(
     PRECISION: tl.constexpr,
 ):
     """Computes the attention of the queries of one tile and head; `scale` includes log2(e)."""
+    grid = RegionGrid(
+        regions,
+        region_cols,
+        rows,
+        cols,
+        region_tokens,
+        map_width,
+        map_tokens,
+        region_cols_reciprocal,
+        cols_reciprocal,
+        tokens_reciprocal,
+    )
     tile_number = tl.program_id(0) % tiles
     batch = tl.program_id(0) // tiles
     head = tl.program_id(1)
@@ -108,7 +129,7 @@ def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor,
     Raises:
         ValueError: If the kernels do not support the operands' dtype or dims.
     """
-    check_operands(operands.query, operands.value, TABLES)
+    check_operands(operands)
     query, key, value = (without_bfloat16(one) for one in operands[:3])
     routes = operands.routes
     out = query.new_empty((*query.shape[:4], value.shape[4]))
@@ -128,7 +149,7 @@ def forward(operands: Operands, grid: Grid, scale: float) -> tuple[torch.Tensor,
             log2_times_seen(routes, plan.grid.regions) if plan.masked else None,
             out,
             lse,
-            plan.grid,
+            *plan.grid,
             tiles,
             routes.shape[2],
             scale * LOG2_E.value,

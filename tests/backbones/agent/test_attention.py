@@ -14,6 +14,7 @@ from torch import nn
 from attnzoo.backbones.agent import (
     AgentAttention,
     ClassTokenAgentAttention,
+    attention,
 )
 from support.agent_attention import randomised, split_heads
 
@@ -157,6 +158,16 @@ class TestCachedBiases:
         assert len(counted) == 4
         attn.eval()(x).sum().backward()
         assert attn.an_bias.grad is not None
+
+    @torch.no_grad()
+    def test_a_captured_graph_computes_its_own(self, counted: list[int], monkeypatch: pytest.MonkeyPatch):
+        attn, x = self.module()
+        attn(x)
+        cached = attn._cached
+        monkeypatch.setattr(attention, "_is_captured", lambda x: True)
+        attn(x)
+        assert len(counted) == 2
+        assert attn._cached is cached
 
     @torch.no_grad()
     def test_other_sizes_are_not_cached(self, counted: list[int]):

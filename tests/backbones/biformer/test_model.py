@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from attnzoo import load_weights
@@ -141,18 +140,22 @@ class TestModel:
 
     @pytest.mark.parametrize("size", [(16, 16), (33, 50), (64, 17)])
     def test_any_size_with_plain_patches(self, size: tuple[int, int]):
-        """Zeros below and on the right, behind the batch norm, complete the last patches."""
+        """Rows and columns that do not fill a patch are dropped, as by the reference implementation."""
         model = tiny_stl().eval()
         set_statistics(model)
         images = torch.randn(1, 3, *size)
         maps = FeatureMaps(copy.deepcopy(model))(images)
         for stride, one in zip((4, 8, 16), maps, strict=True):
-            assert one.shape[2:] == (-(-size[0] // stride), -(-size[1] // stride))
+            assert one.shape[2:] == (size[0] // stride, size[1] // stride)
         merging = cast("Any", model.stages[1]).downsample
         assert isinstance(merging, PatchMerging)
         x = torch.randn(1, 8, 5, 7)
-        padded = F.pad(merging.bn(x), (0, 1, 0, 1))
-        torch.testing.assert_close(merging(x), merging.conv(padded))
+        torch.testing.assert_close(merging(x), merging(x[:, :, :4, :6]))
+
+    def test_stage_4_of_stl_is_7x10_for_224x336_pixels(self):
+        with torch.device("meta"):
+            maps = model_entrypoint("biformer_stl")().forward_intermediates(torch.empty(1, 3, 224, 336))[1]
+        assert [tuple(one.shape[2:]) for one in maps] == [(56, 84), (28, 42), (14, 21), (7, 10)]
 
     def test_images_below_the_minimum_are_refused(self):
         assert tiny().min_input_size == 16

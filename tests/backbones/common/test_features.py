@@ -34,6 +34,30 @@ def test_maps_are_those_of_the_classifier(images: torch.Tensor):
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+def test_maps_in_a_dict(images: torch.Tensor):
+    as_list, as_dict = agent_swin(features_only=True).eval(), agent_swin(features_only=True, feature_cls="dict").eval()
+    as_dict.load_state_dict(as_list.state_dict())
+    with torch.no_grad():
+        expected, found = as_list(images), as_dict(images)
+    assert list(found) == as_dict.out_indices == [0, 1]
+    assert all(torch.equal(one, other) for one, other in zip(found.values(), expected, strict=True))
+
+
+@pytest.mark.parametrize("feature_cls", ["list", "getter", "hook", "fx"])
+def test_maps_in_a_list(feature_cls: str):
+    assert not agent_swin(features_only=True, feature_cls=feature_cls).returns_dict
+
+
+def test_arguments_of_timm_that_cannot_be_honored():
+    with pytest.raises(ValueError, match=r"Unknown feature_cls 'hooks'. Did you mean 'hook'\?"):
+        agent_swin(features_only=True, feature_cls="hooks")
+    with pytest.raises(ValueError, match="feature_cls selects what features_only=True returns"):
+        agent_swin(feature_cls="dict")
+    assert agent_swin(features_only=True, output_stride=32).feature_info.reduction() == [4, 8]
+    with pytest.raises(ValueError, match=r"output_stride must be 32, got 16.*out_indices"):
+        agent_swin(features_only=True, output_stride=16)
+
+
 def test_stages_that_are_not_returned_are_dropped():
     maps = agent_swin(features_only=True, out_indices=(0,))
     assert maps.out_indices == [0]

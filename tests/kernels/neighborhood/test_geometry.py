@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 
 from attnzoo.kernels.neighborhood import ranged_attention_2d
-from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, axis_tables, decode_rule, encode_rule
+from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, build_axis_tables, decode_rule, encode_rule
 from support.attention_cases import Axis, axes
 from support.kernel_cases import AXIS_WINDOWS
 
@@ -17,7 +17,7 @@ _MAP = torch.randn(2, 9, 8, 4, 6)
 @pytest.mark.parametrize("axis", AXIS_WINDOWS, ids=str)
 def test_tables_match_the_published_windows(axis):
     rule = Neighborhood(axis["kernel_size"], axis["stride"], axis["dilation"], axis["is_causal"])
-    tables = axis_tables(rule, axis["length"], axis["length"])
+    tables = build_axis_tables(rule, axis["length"], axis["length"])
     for slot, position in enumerate(tables.query_order.tolist()):
         visible = tables.key_order[int(tables.start[slot]) : int(tables.end[slot])].tolist()
         assert visible == axis["visible"][position]
@@ -52,7 +52,7 @@ def test_rules_survive_encoding(rule):
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(axis=axes())
 def test_queries_that_see_a_key_are_a_range(axis: Axis):
-    tables = axis_tables(axis.rule, axis.queries, axis.keys)
+    tables = build_axis_tables(axis.rule, axis.queries, axis.keys)
     for table in (tables.start, tables.end):
         assert (table.diff() >= 0).all()
     keys = torch.arange(axis.keys)

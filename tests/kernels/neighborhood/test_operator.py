@@ -50,10 +50,9 @@ def test_opcheck(case):
         results = torch.ops.attnzoo.ranged_attention_2d(*arguments)
     detached = [one.detach() if isinstance(one, torch.Tensor) else one for one in arguments]
     backward = torch.ops.attnzoo.ranged_attention_2d_backward.default
-    for grad_lse in (None, torch.randn_like(results[1])):
-        torch.library.opcheck(
-            backward, (torch.randn_like(results[0]), grad_lse, *detached[:8], *results, *detached[8:])
-        )
+    for grad_lse, needed in ((None, [True] * 8), (torch.randn_like(results[1]), [True, False] * 4)):
+        saved = (grad_lse, *detached[:8], *results, *detached[8:-1])
+        torch.library.opcheck(backward, (torch.randn_like(results[0]), *saved, needed, detached[-1]))
 
 
 @pytest.mark.parametrize("backend", ["auto", pytest.param("reference", marks=pytest.mark.slow)])

@@ -60,7 +60,7 @@ def test_opcheck():
     detached = [one.detach() if isinstance(one, torch.Tensor) else one for one in arguments]
     torch.library.opcheck(
         torch.ops.attnzoo.routed_attention_2d_backward.default,
-        (torch.randn_like(results[0]), *detached[:4], *results, *detached[4:]),
+        (torch.randn_like(results[0]), *detached[:4], *results, *detached[4:-1], [True] * 3, detached[-1]),
     )
 
 

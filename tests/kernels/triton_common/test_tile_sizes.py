@@ -8,7 +8,13 @@ import torch
 from attnzoo.kernels.neighborhood.fused import tile_sizes as neighborhood
 from attnzoo.kernels.routing.fused import tile_sizes as routing
 from attnzoo.kernels.triton_common import tile_sizes
-from attnzoo.kernels.triton_common.tile_sizes import TileSizes, TileTables, choose_tile_sizes, fit_to_shared_memory
+from attnzoo.kernels.triton_common.tile_sizes import (
+    DeviceLimits,
+    TileSizes,
+    TileTables,
+    choose_tile_sizes,
+    fit_to_shared_memory,
+)
 
 _SMALL, _LARGE, _KEYS = TileSizes(16, 16, 2, 2), TileSizes(64, 32, 4, 2), TileSizes(32, 32, 4, 2, "tf32x3")
 _TABLES = TileTables(half={32: {None: _SMALL}, 128: {None: _LARGE}}, float32={32: {None: _SMALL, "dkv": _KEYS}})
@@ -35,6 +41,22 @@ def test_max_dim_depends_on_the_dtype():
     assert tile_sizes.max_dim(_TABLES, torch.float32) == 32
 
 
+@pytest.mark.parametrize(
+    ("capability", "kib", "dtype", "expected"),
+    [
+        (90, 227, torch.float16, 128),
+        (80, 10, torch.float16, 32),  # the smallest tile must fit
+        (80, 1, torch.float16, 0),
+        (75, 64, torch.float16, 32),
+        (75, 64, torch.bfloat16, 0),
+        (75, 64, torch.float32, 0),
+        (70, 96, torch.float16, 0),
+    ],
+)
+def test_max_dim_depends_on_the_gpu(capability, kib, dtype, expected):
+    assert tile_sizes.max_dim(_TABLES, dtype, DeviceLimits(kib * 1024, capability)) == expected
+
+
 def test_smaller_tiles_take_fewer_warps():
     assert _LARGE.launch_options(64) == {"PRECISION": "ieee", "num_warps": 4, "num_stages": 2}
     assert _LARGE.launch_options(32)["num_warps"] == 2
@@ -43,7 +65,7 @@ def test_smaller_tiles_take_fewer_warps():
 
 def test_a_gpu_with_little_shared_memory_gets_smaller_steps_and_tiles():
     vectors = _vectors(128)
-    with mock.patch.object(tile_sizes, "shared_memory", return_value=48 * 1024):
+    with mock.patch.object(tile_sizes, "device_limits", return_value=DeviceLimits(48 * 1024, 80)):
         sizes = choose_tile_sizes(_TABLES, "forward", vectors, vectors)
     assert sizes == _LARGE._replace(step=16)
     assert fit_to_shared_memory(_LARGE, 24 * 1024, 128, 2) == TileSizes(16, 16, 1, 2)
@@ -63,4 +85,4 @@ def test_the_tables_hold_unchanged_on_common_gpus(available):
 
 
 def test_a_cpu_has_no_limit():
-    assert tile_sizes.shared_memory(torch.device("cpu")) is None
+    assert tile_sizes.device_limits(torch.device("cpu")) is None

@@ -88,8 +88,15 @@ def test_results_and_annotations_must_fit(files: tuple[Path, Path], tmp_path: Pa
     for change, message in [
         ({"category_id": 5}, "has the category id 5, which is not in"),
         ({"image_id": 7}, "has detections in the image 7, which is not in"),
-        ({"score": None}, "not a results file in COCO's format"),
-        ({"bbox": None}, "neither bbox nor segmentation"),
+        ({"score": None}, r"other\.json has errors:\n- score must be .*: detection number 0 \(image 1\) has none"),
+        ({"score": "0.5"}, "score must be a finite number: detection .* has '0.5'"),
+        ({"image_id": [1]}, r"image_id must be .*: detection number 0 has \[1\]"),
+        ({"bbox": [0, 0, 1]}, r"bbox must be .*: detection .* has \[0, 0, 1\]"),
+        ({"bbox": None}, "all detections must have a bbox, or all a segmentation: detection .* has no segmentation"),
+        (
+            {"bbox": None, "segmentation": {"size": [1, 1], "counts": "~"}},
+            "size of run lengths must be|run lengths must",
+        ),
     ]:
         changed = {key: value for key, value in {**entry, **change}.items() if value is not None}
         other.write_text(json.dumps([changed]))

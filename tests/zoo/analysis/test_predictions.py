@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,11 +29,33 @@ def test_what_an_evaluation_writes_is_read(tmp_path: Path, predictions: list[Pre
         assert read_predictions(given) == predictions
 
 
-@pytest.mark.parametrize("text", ["", "{}[", "[3]", '[{"path": 1}]', '[{"label": 1, "predictions": []}]'])
-def test_other_files_are_refused(tmp_path: Path, text: str):
+@pytest.mark.parametrize("text", ["", "{}[", "[" * 10**5])
+def test_damaged_files_are_refused(tmp_path: Path, text: str):
     (tmp_path / "predictions.json").write_text(text)
-    with pytest.raises(ValueError, match="does not contain predictions"):
+    with pytest.raises(ValueError, match=r"predictions\.json is not valid JSON"):
         read_predictions(tmp_path)
+
+
+CORRECT = {"index": 0, "path": "a", "label": 1, "class": None}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        3,
+        {"path": 1},
+        {"label": 1, "predictions": []},
+        {**CORRECT, "predictions": [{"label": 1, "class": "a", "score": float("nan")}]},
+        {**CORRECT, "predictions": [{"label": float("inf"), "class": "a", "score": 1}]},
+        {**CORRECT, "label": [1], "predictions": [{"label": 1, "class": "a", "score": 1}]},
+        {**CORRECT, "predictions": [None]},
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, entry: Any):
+    for content in ([entry], {"predictions": entry}):
+        (tmp_path / "predictions.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"predictions\.json does not contain predictions"):
+            read_predictions(tmp_path)
 
 
 def test_wordnet_ids_become_readable():

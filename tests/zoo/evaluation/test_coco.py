@@ -379,7 +379,7 @@ def test_wrong_arguments_and_files_raise(tmp_path: Path, truth: dict[str, Any]):
         CocoMetric(iou_types=())
     with pytest.raises(ValueError, match="the data set has no annotation file"):
         CocoMetric().dataset_meta = {"classes": NAMES}
-    with pytest.raises(ValueError, match=r"Cannot read .*nowhere\.json"):
+    with pytest.raises(ValueError, match=r"nowhere\.json cannot be read"):
         metric_for(tmp_path / "nowhere.json")
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(ValueError, match="not an annotation file in COCO's format"):

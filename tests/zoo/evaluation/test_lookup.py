@@ -6,9 +6,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from attnzoo.zoo.evaluation import Metric, MetricInfo, evaluator_infos, find_metric_info, result_configs
+from attnzoo.zoo.evaluation import (
+    Accuracy,
+    MeanIoU,
+    Metric,
+    MetricInfo,
+    evaluator_infos,
+    find_metric_info,
+    result_configs,
+)
+from attnzoo.zoo.evaluation.coco import METRIC_NAMES
 from attnzoo.zoo.registry import METRICS
 
 
@@ -106,3 +116,23 @@ def test_a_writer_of_the_config_is_not_doubled(tmp_path: Path):
     writer, accuracy = result_configs(evaluator, tmp_path)
     assert writer == {"type": "PredictionWriter", "topk": 3, "out_file": str(tmp_path / "predictions.json")}
     assert accuracy == {"type": "Accuracy"}
+
+
+def test_every_reported_value_is_described():
+    classes = ("terrain", "car/truck")
+    iou = MeanIoU(per_class=True)
+    iou.dataset_meta = {"classes": classes}
+    accuracy = Accuracy(topk=(1, 2), per_class=True)
+    reported = {
+        "MeanIoU": iou.compute_metrics([(0, np.array([0, 1, 3]), np.array([5, 2, 3]))]),
+        "Accuracy": accuracy.compute_metrics([(0, 1, 0, 1, 2), (1, 0, 1, 1, 2)]),
+        "CocoMetric": dict.fromkeys(f"{kind}_{name}" for kind in ("bbox", "segm") for name in METRIC_NAMES),
+    }
+    arguments = {"MeanIoU": {"per_class": True}, "Accuracy": {"topk": (1, 2), "per_class": True}}
+    for metric, values in reported.items():
+        evaluator = {"type": metric, "prefix": "val", **arguments.get(metric, {})}
+        assert names(evaluator, classes=classes) == [f"val/{name}" for name in values]
+        for name in (f"val/{value}" for value in values):
+            info = find_metric_info(name)
+            assert info is not None, name
+            assert info.higher_is_better

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from attnzoo.zoo.evaluation import Metric, MetricInfo
+from attnzoo.zoo.registry import METRICS
 from attnzoo.zoo.training import CheckpointWriteError
 from attnzoo.zoo.training.checkpoint_hook import CheckpointHook, infer_rule
 from attnzoo.zoo.work_dir import read_training_checkpoint
@@ -57,6 +60,42 @@ def test_less_can_be_better(tmp_path):
     assert infer_rule("coco/bbox_mAP") == infer_rule("top5") == "greater"
     with pytest.raises(ValueError, match="rule="):
         infer_rule("score")
+
+
+@pytest.mark.parametrize(
+    ("metric", "rule"),
+    [
+        ("IoU.terrain", "greater"),
+        ("raw_IoU.terrain", "greater"),
+        ("val/Acc.car/error", "greater"),
+        ("raw_top1", "greater"),
+        ("mean_class_top1", "greater"),
+        ("segm_AR_100", "greater"),
+        ("Dice.terrain", "greater"),
+        ("accuracy", "greater"),
+        ("val_error", "less"),
+        ("top1_error", "less"),
+    ],
+)
+def test_rules_by_name(metric, rule):
+    assert infer_rule(metric) == rule
+
+
+def test_the_metrics_of_the_run_know_their_rules(monkeypatch):
+    class Gap(Metric):
+        @classmethod
+        def metric_infos(cls, classes=(), **arguments):
+            return [MetricInfo(f"Gap.{name}", higher_is_better=name == "map") for name in classes or ()]
+
+    monkeypatch.setitem(METRICS.module_dict, "Gap", Gap)
+    data = SimpleNamespace(dataset=SimpleNamespace(classes=("map", "accuracy")))
+    cfg = {"val_evaluator": {"type": "Gap"}, "custom_hooks": [{"type": "EMAHook", "evaluate_raw": True}]}
+    runner = SimpleNamespace(cfg=cfg, val_loop=SimpleNamespace(dataloader=data))
+    hook = CheckpointHook(save_best=["Gap.map", "Gap.accuracy", "raw_Gap.accuracy"])
+    hook.before_train(runner)
+    assert list(hook.rules.values()) == ["greater", "less", "less"]
+    with pytest.raises(ValueError, match="needs rule="):
+        CheckpointHook(save_best="Gap.other").before_train(runner)
 
 
 def test_an_unknown_metric_names_the_nearest(tmp_path):

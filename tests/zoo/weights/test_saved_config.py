@@ -36,6 +36,8 @@ def test_feature_maps_have_no_class_names():
     config = build(small(features_only=True, out_indices=(0, 2)), class_names=["a"])
     assert "label_names" not in config
     assert config["model_args"]["out_indices"] == [0, 2]
+    assert "feature_cls" not in config["model_args"]
+    assert build(small(features_only=True, feature_cls="dict"))["model_args"]["feature_cls"] == "dict"
 
 
 @pytest.mark.parametrize("value", [{1}, float("nan"), object(), [float("inf")]])

@@ -28,6 +28,8 @@ from .file_errors import (
     SIZE,
     FileErrors,
     check_entries,
+    check_references,
+    check_unique,
     entry_name,
     repeated,
     shortened,
@@ -163,9 +165,7 @@ class CocoAnnotations:
         self.image_ids = np.array([image["id"] for image in images], dtype=np.int64)
         self.sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
         self.file_names = PackedBytes([image["file_name"].encode() for image in images])
-        errors.add(
-            "ids of images must be unique", (f"{key} is used twice" for key in repeated(self.image_ids.tolist()))
-        )
+        check_unique(self.image_ids.tolist(), "images", errors)
         self.problems.duplicate_files = repeated([image["file_name"] for image in images])
 
     def _take_annotations(self, annotations: Sequence[Mapping[str, Any]], with_masks: bool, errors: FileErrors) -> None:
@@ -213,18 +213,8 @@ class CocoAnnotations:
         label_of = dict.fromkeys(self.all_categories, -1) | {key: label for label, key in enumerate(self.categories)}
         images = [index_of.get(annotation["image_id"], -1) for annotation in annotations]
         labels = [label_of.get(annotation["category_id"], -2) for annotation in annotations]
-        duplicates = repeated([annotation.get("id") for annotation in annotations])
-        errors.add("ids of annotations must be unique", (f"{key} is used twice" for key in duplicates))
-        for kind, values, unknown in (("image", images, -1), ("category", labels, -2)):
-            errors.add(
-                f"the {kind} of an annotation must be in the file",
-                (
-                    f"{entry_name('annotation', annotations[number], number)} has {kind}_id "
-                    f"{annotations[number][f'{kind}_id']}"
-                    for number, value in enumerate(values)
-                    if value == unknown
-                ),
-            )
+        check_unique([annotation.get("id") for annotation in annotations], "annotations", errors)
+        check_references(annotations, index_of, label_of, errors)
         return np.array(images, dtype=np.int64), np.array(labels, dtype=np.int64)
 
 

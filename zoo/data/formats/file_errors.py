@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 MOST_NAMED = 10
@@ -109,6 +109,36 @@ def check_entries(
         )
         correct &= not wrong
     return correct
+
+
+def check_references(
+    annotations: Sequence[Mapping[str, Any]],
+    image_ids: Collection[int],
+    category_ids: Collection[int],
+    errors: FileErrors,
+) -> None:
+    """Checks that the images and categories of annotations are in the file."""
+    for kind, known in (("image", frozenset(image_ids)), ("category", frozenset(category_ids))):
+        key = f"{kind}_id"
+        errors.add(
+            f"the {kind} of an annotation must be in the file",
+            (
+                f"{entry_name('annotation', entry, number)} has {key} {entry[key]}"
+                for number, entry in enumerate(annotations)
+                if entry[key] not in known
+            ),
+        )
+
+
+def check_unique(values: Sequence[Any], kind: str, errors: FileErrors) -> None:
+    """Checks that ids, except for None, occur only once.
+
+    Args:
+        values: The ids.
+        kind: What they are ids of, in the plural: "images".
+        errors: Takes those that occur more often.
+    """
+    errors.add(f"ids of {kind} must be unique", (f"{value} is used twice" for value in repeated(values)))
 
 
 def entry_name(kind: str, entry: Any, number: int) -> str:

@@ -13,6 +13,7 @@ from .file_errors import (
     Field,
     FileErrors,
     check_entries,
+    check_unique,
     entry_name,
     is_flag,
     is_id,
@@ -99,11 +100,8 @@ def _check_references(
     categories: list[dict[str, Any]],
     errors: FileErrors,
 ) -> None:
-    for kind, ids in (
-        ("images", [image["id"] for image in images]),
-        ("categories", [category["id"] for category in categories]),
-    ):
-        errors.add(f"ids of {kind} must be unique", (f"{key} is used twice" for key in repeated(ids)))
+    check_unique([image["id"] for image in images], "images", errors)
+    check_unique([category["id"] for category in categories], "categories", errors)
     errors.add(
         "an image must have one annotation",
         (f"image {key} has several" for key in repeated([entry["image_id"] for entry in annotations])),

@@ -70,4 +70,6 @@ def test_one_tile_covers_a_map_that_every_query_sees():
     rows, cols = tile_runs(rule, rule, (7, 7), (7, 7), 16)
     assert [(run.count, run.queries, run.extent) for run in (*rows, *cols)] == [(1, 7, 7)] * 2
     assert rows[0].all_visible
-    assert torch.equal(rows[0].one_hot.sum(0).int(), torch.tensor([*range(1, 8), *range(6, 0, -1)], dtype=torch.int32))
+    assert torch.equal(
+        rows[0].one_hot.table.sum(0).int(), torch.tensor([*range(1, 8), *range(6, 0, -1)], dtype=torch.int32)
+    )

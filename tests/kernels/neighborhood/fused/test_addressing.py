@@ -20,7 +20,7 @@ from attnzoo.kernels.neighborhood.fused.addressing import (
     visible_pairs,
 )
 from attnzoo.kernels.neighborhood.fused.plan import Grid, LaunchPlan, plan_keys, plan_queries
-from attnzoo.kernels.neighborhood.geometry import AxisRule, Blocks, Geometry, Neighborhood, axis_tables
+from attnzoo.kernels.neighborhood.geometry import AxisRule, Blocks, Geometry, Neighborhood, build_axis_tables
 from attnzoo.kernels.triton_common.addressing import VectorDim, store_vectors, strided
 from attnzoo.kernels.triton_common.tile_sizes import TileSizes
 
@@ -70,7 +70,7 @@ def _count_pairs_of_keys(
 
 def _visible(rule: AxisRule, num_queries: int, num_keys: int) -> torch.Tensor:
     """Which keys on the map each query sees along an axis: (queries, keys) int32."""
-    tables = axis_tables(rule, num_queries, num_keys)
+    tables = build_axis_tables(rule, num_queries, num_keys)
     visible = torch.zeros(num_queries, num_keys, dtype=torch.int32)
     for slot, query in enumerate(tables.query_order.tolist()):
         first, end = max(int(tables.start[slot]), 0), min(int(tables.end[slot]), num_keys)
@@ -81,7 +81,9 @@ def _visible(rule: AxisRule, num_queries: int, num_keys: int) -> torch.Tensor:
 def _counts(kernel, plan: LaunchPlan, query_map: Grid, key_map: Grid, **constants) -> torch.Tensor:
     counts = torch.zeros((*query_map, *key_map), dtype=torch.int32)
     shapes = {"TILE": plan.tile, "STEP": plan.step, "COL_STEPS": plan.cols.steps}
-    kernel[(plan.tiles,)](counts, plan.tables, query_map, key_map, plan.cols.tiles, **shapes, **constants)
+    kernel[(plan.tiles,)](
+        counts, plan.tables(counts.device), query_map, key_map, plan.cols.tiles, **shapes, **constants
+    )
     return counts
 
 
@@ -89,7 +91,7 @@ def _counts(kernel, plan: LaunchPlan, query_map: Grid, key_map: Grid, **constant
 def test_every_visible_pair_is_processed_once(case):
     row_rule, query_rows, key_rows, col_rule, query_cols, key_cols = case
     maps = (Grid(query_rows, query_cols), Grid(key_rows, key_cols))
-    arguments = (Geometry(row_rule, col_rule), *maps, _SIZES, torch.device("cpu"))
+    arguments = (Geometry(row_rule, col_rule), *maps, _SIZES)
     expected = torch.einsum(
         "ac,bd->abcd", _visible(row_rule, query_rows, key_rows), _visible(col_rule, query_cols, key_cols)
     )

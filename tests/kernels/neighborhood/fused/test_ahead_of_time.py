@@ -7,17 +7,17 @@ import itertools
 import pytest
 import torch
 
-from attnzoo.kernels.neighborhood.geometry import Blocks
+from attnzoo.kernels.neighborhood import fused
+from attnzoo.kernels.neighborhood.geometry import Blocks, Geometry, Neighborhood
+from attnzoo.kernels.neighborhood.operands import Operands
 from attnzoo.kernels.triton_common import launch
-from support.ahead_of_time import compile_kernels
+from support.ahead_of_time import SHARED_MEMORY, compile_kernels, variants
 
 pytestmark = pytest.mark.skipif(launch.is_interpreted(), reason="compilation needs a process without TRITON_INTERPRET")
 
 _FORWARD = {"forward_kernel"}
 _BACKWARD = {"dq_kernel", "dkv_kernel"}
 _BIAS = {"pad_kernel", "bias_kernel", "fold_kernel"}
-# Bytes of shared memory that a program can have.
-_SHARED = {80: 163 * 1024, 90: 227 * 1024}
 
 
 def _check(arch: int, dtype: torch.dtype, dim: int, kernels: set[str], allowed: int = 0, **options) -> None:
@@ -25,7 +25,7 @@ def _check(arch: int, dtype: torch.dtype, dim: int, kernels: set[str], allowed: 
     assert set(found) == kernels
     for name, needed in found.items():
         assert needed.spilled <= allowed, f"{name}: {needed}"
-        assert needed.shared <= _SHARED[arch], f"{name}: {needed}"
+        assert needed.shared <= SHARED_MEMORY[arch], f"{name}: {needed}"
         assert 0 < needed.registers <= 255, f"{name}: {needed}"
 
 
@@ -44,6 +44,23 @@ def test_calls_without_terms_need_no_more_registers_than_before_terms_existed():
     assert found["forward_kernel"].registers <= 83
     assert found["dq_kernel"].registers <= 111
     assert found["dkv_kernel"].registers <= 144
+
+
+_MAPS = ((200, 304), (192, 320), (199, 301), (150, 271), (168, 256), (144, 333), (101, 177), (64, 64))
+
+
+@pytest.mark.parametrize("rule", [Neighborhood(7), Neighborhood(7, dilation=4)])
+def test_one_compilation_serves_the_maps_of_detectors(rule):
+    with variants() as found:
+        for height, width in _MAPS:
+            query = torch.empty(1, height, width, 2, 32, dtype=torch.float16)
+            operands = Operands(query, query, query, torch.empty(2, 13, 13))
+            out, lse = fused.forward(operands, Geometry(rule, rule), 1.0)
+            fused.backward(out, None, operands, out, lse, Geometry(rule, rule), 1.0)
+    expected = dict.fromkeys(_FORWARD | _BACKWARD | _BIAS, 1) | {
+        "pad_kernel": 2
+    }  # in the forward and the backward pass
+    assert {name: len(keys) for name, keys in found.items()} == expected
 
 
 @pytest.mark.slow
@@ -87,8 +104,16 @@ def test_every_kernel_size(dtype, kernel_size, dim):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 90])
-def test_dim_256_fits(arch):
-    for needed in compile_kernels(arch, torch.bfloat16, 256).values():
-        assert needed.spilled <= 96
-        assert needed.shared <= _SHARED[arch]
+@pytest.mark.parametrize("arch", [80, 86, 89, 90, 100, 120])
+@pytest.mark.parametrize(("dtype", "dim"), [(torch.float16, 256), (torch.float32, 128), (torch.float16, 128)])
+def test_the_longest_vectors_fit(arch, dtype, dim):
+    _check(arch, dtype, dim, _FORWARD | _BACKWARD | _BIAS | {"additional_kernel"}, 96, tokens=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [16, 32])
+def test_old_gpus(dim):
+    """The compiler of tensor cores without asynchronous copies needs more registers."""
+    _check(75, torch.float16, dim, _FORWARD | _BACKWARD | _BIAS, 56)
+    with pytest.raises(ValueError, match=r"compute capability 7\.5"):
+        compile_kernels(75, torch.bfloat16, dim)

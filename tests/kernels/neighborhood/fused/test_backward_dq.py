@@ -8,7 +8,7 @@ from attnzoo.kernels.neighborhood import fused
 from attnzoo.kernels.neighborhood.fused.backward_dq import launch_dq
 from attnzoo.kernels.neighborhood.fused.backward_inputs import BackwardInputs
 from attnzoo.kernels.neighborhood.fused.padded_bias import pad_bias
-from attnzoo.kernels.neighborhood.fused.plan import plan_queries
+from attnzoo.kernels.neighborhood.fused.plan import Grid, plan_queries
 from attnzoo.kernels.neighborhood.fused.tile_sizes import tile_sizes
 from attnzoo.kernels.neighborhood.geometry import Blocks, Geometry, Neighborhood
 from attnzoo.kernels.neighborhood.operands import Operands
@@ -30,7 +30,7 @@ def _launch(grad_lse: torch.Tensor | None) -> tuple[BackwardInputs, torch.Tensor
     nothing = torch.full_like(lse, torch.nan)
     scale = 0.4 * LOG2_E.value
     inputs = BackwardInputs(operands, pad_bias(None), out, lse, nothing, grad_out, gradients, scale)
-    plan = plan_queries(_GEOMETRY, *inputs.maps, tile_sizes("dq", operands), lse.device)
+    plan = plan_queries(_GEOMETRY, Grid(*inputs.maps[:2]), Grid(*inputs.maps[2:]), tile_sizes("dq", operands))
     launch_dq(inputs, grad_lse, _GEOMETRY, plan)
     return inputs, (out * grad_out).sum(4) - (0 if grad_lse is None else grad_lse)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnzoo.kernels.neighborhood import fused
-from attnzoo.kernels.neighborhood.fused.operands import computable, strided_operands, supports
+from attnzoo.kernels.neighborhood.fused.operands import computable, strided_operands, unsupported
 from attnzoo.kernels.neighborhood.geometry import Geometry, Neighborhood
 from attnzoo.kernels.neighborhood.operands import Operands
 
@@ -29,9 +29,9 @@ def test_unsupported_operands(dtype, dim, dim_v, message):
 @pytest.mark.parametrize(("dtype", "dim"), [(torch.float32, 128), (torch.bfloat16, 256)])
 def test_the_largest_dims(dtype, dim):
     short, fits, long = (torch.empty(1, 2, 2, 1, size, dtype=dtype) for size in (4, dim, dim + 1))
-    assert supports(fits, short)
-    assert not supports(long, short)
-    assert not supports(short, long)
+    assert unsupported(Operands(fits, fits, short)) is None
+    assert f"dims <= {dim}" in str(unsupported(Operands(long, long, short)))
+    assert f"dims <= {dim}" in str(unsupported(Operands(short, short, long)))
 
 
 def test_kernels_receive_strides_and_no_bias_table():

@@ -17,7 +17,6 @@ _ARGUMENTS = (
     Grid(9, 9),
     Grid(9, 9),
     TileSizes(16, 16, 1, 1),
-    torch.device("cpu"),
 )
 
 
