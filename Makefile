@@ -22,7 +22,7 @@ install: .venv/installed build/typing/attnzoo
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit("attnzoo needs Python 3.10 or newer, \
 	but $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.10 ..." % v[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,quickstart]'
 	@touch $@
 
 # The root is the package, so type checkers need a folder that contains it under its name.

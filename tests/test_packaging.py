@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import attnzoo
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -57,6 +59,21 @@ def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_has_one_top_level_package(unpacked_wheel: Path):
     assert {path.name for path in unpacked_wheel.iterdir() if not path.name.endswith(".dist-info")} == {"attnzoo"}
+
+
+def test_wheel_is_typed_and_described(unpacked_wheel: Path):
+    assert (unpacked_wheel / "attnzoo" / "py.typed").is_file()
+    (info,) = unpacked_wheel.glob("*.dist-info")
+    metadata = (info / "METADATA").read_text()
+    for line in ("Author: attnzoo contributors", "License-Expression: Apache-2.0", "Classifier: Typing :: Typed"):
+        assert line in metadata, line
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert version == attnzoo.__version__
+    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_wheel_works_outside_the_checkout(unpacked_wheel: Path, tmp_path: Path):

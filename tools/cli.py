@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is imported
+import attnzoo.tools.openmp  # isort: skip  # before torch is imported
 
 import ast
 import importlib
@@ -32,7 +32,7 @@ def overview() -> str:
     """Returns the usage message of the console command."""
     tools = commands()
     width = max(map(len, tools))
-    lines = ["usage: attnzoo COMMAND ...", "", "commands:"]
+    lines = ["usage: attnzoo COMMAND ... | --version", "", "commands:"]
     lines += [f"  {name:<{width}}  {line}" for name, line in tools.items()]
     lines += ["", "`attnzoo COMMAND --help` lists the arguments of a command."]
     return "\n".join(lines)
@@ -41,6 +41,9 @@ def overview() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command that the first argument names; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["--version"]:
+        print(f"attnzoo {attnzoo.__version__}")
+        return 0
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return 0 if argv else EXIT_USER_ERROR

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import attnzoo
 from attnzoo.tools import arguments, cli
 
 
@@ -23,6 +24,11 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]):
     output = capsys.readouterr().out
     assert "make_digits" in output
     assert cli.main([]) == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"attnzoo {attnzoo.__version__}\n"
 
 
 def test_unknown_command_suggests_the_closest_one(capsys: pytest.CaptureFixture[str]):

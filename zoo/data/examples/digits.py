@@ -54,7 +54,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ValueError("The digits need scikit-learn: pip install 'attnzoo[demo]'.") from error
+        raise ValueError("The digits need scikit-learn: pip install 'attnzoo[quickstart]'.") from error
     pixels, labels = datasets.load_digits(return_X_y=True)
     return np.round(np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), np.asarray(labels)
 
