@@ -112,12 +112,13 @@ class Downsample(nn.Module):
     def __init__(self, in_dim: int, dim: int, kernel_size: int, norm_eps: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_dim, eps=norm_eps)
+        self.pads = kernel_size == 2
         self.conv = nn.Conv2d(in_dim, dim, kernel_size, stride=2, padding=(kernel_size - 1) // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (B, H, W, in_dim) to (B, ceil(H / 2), ceil(W / 2), dim)."""
         x = self.norm(x)
-        if self.conv.kernel_size == (2, 2):
+        if self.pads:
             x = pad_bottom_right(x, x.shape[1] + x.shape[1] % 2, x.shape[2] + x.shape[2] % 2)
         x = x.permute(0, 3, 1, 2)
         if can_run_in_place(self, x) and is_unmodified(self.conv, nn.Conv2d):

@@ -57,6 +57,15 @@ class TestEveryFamily:
         assert called == set(layers_of(model, WEIGHTED))
 
     @torch.no_grad()
+    def test_wrapped_layers(self, name: str):
+        """Adapters such as LoRA's replace a layer by a module without its attributes."""
+        model, x = small_backbone(name), small_images()
+        expected = model(x)
+        for place, layer in layers_of(model, OBSERVED).items():
+            model.set_submodule(place, nn.Sequential(layer))
+        assert_equal(model(x), expected)
+
+    @torch.no_grad()
     def test_weight_norm(self, name: str):
         model, x = small_backbone(name), small_images()
         expected = model(x)
