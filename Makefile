@@ -25,6 +25,10 @@ install: .venv/installed build/typing/attnzoo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,quickstart]'
 	@touch $@
 
+.venv/clients-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clients]'
+	@touch $@
+
 # The root is the package, so type checkers need a folder that contains it under its name.
 build/typing/attnzoo:
 	@mkdir -p $(@D)
@@ -45,8 +49,8 @@ format: install
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' --durations=20
 
-# make test-slow: the slow tests, which the default suite omits
-test-slow: install
+# make test-slow: the slow tests, which the default suite omits, also those with libraries that use the models
+test-slow: install .venv/clients-installed
 	$(BIN)/python -m pytest -n $(JOBS) -m slow --durations=20
 
 # make quickstart: train and test a small NAT on real handwritten digits, and draw its predictions

@@ -25,9 +25,10 @@ def test_unet(name: str):
     assert sum(one.grad is not None for one in model.encoder.parameters()) > 0
 
 
-def test_fpn_of_fewer_stages():
+def test_fewer_stages():
     attnzoo.register_in_timm()
-    model = smp.FPN("tu-attnzoo_eca_resnet18", encoder_weights=None, encoder_depth=4, classes=2).eval()
+    options = {"encoder_depth": 3, "decoder_channels": (32, 16, 8), "classes": 2}
+    model = smp.Unet("tu-attnzoo_eca_resnet18", encoder_weights=None, **options).eval()
     with torch.no_grad():
         assert model(torch.randn(1, 3, 64, 64)).shape == (1, 2, 64, 64)
 
