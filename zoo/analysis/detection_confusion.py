@@ -67,7 +67,13 @@ def detection_confusion(
     if unknown:
         raise ValueError(f"{os.fspath(results)} has detections in the image {min(unknown)}, which is not in {path}.")
     if key == "segmentation":
-        check_masks(entries, {int(image["id"]): image for image in truth["images"]}, os.fspath(results), "detection")
+        check_masks(
+            entries,
+            {int(image["id"]): image for image in truth["images"]},
+            os.fspath(results),
+            "detection",
+            required=True,
+        )
     detections = _by_image([entry for entry in entries if entry["score"] >= score_thr])
     objects = _by_image(truth["annotations"])
     counts = np.zeros((len(categories) + 1, len(categories) + 1), dtype=np.int64)

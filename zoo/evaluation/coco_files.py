@@ -138,7 +138,13 @@ def ground_truth(
     }
 
 
-def check_masks(entries: Sequence[Entry], images: Mapping[int, Entry], path: str, kind: str = "annotation") -> None:
+def check_masks(
+    entries: Sequence[Entry],
+    images: Mapping[int, Entry],
+    path: str,
+    kind: str = "annotation",
+    required: bool = False,
+) -> None:
     """Checks masks before an evaluator gets them, which could crash or count wrong ones in silence.
 
     Args:
@@ -146,21 +152,26 @@ def check_masks(entries: Sequence[Entry], images: Mapping[int, Entry], path: str
         images: Images by id.
         path: Path of the file of the entries, for error messages.
         kind: What an entry is, for error messages.
+        required: Whether masks may not be empty.
 
     Raises:
         ValueError: If a mask is wrong, or its image has no size.
     """
-    entries = [entry for entry in entries if entry.get("segmentation")]
+    entries = [entry for entry in entries if "segmentation" in entry]
     errors = FileErrors(path)
     shown = {entry["image_id"]: images[entry["image_id"]] for entry in entries}
     if check_entries(list(shown.values()), SIZE, "image", errors):
         sizes = [(shown[entry["image_id"]]["height"], shown[entry["image_id"]]["width"]) for entry in entries]
-        pack_segmentations(
+        packed = pack_segmentations(
             [entry["segmentation"] for entry in entries],
             np.array(sizes, dtype=np.int64).reshape(-1, 2),
             lambda number: entry_name(kind, entries[number], number),
             errors,
         )
+        errors.raise_if_any()
+        if required:
+            empty = (entry_name(kind, entries[number], number) for number, piece in enumerate(packed) if not piece)
+            errors.add("segmentation must have run lengths or a polygon of three points or more", empty)
     errors.raise_if_any()
 
 

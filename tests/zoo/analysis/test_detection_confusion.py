@@ -93,6 +93,8 @@ def test_results_and_annotations_must_fit(files: tuple[Path, Path], tmp_path: Pa
         ({"image_id": [1]}, r"image_id must be .*: detection number 0 has \[1\]"),
         ({"bbox": [0, 0, 1]}, r"bbox must be .*: detection .* has \[0, 0, 1\]"),
         ({"bbox": None}, "all detections must have a bbox, or all a segmentation: detection .* has no segmentation"),
+        ({"bbox": None, "segmentation": [[1, 2]]}, "segmentation must have run lengths or a polygon of .*: detection"),
+        ({"bbox": None, "segmentation": {}}, "segmentation must be a list of polygons"),
         (
             {"bbox": None, "segmentation": {"size": [1, 1], "counts": "~"}},
             "size of run lengths must be|run lengths must",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-_MAX_DIGITS = 6
+MAX_DIGITS = 6
 """A run of fewer than 2^29 pixels has at most 6 digits of 5 bits, and so has the difference of two of them."""
+
+_BATCH_BYTES = 2**18
+"""Run lengths that are checked at once. The arrays take about a hundred times as much."""
 
 
 def run_length_totals(counts: Sequence[bytes]) -> np.ndarray:
@@ -23,6 +27,13 @@ def run_length_totals(counts: Sequence[bytes]) -> np.ndarray:
         (masks,) int64; -1 for run lengths that are damaged: with other characters, an unfinished number, or a negative
         run.
     """
+    batches = np.cumsum([len(piece) for piece in counts], dtype=np.int64) // _BATCH_BYTES
+    starts = np.flatnonzero(np.diff(batches, prepend=-1)).tolist()
+    totals = [_totals(counts[start:end]) for start, end in itertools.pairwise([*starts, len(counts)])]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *totals])
+
+
+def _totals(counts: Sequence[bytes]) -> np.ndarray:
     lengths = np.array([len(piece) for piece in counts], dtype=np.int64)
     totals = np.zeros(len(counts), dtype=np.int64)
     if not lengths.sum():
@@ -39,10 +50,10 @@ def run_length_totals(counts: Sequence[bytes]) -> np.ndarray:
     ends = np.flatnonzero(ends)
     starts = np.concatenate([[0], ends[:-1] + 1])
     digits = ends - starts + 1
-    damaged[mask_of[starts[digits > _MAX_DIGITS]]] = True
-    places = np.minimum(np.arange(len(characters)) - np.repeat(starts, digits), _MAX_DIGITS)
+    damaged[mask_of[starts[digits > MAX_DIGITS]]] = True
+    places = np.minimum(np.arange(len(characters)) - np.repeat(starts, digits), MAX_DIGITS)
     values = np.add.reduceat((characters & 31) << (5 * places), starts)
-    values -= ((characters[ends] & 16) != 0).astype(np.int64) << (5 * np.minimum(digits, _MAX_DIGITS))
+    values -= ((characters[ends] & 16) != 0).astype(np.int64) << (5 * np.minimum(digits, MAX_DIGITS))
 
     owners = mask_of[starts]
     first = np.searchsorted(owners, np.arange(len(counts)))

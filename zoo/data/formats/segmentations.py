@@ -11,7 +11,7 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
 from .file_errors import MAX_PIXELS, FileErrors, shortened
-from .run_lengths import run_length_totals
+from .run_lengths import MAX_DIGITS, run_length_totals
 
 POLYGON_UNITS = 1000
 """Polygons are stored as integers in thousandths of a pixel, which is exact for files with up to 3 decimals."""
@@ -25,6 +25,11 @@ _RULE = (
     "{size: [height, width], counts: ...}"
 )
 _LIMIT = 2**31 / POLYGON_UNITS
+_REACH = 4
+"""Polygons may extend this many times the longer side of their image from its upper left corner, because rasterizing
+takes memory for all that is left of and above the image."""
+
+_DAMAGED = b"~"
 _CHUNK = 2**14
 """Number of masks that are converted at once, to bound the memory for their coordinates."""
 
@@ -88,6 +93,13 @@ def _pack_polygons(
     kept = [[ring for ring in segmentations[index] if len(ring) >= 6] for index in indices]
     points = _points(kept)
     assert points is not None, "wrong ones are left out above"
+    counts = [sum(map(len, rings)) for rings in kept]
+    reach = _REACH * sizes[indices].max(axis=1) if indices else np.zeros(0)
+    far = set(np.repeat(np.array(indices, dtype=np.int64), counts)[np.abs(points) > np.repeat(reach, counts)].tolist())
+    errors.add(
+        f"polygons must not extend beyond {_REACH} times the size of their image",
+        (f"{name(index)} has {shortened(segmentations[index])}" for index in sorted(far)),
+    )
     content = np.rint(points * POLYGON_UNITS).astype(np.int32).tobytes()
     begin = 0
     for index, rings in zip(indices, kept, strict=True):
@@ -141,7 +153,8 @@ def _pack_run_lengths(
             encoded: Any = coco_mask.frPyObjects({"size": size, "counts": counts}, *size) if fits else {"counts": b""}
             texts.append(encoded["counts"])
         else:
-            texts.append(counts.encode())
+            # Longer than one run per pixel: not worth the memory to look at.
+            texts.append(counts.encode() if len(counts) <= MAX_DIGITS * (size[0] * size[1] + 1) else _DAMAGED)
     for index, text, total in zip(indices, texts, run_length_totals(texts).tolist(), strict=True):
         height, width = segmentations[index]["size"]
         image_height, image_width = sizes[index].tolist()

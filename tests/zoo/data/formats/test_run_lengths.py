@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from attnzoo.zoo.data.formats import run_lengths
 from attnzoo.zoo.data.formats.run_lengths import run_length_totals
 from support import painted_coco
 
@@ -43,8 +44,9 @@ def test_damaged_run_lengths_do_not_affect_others():
     assert run_length_totals([b"", b""]).tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_random_characters(seed):
+@pytest.mark.parametrize(("seed", "batch"), [(0, 1), (1, 7), (2, 2**18), (3, 2**18)])
+def test_random_characters(monkeypatch, seed, batch):
+    monkeypatch.setattr(run_lengths, "_BATCH_BYTES", batch)
     generator = np.random.default_rng(seed)
     texts = [bytes(generator.integers(46, 113, generator.integers(0, 12)).tolist()) for _ in range(2000)]
     assert run_length_totals(texts).tolist() == expected(texts)

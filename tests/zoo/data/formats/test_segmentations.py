@@ -87,3 +87,21 @@ def test_run_lengths_fit_their_image():
     assert "annotation 2 has 40x50, but run lengths of 2000000000 pixels" in cover
     assert "annotation 3 has 40x50, but damaged run lengths" in cover
     assert size.endswith("must be the height x width of their image: annotation 4 has 50x40, its image 40x50.")
+
+
+def test_polygons_far_from_their_image_would_take_too_much_memory():
+    (far,) = pack([[[-200, 0, 5, 0, 5, -200]]])
+    assert far[0].min() == -200
+    with pytest.raises(ValueError, match=r"must not extend beyond 4 times .*: annotation 1 has .*, annotation 2 has "):
+        pack([None, [[-201, 0, 5, 0, 5, 5]], [TRIANGLE, [0, 0, 5, 0, 5, 2e6]], [TRIANGLE]])
+
+
+def test_run_lengths_with_more_runs_than_pixels_are_not_decoded(monkeypatch):
+    lengths = []
+    totals = segmentations.run_length_totals
+    monkeypatch.setattr(
+        segmentations, "run_length_totals", lambda texts: lengths.extend(map(len, texts)) or totals(texts)
+    )
+    with pytest.raises(ValueError, match="annotation 0 has 40x50, but damaged run lengths"):
+        pack([{"size": [40, 50], "counts": "1" * 10**6}])
+    assert lengths == [1]
