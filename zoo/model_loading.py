@@ -15,7 +15,7 @@ from .config import load_config
 from .config.parts import backbone_of
 from .factory import create_model
 from .inference.class_names import model_class_names
-from .preprocessing import Preprocessing, evaluation_dataset
+from .preprocessing import Preprocessing, evaluation_dataset, warn_of_difference
 from .registry import MODELS
 from .tasks import task_kind
 from .tasks.base import is_task
@@ -158,6 +158,7 @@ def _load_config_model(name: str, weights: str | None, cfg_options: Sequence[str
         evaluation_dataset(cfg), task.num_classes, carried and carried.label_names, [path.parent] if is_work_dir else []
     )
     images = Preprocessing.from_config(cfg, task, names)
+    warn_of_difference(carried, images, f"The weights in {weights}", name)
     return _describe(task, name, images, source)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from torch import nn
 
 from ..names import unknown_name
+
+_logger = logging.getLogger(__name__)
 
 _SEQUENCES: dict[str, tuple[type | tuple[type, ...], int | None]] = {
     "mean": ((int, float), None),
@@ -215,6 +218,24 @@ class Preprocessing:
             for name, value in fields.items()
             if value is not None
         }
+
+
+def warn_of_difference(carried: Preprocessing | None, own: Preprocessing, source: str, title: str) -> None:
+    """Logs a warning if weights were trained with another preprocessing than that of a task, which is used.
+
+    Args:
+        carried: What the weights carry; None if they carry nothing.
+        own: The preprocessing of the task.
+        source: Where the weights came from.
+        title: Name of the task or its config.
+    """
+    theirs, ours = ({} if one is None else one.to_dict() for one in (carried, own))
+    different = [name for name in theirs if name in ours and name != "label_names" and theirs[name] != ours[name]]
+    if different:
+        listed = "; ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in different)
+        _logger.warning(
+            "%s were trained with another preprocessing than that of %s, which is used: %s.", source, title, listed
+        )
 
 
 def evaluation_dataset(cfg: Mapping[str, Any]) -> Mapping[str, Any]:

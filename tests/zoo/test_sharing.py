@@ -169,7 +169,24 @@ def test_an_exported_file(work_dir: Path, photo: Image.Image, expected: torch.Te
     assert close(run_onnx(tmp_path / "model.onnx", photo), expected)
 
 
+def test_checkpoints_outside_of_a_work_dir_need_a_model(work_dir: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.pth"
+    alone.write_bytes(checkpoint(work_dir).read_bytes())
+    with pytest.raises(ValueError, match=r"alone\.pth is a checkpoint without a config\.py in its folder"):
+        Predictor(alone)
+    with pytest.raises(ValueError, match="is a checkpoint, so weights= must be omitted"):
+        Predictor(checkpoint(work_dir), alone)
+
+
 def test_another_preprocessing_of_the_config_is_a_warning(work_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = {"model.data_preprocessor.mean": (0.1, 0.1, 0.1)}
     Predictor(work_dir / "config.py", checkpoint(work_dir), cfg_options=options)
     assert "mean [0.4, 0.3, 0.2], not [0.1, 0.1, 0.1]" in caplog.text
+
+
+def test_a_task_in_memory(work_dir: Path, photo: Image.Image, expected: torch.Tensor) -> None:
+    task: Any = MODELS.build(load_config(work_dir / "config.py").model)
+    report = load_weights(task.backbone, checkpoint(work_dir))
+    assert report.preprocessing is not None
+    report.preprocessing.write_to(task)  # as training does
+    assert close(scores(Predictor(task), photo), expected)

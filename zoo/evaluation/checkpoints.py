@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from ..analysis.summary import count_parameters, describe_device, library_versions
 from ..config.parts import backbone_of, has_separate_heads
+from ..preprocessing import Preprocessing, warn_of_difference
 from ..weights import LoadReport, load_weights, weights_target
 from . import find_metric_info
 
@@ -77,6 +78,8 @@ def load_evaluated_weights(model: Any, checkpoint: str | None, raw: bool) -> Loa
     """
     if checkpoint is not None:
         report = load_weights(weights_target(model), checkpoint, use_ema=False if raw else None)
+        own = Preprocessing.from_task(model)
+        warn_of_difference(report.preprocessing, own, f"The weights in {report.source}", "the config")
     else:
         report = model.backbone.load_report
     if report.head_classes is not None:

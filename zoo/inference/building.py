@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of, has_separate_heads
 from ..factory import create_model
 from ..plots.colors import Color
-from ..preprocessing import Preprocessing, evaluation_dataset
+from ..preprocessing import Preprocessing, evaluation_dataset, warn_of_difference
 from ..registry import MODELS, TRANSFORMS
-from ..tasks.base import is_task
+from ..tasks.base import Task, is_task
 from ..weights import LoadReport, load_weights, weights_target
 from ..work_dir import CONFIG, find_best
 from .class_names import (
@@ -31,8 +30,6 @@ from .class_names import (
     readable_names,
 )
 from .classifiers import build_classifier_task, evaluation_transform
-
-_logger = logging.getLogger(__name__)
 
 __all__ = ["Kind", "LoadedModel", "Weights", "build", "evaluation_transform"]
 
@@ -104,7 +101,9 @@ def build(
     name = os.fspath(model)
     path = Path(name).expanduser()
     if path.is_file() and path.suffix in _CHECKPOINT_SUFFIXES:
-        return _from_checkpoint(path, weights, transform, use_ema, cfg_options)
+        _check_checkpoint(path, weights)
+        cfg = load_config(path.parent / CONFIG, cfg_options)
+        return _from_config(cfg, name, path.parent, path, transform, use_ema, check)
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or (not path.is_file() and MODELS.is_backbone(name)):
         if cfg_options:
             raise ValueError(f"cfg_options change a config, but {name!r} is a model.")
@@ -121,8 +120,8 @@ def build(
     return _from_config(load_config(name, cfg_options), name, None, weights, transform, use_ema, check)
 
 
-def _from_checkpoint(path: Path, weights: Weights, transform: Any, use_ema: bool | None, options: Any) -> LoadedModel:
-    """Builds the model of a checkpoint by the config in its work dir."""
+def _check_checkpoint(path: Path, weights: Weights) -> None:
+    """Raises a ValueError unless a checkpoint is in a work dir, whose config describes its model."""
     if weights is not None:
         raise ValueError(f"{path} is a checkpoint, so weights= must be omitted, got {weights!r}.")
     if not (path.parent / CONFIG).is_file():
@@ -130,7 +129,6 @@ def _from_checkpoint(path: Path, weights: Weights, transform: Any, use_ema: bool
             f"{path} is a checkpoint without a {CONFIG} in its folder, so its model is unknown: pass the model's name "
             "or a config as the model, and the checkpoint as weights=."
         )
-    return _from_config(load_config(path.parent / CONFIG, options), str(path), path.parent, path, transform, use_ema)
 
 
 def _check_config_name(name: str) -> None:
@@ -167,17 +165,25 @@ def _from_module(model: nn.Module, weights: Weights, transform: Any, use_ema: bo
         raise ValueError("weights=True loads published weights by a model's name, but a module was given.")
     given = weights is not None and weights is not False
     if is_task(model):
+        known = model.preprocessing if isinstance(model, Task) else None
+        if transform is None and known is not None and known.crop_pct is not None:
+            transform = evaluation_transform(known.to_cfg({}))
         if transform is None:
             raise ValueError(f"A {type(model).__name__} needs a transform, such as dict(type='Evaluation', size=224).")
         loaded = LoadedModel(model, _kind_of(model), transform, type(model).__name__, "in memory")
         if given:
-            _check_preprocessing(load_weights(weights_target(model), weights, use_ema=use_ema), model, loaded.name)
+            report = load_weights(weights_target(model), weights, use_ema=use_ema)
+            own = Preprocessing.from_task(model)
+            warn_of_difference(report.preprocessing, own, f"The weights in {report.source}", loaded.name)
     else:
         if given:  # before the model's preprocessing is read, which the weights may carry
             load_weights(model, weights, use_ema=use_ema)
         loaded = _from_classifier(model, transform, type(model).__name__)
     if given:
         loaded.weights = _describe(weights)
+    if not loaded.classes:  # training and weights tell a task
+        names = getattr(getattr(model, "preprocessing", None), "label_names", None) or ()
+        loaded.classes = readable_names(names) if len(names) == loaded.task.num_classes else ()
     return loaded
 
 
@@ -240,7 +246,8 @@ def _from_config(
     elif weights is not False:
         report = load_weights(weights_target(task), weights, use_ema=use_ema)
         _check_head(report, task, title)
-        _check_preprocessing(report, task, title, own_transform)
+        own = Preprocessing.from_task(task, own_transform)
+        warn_of_difference(report.preprocessing, own, f"The weights in {report.source}", title)
         carried = None if report.preprocessing is None else report.preprocessing.label_names
     folders = [folder for folder in (work_dir, _folder_of(weights)) if folder is not None]
     names, palette = model_class_names(dataset, task.num_classes, carried, folders)
@@ -270,18 +277,6 @@ def _check_head(report: LoadReport, task: Any, title: str) -> None:
             f"The checkpoint's head has {checkpoint} outputs, but the head of {title} has {model}: its classes differ, "
             f"and predictions of an untrained head are meaningless. Set {task.classes_key} with cfg_options=."
         )
-
-
-def _check_preprocessing(report: LoadReport, task: Any, title: str, transform: Any = None) -> None:
-    """Warns if weights were trained with another preprocessing than that of a task and its config."""
-    if report.preprocessing is None:
-        return
-    theirs = report.preprocessing.to_dict()
-    ours = Preprocessing.from_task(task, transform).to_dict()
-    different = [name for name in theirs if name in ours and name != "label_names" and theirs[name] != ours[name]]
-    if different:
-        listed = "; ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in different)
-        _logger.warning("%s were trained for another preprocessing than that of %s: %s.", report.source, title, listed)
 
 
 def _kind_of(task: Any) -> Kind:
