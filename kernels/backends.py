@@ -80,6 +80,6 @@ def exportable_operators_requested() -> bool:
 
 
 def _checked(backend: str, kind: str = "backend") -> str:
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(unknown_name(kind, backend, BACKENDS))
     return backend

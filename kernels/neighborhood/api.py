@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 import torch
 
-from ..checks import Pair, to_pair
+from ..checks import Pair, check_flag, to_pair
 from ..tracing import fx_leaf
 from .checks import check_bias, check_geometry, check_operands, check_windows, prepare
 from .geometry import AxisRule, Blocks, Geometry, Neighborhood
@@ -96,6 +96,7 @@ def neighborhood_attention_2d(
     Source: Hassani et al., "Generalized Neighborhood Attention" (2025); with `rpb`, "Neighborhood Attention
     Transformer" (CVPR 2023), section 3.
     """
+    check_flag("return_lse", return_lse)
     sizes, strides = to_pair("kernel_size", kernel_size, int), to_pair("stride", stride, int)
     dilations, causal = to_pair("dilation", dilation, int), to_pair("is_causal", is_causal, bool)
     geometry = Geometry(*map(Neighborhood, sizes, strides, dilations, causal))
@@ -142,6 +143,7 @@ def window_attention_2d(
 
     Source: Liu et al., "Swin Transformer" (ICCV 2021), section 3.2.
     """
+    check_operands(Operands(query, key, value))
     sizes, shifts = to_pair("window_size", window_size, int), to_pair("shift_size", shift_size, int)
     rows, cols = (Blocks(size, shift=shift) for size, shift in zip(sizes, shifts, strict=True))
     check_windows(query, (rows, cols))
@@ -201,9 +203,10 @@ def halo_attention_2d(
 
     Source: Vaswani et al., "Scaling Local Self-Attention for Parameter Efficient Visual Backbones" (CVPR 2021).
     """
+    check_flag("mask_halo", mask_halo)
     sizes, halos = to_pair("block_size", block_size, int), to_pair("halo_size", halo_size, int)
     strides = to_pair("query_stride", query_stride, int)
-    rows, cols = (Blocks(*one, clip=bool(mask_halo)) for one in zip(sizes, halos, strides, strict=True))
+    rows, cols = (Blocks(*one, clip=mask_halo) for one in zip(sizes, halos, strides, strict=True))
     operands, geometry = Operands(query, key, value), Geometry(rows, cols)
     check_operands(operands)
     check_geometry(operands, geometry)
@@ -257,6 +260,7 @@ def ranged_attention_2d(
     Raises:
         ValueError: If shapes, dtypes, devices or rules do not fit.
     """
+    check_flag("return_lse", return_lse)
     operands = Operands(query, key, value, rpb, row_terms, col_terms, additional_keys, additional_values)
     out, lse = ranged_attention(*prepare(operands, Geometry(rows, cols), scale), backend=backend)
     return (out, lse) if return_lse else out

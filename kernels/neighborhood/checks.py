@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import torch
 
-from ..checks import check_dtype, check_map, check_matches_query, check_not_empty
+from ..checks import check_dtype, check_map, check_matches_query, check_not_empty, check_tensors, to_scale
 from ..dispatch import cast_for_autocast
 from .geometry import Blocks, Geometry, check_rule
 from .operands import Operands
 
+_OPTIONAL = tuple(Operands._field_defaults)
 _CAST_FIELDS = ("query", "key", "value", "additional_keys", "additional_values")
 
 
 def prepare(operands: Operands, geometry: Geometry, scale: float | None) -> tuple[Operands, Geometry, float]:
     """Casts operands for autocast, checks all arguments, and replaces a scale of None by dim ** -0.5."""
+    check_tensors(operands._asdict(), _OPTIONAL)
     operands = cast_for_autocast(operands, _CAST_FIELDS)
     check_operands(operands)
     check_geometry(operands, geometry)
@@ -30,11 +32,12 @@ def prepare(operands: Operands, geometry: Geometry, scale: float | None) -> tupl
     for name, terms, rule in (("row_terms", operands.row_terms, rows), ("col_terms", operands.col_terms, cols)):
         sizes = "(batch, query rows, query columns, heads, offsets)"
         check_bias(name, terms, query, sizes, (*query.shape[:4], rule.bias_length))
-    return operands, geometry, query.shape[4] ** -0.5 if scale is None else float(scale)
+    return operands, geometry, to_scale(scale, query.shape[4])
 
 
 def check_operands(operands: Operands) -> None:
     """Checks that query, key, value and additional tokens match in shape, dtype and device."""
+    check_tensors(operands._asdict(), _OPTIONAL)
     query, key, value = operands[:3]
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         check_map(name, tensor)
@@ -52,7 +55,9 @@ def check_operands(operands: Operands) -> None:
             "heads."
         )
     _check_additional_shapes(operands)
-    check_not_empty({"heads": query.shape[3], "dim": query.shape[4], "The value's dim": value.shape[4]})
+    check_not_empty(
+        {"The query's heads": query.shape[3], "The query's dim": query.shape[4], "The value's dim": value.shape[4]}
+    )
     for name in ("key", "value", "additional_keys", "additional_values"):
         tensor = getattr(operands, name)
         if tensor is not None:
@@ -71,6 +76,7 @@ def check_bias(
     name: str, bias: torch.Tensor | None, query: torch.Tensor, sizes: str, expected: tuple[int, ...]
 ) -> None:
     """Checks the shape, dtype and device of a bias or of a table that a bias is computed from; None passes."""
+    check_tensors({name: bias}, {name})
     if bias is None:
         return
     if tuple(bias.shape) != expected:
@@ -105,7 +111,8 @@ def _check_additional_shapes(operands: Operands) -> None:
     if keys is None or values is None:
         raise ValueError("additional_keys and additional_values must be given together, got only one of them.")
     for name, tensor, like in (("additional_keys", keys, key), ("additional_values", values, operands.value)):
-        expected = (key.shape[0], keys.shape[1], like.shape[3], like.shape[4])
+        tokens = keys.shape[1] if keys.ndim > 1 else 1
+        expected = (key.shape[0], tokens, like.shape[3], like.shape[4])
         if tensor.ndim != 4 or tuple(tensor.shape) != expected:
             raise ValueError(
                 f"{name} must have the shape (batch, tokens, key heads, dim) = {expected}, got {tuple(tensor.shape)}."

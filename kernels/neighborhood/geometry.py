@@ -89,6 +89,9 @@ class Blocks:
         return self.shift - self.block_size if self.shift else 0
 
 
+_MAX_HALO = 1 << 15
+"""Each position of a halo outside of the map is a key of zeros, for every query."""
+
 AxisRule = Union[Neighborhood, Blocks]  # noqa: UP007 - evaluated at import, where 3.10's `|` on classes hides the names
 
 
@@ -244,8 +247,8 @@ def _check_neighborhood(rule: Neighborhood, num_queries: int, num_keys: int, axi
 def _check_blocks(rule: Blocks, num_queries: int, num_keys: int, axis: str) -> None:
     if rule.block_size < 1:
         raise ValueError(f"block_size must be >= 1, got {rule.block_size} for the {axis}.")
-    if rule.halo < 0:
-        raise ValueError(f"halo must be >= 0, got {rule.halo} for the {axis}.")
+    if not 0 <= rule.halo <= _MAX_HALO:
+        raise ValueError(f"halo_size must be between 0 and {_MAX_HALO}, got {rule.halo} for the {axis}.")
     if rule.query_stride < 1 or rule.block_size % rule.query_stride:
         raise ValueError(
             f"query_stride must be >= 1 and divide block_size = {rule.block_size}, got {rule.query_stride} for the "

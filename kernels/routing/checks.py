@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..checks import Pair, check_dtype, check_map, check_matches_query, check_not_empty
+from ..checks import Pair, check_dtype, check_map, check_matches_query, check_not_empty, check_tensors, to_scale
 from ..dispatch import cast_for_autocast
 from .geometry import Grid
 from .operands import Operands
@@ -12,13 +12,14 @@ from .operands import Operands
 
 def prepare(operands: Operands, grid: Grid, scale: float | None) -> tuple[Operands, Grid, float]:
     """Casts operands for autocast, checks all arguments, and replaces a scale of None by dim ** -0.5."""
+    check_tensors(operands._asdict())
     operands = cast_for_autocast(operands, ("query", "key", "value"))
     query = operands.query
     check_query(query, grid)
     check_key(operands.key, query)
     _check_like_query("value", operands.value, query, "the query's shape except for dim", dims=4)
     _check_routes(operands.routes, query, grid)
-    return operands, grid, query.shape[4] ** -0.5 if scale is None else float(scale)
+    return operands, grid, to_scale(scale, query.shape[4])
 
 
 def to_grid(num_regions: Pair[int]) -> Grid:
@@ -33,6 +34,7 @@ def to_grid(num_regions: Pair[int]) -> Grid:
 
 def check_query(query: torch.Tensor, grid: Grid) -> None:
     """Checks that the query is a map that the grid divides, of a dtype that is computed with."""
+    check_tensors({"query": query})
     check_map("query", query)
     for axis, size, regions in zip(("height", "width"), query.shape[1:3], grid, strict=True):
         if size == 0 or size % regions:
@@ -40,7 +42,7 @@ def check_query(query: torch.Tensor, grid: Grid) -> None:
                 f"The {axis} must be a positive multiple of its number of regions, got {axis} {size} and {regions} "
                 "regions. Pad the map or choose another num_regions."
             )
-    check_not_empty({"heads": query.shape[3], "dim": query.shape[4]})
+    check_not_empty({"The query's heads": query.shape[3], "The query's dim": query.shape[4]})
     check_dtype(query)
 
 
@@ -58,6 +60,7 @@ def check_topk(topk: int, grid: Grid) -> None:
 
 def _check_like_query(name: str, tensor: torch.Tensor, query: torch.Tensor, expected: str, dims: int) -> None:
     """Checks that a tensor has the query's first `dims` sizes, its dtype and its device."""
+    check_tensors({name: tensor})
     if tensor.ndim != 5 or tensor.shape[:dims] != query.shape[:dims]:
         raise ValueError(f"{name} must have {expected}, {tuple(query.shape)}, got {tuple(tensor.shape)}.")
     check_not_empty({f"The {name}'s dim": tensor.shape[4]})

@@ -48,7 +48,7 @@ _WINDOW_MAP = torch.randn(2, 8, 12, 4, 6)
         ({"kernel_size": 3, "key": _MAP.double()}, "key must have the query's dtype and device"),
         (
             {"kernel_size": 3, "query": _MAP.int(), "key": _MAP.int(), "value": _MAP.int()},
-            "Operands must be float64, float32, float16 or bfloat16, got torch.int32",
+            "query and the other operands must be float64, float32, float16 or bfloat16, got torch.int32",
         ),
         (
             {"kernel_size": 3, "additional_keys": torch.zeros(2, 1, 4, 6)},
@@ -108,7 +108,7 @@ def test_half_operands_take_a_float32_bias():
         ),
         (window_attention_2d, {"window_size": 4, "query": _WINDOW_MAP[0]}, "query must have the shape"),
         (halo_attention_2d, {"block_size": 0, "halo_size": 1}, "block_size must be >= 1"),
-        (halo_attention_2d, {"block_size": 4, "halo_size": -1}, "halo must be >= 0"),
+        (halo_attention_2d, {"block_size": 4, "halo_size": -1}, "halo_size must be between 0 and 32768, got -1"),
         (
             halo_attention_2d,
             {"block_size": 4, "halo_size": 1, "query_stride": 3},

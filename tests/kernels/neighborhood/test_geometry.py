@@ -27,7 +27,7 @@ def test_tables_match_the_published_windows(axis):
     ("rule", "message"),
     [
         (Blocks(0), "block_size must be >= 1"),
-        (Blocks(4, halo=-1), "halo must be >= 0"),
+        (Blocks(4, halo=-1), "halo_size must be between 0 and 32768, got -1"),
         (Blocks(4, query_stride=3), "query_stride must be >= 1 and divide block_size"),
         (Blocks(4, query_stride=2), "one query per 2 keys, .* got 8 queries and 8 keys for the width"),
         (Blocks(4, shift=4), "shift must be a multiple of query_stride = 1 that is >= 0 and < block_size = 4, got 4"),

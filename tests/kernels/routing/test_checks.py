@@ -32,7 +32,7 @@ _MAP = torch.randn(2, 6, 8, 2, 4)
         ({"key": _MAP.double()}, "key must have the query's dtype and device"),
         (
             {"query": _MAP.int(), "key": _MAP.int()},
-            "Operands must be float64, float32, float16 or bfloat16, got torch.int32",
+            "query and the other operands must be float64, float32, float16 or bfloat16, got torch.int32",
         ),
         ({"query": _MAP[..., :0], "key": _MAP[..., :0]}, "dim must be >= 1"),
     ],
