@@ -111,6 +111,9 @@ class _Checker:
         if name is None:
             self.problems.append(f"{where}.type: is missing: the type of the {registry.name}.")
             return
+        if not isinstance(value.get("_scope_"), str | None):
+            self.problems.append(f"{where}._scope_: must be the name of a scope, got {value['_scope_']!r}.")
+            return
         try:
             target = registry.get(name)
         except ValueError as error:
@@ -158,13 +161,12 @@ class _Checker:
         """
         if argument.default is not MISSING and _same(value, argument.default):
             return
-        if isinstance(value, Mapping) and (isinstance(value.get("type"), str) or callable(value.get("type"))):
-            section = NESTED.get(name or "") or dataclasses.replace(_guess_section(value["type"], near), filled=filled)
-            self.section(where, value, section)
-            return
         expected = misfit(value, argument)
         if expected is not None:
             self.problems.append(f"{where}: must be {expected}, got {value!r}.")
+        elif isinstance(value, Mapping) and ("type" in value or isinstance(NESTED.get(name or ""), Keys)):
+            section = NESTED.get(name or "") or dataclasses.replace(_guess_section(value["type"], near), filled=filled)
+            self.section(where, value, section)
         elif isinstance(value, Mapping):
             self.mapping(where, value, argument, near)
         elif isinstance(value, list | tuple):
@@ -208,7 +210,7 @@ def _is_backbone(registry: Registry, name: Any) -> bool:
     return registry is MODELS and isinstance(name, str) and MODELS.is_backbone(name)
 
 
-def _guess_section(name: str, near: Registry | None) -> Typed:
+def _guess_section(name: Any, near: Registry | None) -> Typed:
     """Returns the section of the registry that has a type; the owner's registry is searched first."""
     every = [value for value in vars(registries).values() if isinstance(value, Registry)]
     for candidate in [near, *every] if near is not None else every:

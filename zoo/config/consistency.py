@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,9 @@ _MINIMUM = {
     "lr": 0.0,
     "weight_decay": 0.0,
 }
+_MAXIMUM = {"num_workers": 1000, **dict.fromkeys(("depth", "depths", "num_convs", "stacked_convs", "num_outs"), 10_000)}
+"""Limits beyond which building would not end."""
+
 _FRACTIONS = ("drop_path_rate", "drop_rate", "proj_drop_rate", "label_smoothing")
 
 
@@ -104,7 +109,14 @@ def _numbers(parts: ConfigParts) -> Iterator[str]:
     for where, key, value in leaves(parts.config):
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if key in _MINIMUM and value < _MINIMUM[key]:
+        most = _MAXIMUM.get(key or where.split(".")[-2])  # the elements of a list have no key
+        if math.isnan(value):
+            yield f"{where}: must be a number, got nan."
+        elif key in _MINIMUM and math.isinf(value):
+            yield f"{where}: must be finite, got {value}."
+        elif most is not None and value > most:
+            yield f"{where}: must be <= {most}, got {value}."
+        elif key in _MINIMUM and value < _MINIMUM[key]:
             yield f"{where}: must be >= {_MINIMUM[key]}, got {value}."
         elif key in _FRACTIONS and not 0 <= value < 1:
             yield f"{where}: must be >= 0 and < 1, got {value}."
@@ -117,6 +129,7 @@ def _schedules(parts: ConfigParts) -> Iterator[str]:
     cfg = parts.config
     length = (cfg.get("train_cfg") or {}).get("max_epochs")
     base = ((cfg.get("optim_wrapper") or {}).get("optimizer") or {}).get("lr")
+    base = base if isinstance(base, int | float) else None
     given = cfg.get("param_scheduler")
     several = isinstance(given, list | tuple)
     for index, schedule in enumerate(given if several else [given] if given else []):
@@ -247,8 +260,8 @@ def _forward_backbone(parts: ConfigParts) -> Iterator[str]:
     try:
         with torch.device("meta"):
             model = MODELS.build(_without_weights(backbone.config)).eval()
-    except (ValueError, TypeError) as error:
-        yield f"{backbone.key}: {error}"
+    except Exception as error:  # code of any author, with values that it may not have been tried with
+        yield f"{backbone.key}: {_reason(error)}"
         return
     least = getattr(model, "min_input_size", 1)
     name = f"{backbone.type} ({backbone.key})"
@@ -262,8 +275,8 @@ def _forward_backbone(parts: ConfigParts) -> Iterator[str]:
         try:
             with torch.no_grad():
                 model(torch.empty(1, backbone.config.get("in_chans") or 3, *size, device="meta"))
-        except (ValueError, RuntimeError) as error:
-            yield f"{key}: images of {size_text(size)} do not go through {name}: {error}"
+        except Exception as error:  # see above
+            yield f"{key}: images of {size_text(size)} do not go through {name}: {_reason(error)}"
 
 
 def _forward_task(parts: ConfigParts) -> Iterator[str]:
@@ -273,15 +286,26 @@ def _forward_task(parts: ConfigParts) -> Iterator[str]:
     try:
         with torch.device("meta"):
             task = MODELS.build(model).eval()
-    except (ValueError, TypeError) as error:
-        yield f"model: {error}"
+    except Exception as error:  # see `_forward_backbone`
+        yield f"model: {_reason(error)}"
         return
     image = torch.empty(1, (model.get("backbone") or {}).get("in_chans") or 3, *_DENSE_SIZE, device="meta")
     try:
         with torch.no_grad():
             task(image=image, mode="tensor")
-    except (ValueError, RuntimeError) as error:
-        yield f"model: an image does not go through the {parts.model.type}; its parts do not fit together: {error}"
+    except Exception as error:  # see `_forward_backbone`
+        yield (
+            f"model: an image does not go through the {parts.model.type}; its parts do not fit together: "
+            f"{_reason(error)}"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Describes an exception; one that is not about a value gets its type and the line that raised it."""
+    if isinstance(error, ValueError) and str(error):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
 
 
 def _without_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,10 +56,12 @@ class DatasetPart(Part):
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width in pixels that the transform returns; None if they are not fixed."""
-        size = (self.config.get("transform") or {}).get("size")
+        transform = self.config.get("transform")
+        size = transform.get("size") if isinstance(transform, Mapping) else None
         if isinstance(size, int):
             return size, size
-        return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
+        pair = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size)
+        return (size[0], size[1]) if pair else None
 
     def class_names(self) -> tuple[str, ...] | None:
         """Returns the class names; None if only the built data set knows them.

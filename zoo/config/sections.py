@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from mmengine.runner import Runner
+from mmengine.runner import Priority, Runner
 from torch.utils.data import DataLoader
 
 from ..training.default_hooks import DEFAULT_HOOKS
@@ -107,6 +107,8 @@ SCHEDULE = Typed(
     extra={"convert_to_iter_based": bool},
 )
 
+_PRIORITIES = tuple(name for priority in Priority for name in (priority.name, priority.name.lower()))
+
 SECTIONS: dict[str, Any] = {
     "model": Typed("MODELS"),
     "train_dataloader": DATALOADER,
@@ -122,7 +124,7 @@ SECTIONS: dict[str, Any] = {
     "val_evaluator": OneOrMore(METRIC),
     "test_evaluator": OneOrMore(METRIC),
     "default_hooks": Each(Typed("HOOKS"), types=DEFAULT_HOOKS),
-    "custom_hooks": Each(Typed("HOOKS", extra={"priority": int | str})),
+    "custom_hooks": Each(Typed("HOOKS", extra={"priority": int | Literal[_PRIORITIES]})),  # pyright: ignore
     "auto_scale_lr": Keys(
         {"enable": bool, "base_batch_size": int, "rule": Literal["linear", "sqrt"]}, required=("base_batch_size",)
     ),

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, Union
 
+import torch
+
 from .keyword_use import keyword_use
 
 MISSING = inspect.Parameter.empty
@@ -149,8 +151,10 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Mapping)
     if kind is os.PathLike or issubclass(kind, PurePath):
         return isinstance(value, str | os.PathLike)
-    # Objects of other classes are built from a dict(type=...), or maybe from a list, but not from a plain value.
-    return isinstance(value, kind) or not isinstance(value, _PLAIN)
+    if kind is torch.Tensor:  # torch's optimizers accept tensors in place of numbers, which configs cannot hold
+        return isinstance(value, torch.Tensor)
+    # Objects of other classes are built from a dict(type=...), not from a plain value or a list.
+    return isinstance(value, kind) or not isinstance(value, (*_PLAIN, list, tuple))
 
 
 def describe(annotation: Any) -> str:

@@ -64,7 +64,7 @@ def build_runner(cfg: Config | Mapping[str, Any]) -> Runner:
             raise ValueError(f"The config needs the key {key!r}.")
     cfg.setdefault("default_scope", SCOPE)
     cfg.setdefault("env_cfg", {})
-    cfg.setdefault("randomness", {"seed": 0})
+    cfg["randomness"] = {"seed": 0, **(cfg.get("randomness") or {})}
     # mmengine looks loggers and message hubs up by name, and two runs in one process must not share them.
     name = cfg.get("experiment_name") or (Path(cfg.filename).stem if cfg.filename else "run")
     cfg["experiment_name"] = f"{name}_{next(_run_numbers)}"

@@ -124,6 +124,15 @@ def test_wrong_types_name_the_nearest(config: Path, option: str, key: str, neare
         ("train_dataloader=4", "train_dataloader: must be a dict, got 4."),
         ("train_dataloader.dataset=imagenet", "train_dataloader.dataset: must be dict(type=...), got 'imagenet'."),
         ("param_scheduler.0.min_lr=low", "param_scheduler.0.min_lr: must be float, got 'low'."),
+        ("optim_wrapper.optimizer.lr=[0.1]", "optim_wrapper.optimizer.lr: must be float or Tensor, got [0.1]."),
+        ("model.backbone=[{'type': 'nat_mini'}]", "model.backbone: must be "),
+        (
+            "model.backbone.type=3",
+            "model.backbone.type: The type of a model must be a registered name or a class, got 3.",
+        ),
+        ("optim_wrapper.clip_grad.max_norm={'x': 1}", "optim_wrapper.clip_grad.max_norm: must be float, got {'x': 1}."),
+        ("train_dataloader.dataset.split={'type': 'Evaluation'}", "train_dataloader.dataset.split: must be "),
+        ("model.backbone._scope_=[1]", "model.backbone._scope_: must be the name of a scope, got [1]."),
         ("custom_hooks=3", "custom_hooks: must be a dict or a list, got 3."),
         ("train_cfg.max_epochs=ten", "train_cfg.max_epochs: must be int, got 'ten'."),
         ("launcher=mpi", "launcher: must be 'none' or 'pytorch' or 'slurm', got 'mpi'."),
@@ -134,7 +143,7 @@ def test_wrong_types_name_the_nearest(config: Path, option: str, key: str, neare
     ],
 )
 def test_values_of_a_wrong_kind(config: Path, option: str, said: str):
-    assert said in problems(config, option)
+    assert any(problem.startswith(said) for problem in problems(config, option))
 
 
 def test_missing_arguments_are_named(config: Path):

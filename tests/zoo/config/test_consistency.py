@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ TINY = ["model.backbone.depths=[1,1,1,1]"]
             "val_dataloader.dataset.transform.size: is 8x8, smaller than the training",
         ),
         ("train_dataloader.batch_size=0", "train_dataloader.batch_size: must be >= 1, got 0"),
+        ({"optim_wrapper.optimizer.lr": math.nan}, "optim_wrapper.optimizer.lr: must be a number, got nan"),
+        ({"optim_wrapper.optimizer.lr": math.inf}, "optim_wrapper.optimizer.lr: must be finite, got inf"),
+        ("train_dataloader.num_workers=100000", "train_dataloader.num_workers: must be <= 1000, got 100000"),
+        ("model.backbone.depths=[1000000000,1]", "model.backbone.depths.0: must be <= 10000, got 1000000000"),
         ("optim_wrapper.optimizer.lr=-1.0", "optim_wrapper.optimizer.lr: must be >= 0.0, got -1.0"),
         ("optim_wrapper.clip_grad.max_norm=0.0", "optim_wrapper.clip_grad.max_norm: must be positive, got 0.0"),
         (
@@ -65,7 +70,7 @@ TINY = ["model.backbone.depths=[1,1,1,1]"]
         ),
     ],
 )
-def test_parts_that_do_not_fit(config: Path, option: str, said: str):
+def test_parts_that_do_not_fit(config: Path, option: str | dict[str, Any], said: str):
     assert any(said in problem for problem in problems(config, option))
 
 
@@ -96,7 +101,7 @@ def test_paths_that_do_not_exist(config: Path, root: Path, tmp_path: Path):
 
 def test_nested_folders_are_left_to_the_data_set(config: Path, tmp_path: Path):
     for split in ("train", "val"):
-        for name in ("a/cat", "a/dog", "b/owl"):
+        for name in ("cat/a", "cat/b", "dog/a", "owl/c"):
             (tmp_path / "nested" / split / name).mkdir(parents=True)
     options = [f"{name}_dataloader.dataset.root={tmp_path / 'nested'}" for name in ("train", "val", "test")]
     check_config(load_config(config, options))
