@@ -106,7 +106,7 @@ def test_what_is_not_a_number_comes_out_as_such(call, name, bad, amount):
 @pytest.mark.parametrize("name", ["query", "key"])
 @pytest.mark.parametrize("size", [2, 3])
 def test_gradients_of_what_is_not_a_number_are_not_numbers(name, size):
-    operands = {one: _draw(1, 6, 6, 1, 4).requires_grad_() for one in ("query", "key", "value")}
+    operands: dict[str, Any] = {one: _draw(1, 6, 6, 1, 4).requires_grad_() for one in ("query", "key", "value")}
     operands[name].data.fill_(float("nan"))
     for gradient in torch.autograd.grad(window(**operands, window_size=size).sum(), list(operands.values())):
         assert gradient.isnan().all()

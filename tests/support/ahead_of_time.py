@@ -96,7 +96,8 @@ def variants() -> Iterator[dict[str, set[str]]]:
     found: dict[str, set[str]] = {}
 
     def record(kernel, grid, device, arguments, **options):
-        *_, binder = kernel.device_caches[driver.active.get_current_device()]
+        device_number = _Driver(90).get_current_device()
+        *_, binder = kernel.device_caches[device_number]
         _, specialization, chosen = binder(*arguments, **options, debug=False)
         found.setdefault(kernel.__name__, set()).add(f"{specialization} {chosen}")
 

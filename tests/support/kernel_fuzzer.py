@@ -216,7 +216,7 @@ def _results(function: Any, arguments: dict[str, Any], trained: list[str]) -> li
     results = function(**given)
     results = list(results) if isinstance(results, tuple) else [results]
     if trained:
-        loss = sum(one.float().square().sum() for one in results)
+        loss = torch.stack([one.float().square().sum() for one in results]).sum()
         gradients = torch.autograd.grad(loss, [given[name] for name in trained], allow_unused=True)
         results += [torch.zeros(()) if one is None else one for one in gradients]
     return results
