@@ -249,8 +249,10 @@ def test_crowds_are_neither_missed_nor_wrong_to_find(tmp_path: Path):
     cat = {"image_id": 0, "category_id": 3, "bbox": [0, 100, 100, 100], "area": 10_000, "iscrowd": 0}
     path = by_hand(tmp_path, [crowd, cat])
     boxes = [square(0, 0, 90), square(90, 0, 90), square(0, 100, 100)]
-    got = evaluate(metric_for(path, iou_types="bbox"), [sample_of(boxes, [0.9, 0.8, 0.7], [0, 0, 0])])
+    metric = metric_for(path, iou_types="bbox", per_class=True, out_file=tmp_path / "out")
+    got = evaluate(metric, [sample_of(boxes, [0.9, 0.8, 0.7], [0, 0, 0])])
     assert got["bbox_mAP"] == pytest.approx(100)
+    assert json.loads((tmp_path / "out.classes.json").read_text())["classes"][0]["objects"] == 1
 
 
 def test_without_any_detection_all_figures_are_0(tmp_path: Path, truth: dict[str, Any]):

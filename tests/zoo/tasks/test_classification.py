@@ -128,6 +128,18 @@ def test_the_loss_is_that_of_the_logits(classifier):
     torch.testing.assert_close(got["train_top1"], right)
 
 
+def test_the_accuracy_of_mixed_images_is_that_of_the_label_with_the_larger_share(classifier, monkeypatch):
+    model = classifier(mixing={"cutmix_alpha": 0.0})
+    data = model.data_preprocessor(batch(4), True)
+    targets = []
+    logits = nn.functional.one_hot(data["label"], 4).float()  # each image's own label
+    monkeypatch.setattr(model, "logits", lambda image: logits)
+    monkeypatch.setattr(model.loss, "forward", lambda logits, target: targets.append(target) or logits.sum())
+    found = [model(**{**data, "epoch": [epoch] * 4}, mode="loss")["train_top1"].item() for epoch in range(10)]
+    assert found == [100.0 if target.argmax(1).equal(data["label"]) else 0.0 for target in targets]
+    assert set(found) == {0.0, 100.0}
+
+
 def test_a_training_step_changes_every_weight(classifier):
     model = classifier().train()
     before = copy.deepcopy(dict(model.named_parameters()))

@@ -216,6 +216,19 @@ def test_predictions_tell_labels_truth_and_sample():
     assert (alone["truth"], alone["index"], alone["path"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_logits_are_resized_as_in_the_head(align_corners: bool):
+    head = {"type": "MLPHead", "channels": 8, "num_classes": CLASSES, "align_corners": align_corners}
+    model = build(decode_head=head).eval()
+    data = model.data_preprocessor(batch((17, 22), training=False, original=(34, 44)))
+    with torch.no_grad():
+        logits = model(data["image"])
+        found = model(**data, mode="predict")[0]["label_map"]
+    for size in ((17, 22), (34, 44)):
+        logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+    assert torch.equal(found, logits.argmax(1)[0])
+
+
 def test_the_auxiliary_head_has_no_part_in_predictions():
     model = build(auxiliary_head={"type": "FCNHead", "channels": 8, "num_classes": CLASSES}).eval()
     model.auxiliary_head.forward = None

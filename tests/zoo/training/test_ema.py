@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from attnzoo.zoo.training import WeightAverage, read_scalars, read_training_checkpoint
+from attnzoo.zoo.training import EMAHook, WeightAverage, read_scalars, read_training_checkpoint
 from support.training_toy import build, toy_config
 
 
@@ -80,7 +81,7 @@ def test_buffers_tied_weights_and_swapping():
 
 def test_a_buffer_that_the_module_replaces_is_followed():
     model: Any = nn.Module()
-    model.register_buffer("count", torch.zeros(1))
+    model.register_buffer("count", torch.zeros(()))
     average = WeightAverage(model, decay=0.5)
     model.count = model.count + 4.0
     average.update()
@@ -93,6 +94,15 @@ def test_another_models_average_is_refused():
         average.load_state_dict({"weight": torch.zeros(1, 1)}, 0)
     with pytest.raises(ValueError, match="decay"):
         WeightAverage(nn.Linear(1, 1), 1.5)
+
+
+def test_batches_without_a_step_do_not_count():
+    hook = EMAHook(decay=0.5)
+    hook.start(nn.Linear(1, 1))
+    for stepped, updates in ((False, 0), (True, 1), (False, 1), (True, 2)):
+        hook.after_train_iter(SimpleNamespace(optim_wrapper=SimpleNamespace(stepped=stepped)), 0)
+        assert hook.average is not None
+        assert hook.average.updates == updates
 
 
 def test_evaluation_takes_the_average_and_the_checkpoint_both(tmp_path):

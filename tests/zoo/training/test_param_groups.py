@@ -54,6 +54,11 @@ def test_weight_decay_rules():
     assert found["backbone.scale"] == 0.2
 
 
+def test_all_kinds_of_norms_are_found():
+    norms = nn.ModuleList([nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.RMSNorm(4), nn.BatchNorm1d(4), nn.SyncBatchNorm(4)])
+    assert set(decays(norms, norm_decay_mult=0.2, bias_decay_mult=0.6, flat_decay_mult=0.6).values()) == {0.1}
+
+
 def test_patterns_in_no_weight_decay():
     model = Task()
     model.backbone.no_weight_decay = lambda: {"block.*.weight"}
