@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..common.text_files import read_json
 from .base import DataFormat, register_format
 from .contents import AnnotatedImages
 from .splits import split_of
@@ -85,10 +85,7 @@ def _annotation_files(root: Path) -> Iterator[Path]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a valid JSON file: {error}.") from error
+    content = read_json(path)
     missing = [key for key in _KEYS if not isinstance(content.get(key), list)]
     if missing:
         raise ValueError(f"{path} is not in COCO's format: it has no list {', '.join(map(repr, missing))}.")

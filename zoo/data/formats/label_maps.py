@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from ..common.decoding import reading_image
 from ..common.image_files import ImageFinder
+from ..common.text_files import read_json, read_lines
 from .base import DataFormat, register_format
 from .contents import LabelMaps
 from .splits import split_of
@@ -137,11 +137,7 @@ def _classes(root: Path, values: list[int]) -> tuple[tuple[str, ...], dict[str, 
 
 
 def _read_names(file: Path) -> tuple[str, ...]:
-    text = file.read_text(encoding="utf-8")
-    try:
-        names = json.loads(text) if file.suffix == ".json" else [line.strip() for line in text.splitlines()]
-    except ValueError as error:
-        raise ValueError(f"{file} is not a valid JSON file: {error}.") from error
+    names = read_json(file) if file.suffix == ".json" else [line for _, line in read_lines(file)]
     if not isinstance(names, list):
         raise ValueError(f"{file} must be a list of class names, got a {type(names).__name__}.")
     return tuple(str(name) for name in names if name)

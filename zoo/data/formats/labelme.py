@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 from timm.utils.misc import natural_key
 
 from ..common.image_files import ImageFinder
+from ..common.text_files import read_json
 from .base import DataFormat, register_format
 from .contents import AnnotatedImages
 from .objects import CocoBuilder
@@ -80,14 +80,14 @@ def _json_files(root: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Reads and checks a file."""
+    content = read_json(path)
     try:
-        content = json.loads(path.read_bytes())
         sides = [content[key] for key in ("imageHeight", "imageWidth")]
         points = [point for shape in content["shapes"] for point in shape["points"]]
         right = all(isinstance(side, int) and side > 0 for side in sides)
         right = right and all(len(point) == 2 and all(math.isfinite(value) for value in point) for point in points)
         right = right and all("label" in shape for shape in content["shapes"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not in LabelMe's format: {type(error).__name__}: {error}.") from error
     if not right:
         raise ValueError(f"{path} is not in LabelMe's format: sizes, labels or points are missing or not numbers.")

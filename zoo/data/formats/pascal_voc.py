@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from timm.utils.misc import natural_key
 
 from ..common.image_files import ImageFinder
+from ..common.text_files import read_lines
 from .base import DataFormat, register_format
 from .contents import AnnotatedImages
 from .objects import CocoBuilder
@@ -93,7 +94,7 @@ def _lists(root: Path) -> dict[str, list[str]]:
     for split in ("train", "val", "test"):
         file = folder / f"{split}.txt"
         if file.is_file():
-            found[split] = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            found[split] = [line.split()[0] for _, line in read_lines(file)]
     return found
 
 

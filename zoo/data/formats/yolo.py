@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..common.decoding import reading_image
 from ..common.image_files import ImageFinder
+from ..common.text_files import read_lines
 from .base import DataFormat, register_format
 from .contents import AnnotatedImages
 from .objects import CocoBuilder
@@ -109,9 +110,8 @@ def _images(file: Path, base: Path, places: Any, finder: ImageFinder) -> Iterato
         if place.is_dir():
             yield from map(Path, finder.find(place))
             continue
-        for line in place.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                yield place.parent / line.strip()
+        for _, line in read_lines(place):
+            yield place.parent / line
 
 
 def _label_file(image: Path) -> Path:
@@ -131,9 +131,7 @@ def _add_image(builder: CocoBuilder, path: Path, root: Path, num_classes: int) -
     if not labels.is_file():
         return False
     has_polygon = False
-    for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(labels):
         label, values = _parse_line(line, f"{labels}, line {number}", num_classes)
         if len(values) == 4:
             x, y, w, h = (value * side for value, side in zip(values, (width, height) * 2, strict=True))
@@ -150,11 +148,11 @@ def _parse_line(line: str, place: str, num_classes: int) -> tuple[int, list[floa
     try:
         label, values = int(float(first)), [float(word) for word in rest]
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{place}: expected a class and numbers, got {line.strip()!r:.80}.") from error
+        raise ValueError(f"{place}: expected a class and numbers, got {line!r:.80}.") from error
     if not 0 <= label < num_classes:
         raise ValueError(f"{place}: the class must be 0 to {num_classes - 1}, got {label}.")
     if not all(math.isfinite(value) and -0.01 <= value <= 1.01 for value in values):
-        raise ValueError(f"{place}: coordinates must be shares of the image's sides, 0 to 1, got {line.strip()!r:.80}.")
+        raise ValueError(f"{place}: coordinates must be shares of the image's sides, 0 to 1, got {line!r:.80}.")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(
             f"{place}: expected a box (4 numbers) or a polygon (6 or more, even), got {len(values)} numbers."
