@@ -8,11 +8,13 @@ import argparse
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from attnzoo.tools.arguments import UserError, user_errors
 from attnzoo.zoo.files import write_json
+from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
 from attnzoo.zoo.inference import DetectionResult, Predictor, SegmentationResult
 from attnzoo.zoo.inference.inputs import find_sources
 from attnzoo.zoo.inference.output_files import OutputPaths, write_image
@@ -127,7 +129,7 @@ def predict(predictor: Predictor, args: argparse.Namespace, files: set[Path]) ->
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
-    with user_errors() as outcome:
+    with ExitStack() as stack, user_errors() as outcome:
         if not 0 <= args.score_threshold <= 1:
             raise UserError(f"--score-threshold must be between 0 and 1, got {args.score_threshold}.")
         out = Path(args.out)
@@ -142,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(
                 f"--label-maps needs a segmentation model, but {predictor.name} is a {predictor.kind} model."
             )
+        stack.enter_context(FolderLock(out, RESULTS_LOCK, "Wait for it, or choose another --out."))
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".* were skipped")  # reported below

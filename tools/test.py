@@ -7,6 +7,7 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from attnzoo.zoo.evaluation.checkpoints import (
     load_evaluated_weights,
 )
 from attnzoo.zoo.files import write_json
+from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
 from attnzoo.zoo.training import build_runner
 from attnzoo.zoo.training.model_setup import unwrap_model
 from attnzoo.zoo.work_dir import RESULTS, find_best
@@ -90,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
     running = False
-    with user_errors(over=lambda: running) as outcome:
+    with ExitStack() as stack, user_errors(over=lambda: running) as outcome:
         cfg = evaluation_config(load_from_arguments(args), args.config, args.pretrained)
         checkpoint = None if args.pretrained else find_checkpoint(args.checkpoint)
         check_from_arguments(args, cfg)
@@ -103,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
         loop: Any = runner.test_loop
         dataset = loop.dataloader.dataset
         check_num_classes(model.num_classes, dataset, model.classes_key)
+        if is_first_process():
+            stack.enter_context(FolderLock(cfg.work_dir, RESULTS_LOCK, "Wait for it, or choose another --work-dir."))
         running, start = True, time.perf_counter()
         try:
             metrics = runner.test()

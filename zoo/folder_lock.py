@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ class FolderInUse(ValueError):
 class FolderLock:
     """Context manager that holds a lock of a folder.
 
-    The operating system releases it when the process ends, however it ends. The lock file remains; it contains the
-    process, host and start time of the last holder as JSON. On file systems without locks, a warning is issued and the
+    The operating system releases it when the process ends, however it ends. While the lock is held, the lock file
+    contains the process, its host and start time as JSON. On file systems without locks, a warning is issued and the
     folder is not locked.
 
     Args:
@@ -68,22 +69,8 @@ class FolderLock:
         if fcntl is None:
             return self
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _describe_holder(descriptor)
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                raise FolderInUse(f"{self.path.parent} is in use by {holder}. {self.advice}") from None
-            if error.errno not in _UNSUPPORTED:
-                raise
-            # Python's default filter shows it once per place and text.
-            warnings.warn(
-                f"{self.path.parent} cannot be locked ({error.strerror}): make sure that no other process writes into "
-                f"this folder.",
-                stacklevel=2,
-            )
+        descriptor = self._lock(fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if descriptor is None:
             return self
         self._descriptor = descriptor
         _held.add(descriptor)
@@ -94,9 +81,37 @@ class FolderLock:
             os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         return self
 
+    def _lock(self, flock: Callable[[int, int], None], operation: int) -> int | None:
+        """Opens and locks the file; returns its descriptor, or None if the file system has no locks."""
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                flock(descriptor, operation)
+            except OSError as error:
+                holder = _describe_holder(descriptor)
+                os.close(descriptor)
+                if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                    raise FolderInUse(f"{self.path.parent} is in use by {holder}. {self.advice}") from None
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                # Python's default filter shows it once per place and text.
+                warnings.warn(
+                    f"{self.path.parent} cannot be locked ({error.strerror}): make sure that no other process writes "
+                    f"into this folder.",
+                    stacklevel=3,
+                )
+                return None
+            # A holder that just finished may have removed the file after it was opened here.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                    return descriptor
+            os.close(descriptor)
+
     def __exit__(self, *exc_info: object) -> None:
         if fcntl is not None and self._descriptor is not None:
             _held.discard(self._descriptor)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
             # Explicitly, because a process that is just being forked has not closed its copy yet.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)

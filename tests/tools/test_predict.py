@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from attnzoo.tools import predict
+from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
 from attnzoo.zoo.inference import DetectionResult, Predictor, SegmentationResult
 from support.tiny_classifier import COLORS, train_tiny
 
@@ -59,6 +60,14 @@ def test_predictions_for_a_folder(
     assert sorted(contents(out / "pictures")) == sorted(before)
     assert "9 images" in capsys.readouterr().out
     assert not list(out.rglob("*.tmp"))
+
+
+def test_two_predictions_cannot_write_into_one_folder(
+    trained: tuple[Path, Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with FolderLock(tmp_path / "out", RESULTS_LOCK, ""):
+        assert run(images, "--config", trained[1], "--out", tmp_path / "out") == 2
+    assert "Wait for it, or choose another --out." in capsys.readouterr().err
 
 
 def test_equal_file_names_do_not_collide(trained: tuple[Path, Path], images: Path, tmp_path: Path):

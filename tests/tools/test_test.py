@@ -13,7 +13,9 @@ import torch
 from attnzoo import create_model
 from attnzoo.tools import test as test_tool
 from attnzoo.zoo.analysis.predictions import read_predictions
+from attnzoo.zoo.folder_lock import RESULTS_LOCK
 from attnzoo.zoo.training import read_scalars
+from support.locks import lock_in_another_process
 from support.tiny_classifier import BACKBONE, COLORS
 
 
@@ -39,6 +41,15 @@ def test_evaluation_writes_results_and_predictions(config: Path, trained: Path, 
     assert all(Path(prediction.path).is_file() for prediction in predictions)
     confusion = json.loads((tmp_path / "confusion.json").read_text())["confusion"]
     assert np.trace(np.array(confusion)) == correct
+
+
+def test_two_evaluations_cannot_write_into_one_folder(
+    config: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with lock_in_another_process(tmp_path, RESULTS_LOCK) as holder:
+        assert test_tool.main([str(config), str(trained / "epoch_2.pth"), "--work-dir", str(tmp_path)]) == 2
+    assert f"is in use by process {holder.pid}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_raw_option_evaluates_the_trained_weights(config: Path, trained: Path, tmp_path: Path):

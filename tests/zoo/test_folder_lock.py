@@ -33,8 +33,23 @@ def test_one_process_cannot_lock_a_folder_twice(tmp_path):
             lock(tmp_path / "new").__enter__()
         with FolderLock(tmp_path / "new", ".other", ""):
             pass
+    assert not list((tmp_path / "new").iterdir())
     with lock(tmp_path / "new"):
         pass
+
+
+def test_a_lock_file_that_is_removed_while_it_is_opened(tmp_path, monkeypatch):
+    flock, calls = folder_lock.fcntl.flock, []
+
+    def remove_first(descriptor, operation):
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(operation)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(folder_lock.fcntl, "flock", remove_first)
+    with lock(tmp_path), pytest.raises(FolderInUse):
+        lock(tmp_path).__enter__()
 
 
 def test_children_of_a_killed_process_do_not_keep_its_lock(tmp_path):

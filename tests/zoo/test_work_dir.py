@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from attnzoo.zoo.training import write_checkpoint
 from attnzoo.zoo.weights import CheckpointError
 from attnzoo.zoo.work_dir import (
     CHECKPOINT_FORMAT,
+    CheckpointAccessError,
     find_best,
     find_latest,
     list_checkpoints,
@@ -115,3 +117,24 @@ def test_results_are_empty_if_they_cannot_be_read(tmp_path: Path):
     assert read_results(tmp_path) == {}
     (tmp_path / "results.json").write_text('{"model": "nat_mini"}')
     assert read_results(tmp_path) == {"model": "nat_mini"}
+
+
+def test_a_file_that_may_be_intact_is_not_taken_for_a_damaged_one(tmp_path):
+    write_checkpoint({"meta": {"iter": 1}}, tmp_path / "epoch_1.pth")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
+    try:
+        with pytest.raises(CheckpointAccessError, match="may be intact: Too many open files"):
+            read_training_checkpoint(tmp_path / "epoch_1.pth")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    with pytest.raises(CheckpointError, match=r"Cannot read .*none\.pth: No such file"):
+        read_training_checkpoint(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"iter": "1"}, {"iter": -1}, {"iter": True}])
+def test_checkpoints_without_a_position_are_listed_as_unreadable(tmp_path, meta):
+    torch.save({"format": CHECKPOINT_FORMAT, "meta": meta}, tmp_path / "epoch_1.pth")
+    found, unreadable = list_checkpoints(tmp_path)
+    assert not found
+    assert "meta.iter must be an integer >= 0" in unreadable[tmp_path / "epoch_1.pth"]

@@ -75,14 +75,14 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
         path: Path of the file.
 
     Raises:
-        CheckpointWriteError: The disk is full, or what was read back is not what was written. An existing file of that
-            name is left unchanged.
+        CheckpointWriteError: The disk is full or read-only, memory or file descriptors are used up, or what was read
+            back is not what was written. An existing file of that name is left unchanged.
     """
     path = Path(path)
     temporary = temporary_name(path)
-    plain = {"format": CHECKPOINT_FORMAT, **to_plain(state)}
     try:
         try:
+            plain = {"format": CHECKPOINT_FORMAT, **to_plain(state)}
             with open(temporary, "wb") as file:
                 save_with_digest(plain, file)
                 file.flush()
@@ -90,8 +90,8 @@ def write_checkpoint(state: Mapping[str, Any], path: str | os.PathLike) -> None:
             # Verified before renaming, so that a bad write never replaces a good file.
             read_training_checkpoint(temporary, mmap=True)
             os.replace(temporary, path)
-        except (CheckpointError, OSError, RuntimeError) as error:
-            raise CheckpointWriteError(f"Could not write {path}: {error}") from error
+        except (CheckpointError, OSError, RuntimeError, MemoryError) as error:
+            raise CheckpointWriteError(f"Could not write {path}: {str(error) or 'out of memory'}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -178,37 +178,48 @@ class CheckpointHook(Hook):
         loop = runner.train_loop
         name = f"iter_{runner.iter}.pth" if loop.step_in_epoch else f"epoch_{runner.epoch}.pth"
         self.saved_at = runner.iter
-        path = self._write(runner, name)
+        path = self._write(runner, name, newest=True)
         if runner.rank == 0:
-            write_text(path.with_name(LAST_CHECKPOINT), f"{name}\n")
-            self._prune(path.parent)
+            self._prune(runner, path.parent)
         return path
 
-    def _write(self, runner: Any, name: str) -> Path:
+    def _write(self, runner: Any, name: str, newest: bool = False) -> Path:
         state = runner.training_state()
         path = Path(runner.work_dir) / name
         error = None
         if runner.rank == 0:
             try:
                 write_checkpoint(state, path)
-            except CheckpointWriteError as caught:
+                if newest:
+                    write_text(path.with_name(LAST_CHECKPOINT), f"{name}\n")
+            except OSError as caught:  # CheckpointWriteError is one
                 error = caught
         # Otherwise the other processes would wait for process 0 forever.
         if any_process(error is not None):
-            last = next((str(found) for found, _ in list_checkpoints(path.parent)[0]), "none")
             raise CheckpointWriteError(
-                f"{error or f'Process 0 could not write {path}'}. The last good checkpoint is {last}. Training stops; "
-                f"continue from there with --resume."
+                f"{error or f'Process 0 could not write {path}'}. {_last_good(path.parent)} Training stops; when the "
+                f"cause is corrected, continue with --resume."
             ) from error
         return path
 
-    def _prune(self, folder: Path) -> None:
+    def _prune(self, runner: Any, folder: Path) -> None:
         if self.max_keep < 0:
             return
+        try:
+            found, _ = list_checkpoints(folder)
+            regular = [path for path, _ in found if not path.name.startswith(BEST_PREFIX)]
+            for path in regular[self.max_keep :]:
+                path.unlink(missing_ok=True)
+        except OSError as error:  # the new checkpoint is complete, so this is no reason to stop
+            runner.logger.warning(f"Older checkpoints in {folder} could not be removed: {error}")
+
+
+def _last_good(folder: Path) -> str:
+    try:
         found, _ = list_checkpoints(folder)
-        regular = [path for path, _ in found if not path.name.startswith(BEST_PREFIX)]
-        for path in regular[self.max_keep :]:
-            path.unlink(missing_ok=True)
+    except OSError:
+        return "Earlier checkpoints are unchanged."
+    return f"The last good checkpoint is {found[0][0]}." if found else "There is no earlier checkpoint."
 
 
 def _is_better(value: float, best: float, rule: str) -> bool:

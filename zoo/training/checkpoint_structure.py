@@ -155,6 +155,8 @@ def _check_random_states(states: Any, where: str) -> None:
     try:
         version, internal, gauss = states["python"]
         random.Random().setstate((version, tuple(internal), gauss))
+        if gauss is not None and type(gauss) is not float:
+            raise ValueError(f"the cached number of Python's generator is {gauss!r}")
         np.random.RandomState().set_state(numpy_state(states["numpy"]))
         torch.Generator().set_state(states["torch"])
         cuda = states["cuda"]
@@ -177,10 +179,13 @@ def numpy_state(state: Mapping[str, Any]) -> tuple[str, np.ndarray, int, int, fl
         KeyError, TypeError, AttributeError: It is not such an entry.
     """
     keys = state["keys"].numpy()
-    position = state["position"]
-    if keys.dtype != np.int64 or keys.min() < 0 or keys.max() >= 2**32 or position not in range(625):
+    position, has_gauss, cached = state["position"], state["has_gauss"], state["cached"]
+    types = [type(value) for value in (position, has_gauss, cached)]
+    if types != [int, int, float] or position not in range(625) or has_gauss not in (0, 1):
+        raise ValueError("the position of NumPy's generator is out of range")
+    if keys.dtype != np.int64 or keys.min() < 0 or keys.max() >= 2**32:
         raise ValueError("the numbers of NumPy's generator are out of range")
-    return "MT19937", keys.astype(np.uint32), position, state["has_gauss"], state["cached"]
+    return "MT19937", keys.astype(np.uint32), position, has_gauss, cached
 
 
 def log_history(hub: Mapping[str, Any]) -> tuple[dict[str, HistoryBuffer], dict[str, Any]]:

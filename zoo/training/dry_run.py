@@ -54,7 +54,7 @@ def dry_run(cfg: Config) -> None:
     """Runs one training step and one evaluation batch of a config in a temporary work dir.
 
     Args:
-        cfg: The config; its work dir, resume point and number of workers are changed.
+        cfg: The config; its work dir, resume point, number of workers and visualizer are changed.
 
     Raises:
         ValueError: If parts of the config do not fit together.
@@ -64,6 +64,7 @@ def dry_run(cfg: Config) -> None:
     for name in ("train_dataloader", "val_dataloader"):
         if cfg.get(name):
             cfg[name].num_workers = 0  # a single batch is not worth starting workers
+    cfg.visualizer = None  # nothing is logged
     with tempfile.TemporaryDirectory(prefix="attnzoo_dry_run_") as folder:
         cfg.work_dir = folder
         runner = build_runner(cfg)

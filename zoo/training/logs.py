@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..files import write_text
 from ..registry import HOOKS
 from ..work_dir import SCALARS, TENSORBOARD, read_scalars
+from .vis_backends import VisBackends
 
 HISTORY_LENGTH = 10_000
 """Number of values of a scalar kept in memory for means in log lines. The complete history is in scalars.jsonl."""
@@ -43,7 +44,10 @@ class RuntimeInfoHook(_RuntimeInfoHook):
 
 @HOOKS.register_module()
 class LoggerHook(Hook):
-    """Logs every `interval` iterations and after evaluations, as log lines, to scalars.jsonl and to TensorBoard.
+    """Logs every `interval` iterations and after evaluations: log lines, scalars.jsonl, TensorBoard, `visualizer`.
+
+    The backends of the config's `visualizer` get the same scalars. A log that cannot be written, because the disk is
+    full for example, is reported and does not end the training.
 
     A resumed run appends to scalars.jsonl, after removing the records that follow the iteration it resumes from.
 
@@ -61,11 +65,14 @@ class LoggerHook(Hook):
         self.tensorboard = tensorboard
         self._writer: Any = None
         self._path: Path | None = None
+        self._backends: VisBackends | None = None
+        self._logger: logging.Logger | None = None
 
     def before_train(self, runner: Any) -> None:
         """Opens the logs at the iteration from which training starts."""
         if runner.rank != 0:
             return
+        self._backends, self._logger = runner.vis_backends, runner.logger
         self._path = Path(runner.work_dir) / SCALARS
         again = runner.train_loop.validation_pending
         lines = []
@@ -106,6 +113,9 @@ class LoggerHook(Hook):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._backends is not None:
+            self._backends.close()
+            self._backends = None
 
     def _record(self, mode: str, epoch: int, iteration: int, values: dict[str, Any]) -> None:
         if self._path is None:
@@ -115,13 +125,19 @@ class LoggerHook(Hook):
             if name not in record and isinstance(value, (int, float)):
                 # JSON has no NaN.
                 record[name] = value if math.isfinite(value) else None
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if self._writer is not None:
-            for name, value in record.items():
-                if name not in ("mode", "epoch", "iter") and value is not None:
-                    self._writer.add_scalar(f"{mode}/{name}", value, iteration)
-            self._writer.flush()
+        scalars = {f"{mode}/{name}": value for name, value in list(record.items())[3:] if value is not None}
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            if self._writer is not None:
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, iteration)
+                self._writer.flush()
+        except OSError as error:
+            assert self._logger is not None
+            self._logger.warning(f"The scalars of iteration {iteration} could not be written: {error}")
+        if self._backends is not None:
+            self._backends.add_scalars({**scalars, "epoch": epoch, "iter": iteration}, iteration)
 
 
 class _TqdmStream:

@@ -15,6 +15,7 @@ from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -43,6 +44,7 @@ from .resume_checks import changed_settings
 from .schedules import WarmupDecay
 from .signals import Preempted, StopRequest
 from .state import collect_state, restore_state
+from .vis_backends import VisBackends, build_backends
 
 _run_numbers = itertools.count()
 
@@ -78,6 +80,7 @@ class Runner(_Runner):
     Attributes:
         stop_request: Whether training was asked to stop.
         is_training: Whether `train` is running.
+        vis_backends: The visualization backends of the config in process 0 while training runs.
         last_metrics: Metrics of the last evaluation.
         preprocessing: How the model is evaluated, known once training has started. Checkpoints carry it.
     """
@@ -92,6 +95,8 @@ class Runner(_Runner):
         self.preprocessing = Preprocessing()
         self._lr_factor = 1.0
         self._model_has_run_seed = False
+        self._backend_configs: Any = None
+        self.vis_backends: VisBackends | None = None
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
@@ -115,10 +120,35 @@ class Runner(_Runner):
         return super().build_model(model)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
-        """Builds mmengine's visualizer, by default without backends, because LoggerHook writes the logs."""
-        if visualizer is None:
-            visualizer = {"type": "Visualizer", "vis_backends": []}
-        return super().build_visualizer(visualizer)
+        """Builds mmengine's visualizer. Its backends are started by training, which sends them its log."""
+        if isinstance(visualizer, Visualizer):
+            self._backend_configs = list(visualizer._vis_backends.values())
+            visualizer._vis_backends.clear()
+            return super().build_visualizer(visualizer)
+        options = dict(visualizer or {"type": "Visualizer"})
+        self._backend_configs = options.pop("vis_backends", None)
+        return super().build_visualizer({**options, "vis_backends": []})
+
+    def _start_vis_backends(self) -> None:
+        """Starts the visualization backends of the config in process 0.
+
+        Raises:
+            ValueError: A backend cannot be started.
+        """
+        problem = None
+        if self.rank == 0 and self._backend_configs:
+            work_dir = Path(self.work_dir)
+            try:
+                backends = build_backends(self._backend_configs, Path(self.log_dir) / "vis_data", work_dir)
+                self.vis_backends = VisBackends(backends, self.logger)
+                self.vis_backends.start(self.cfg)
+                self.visualizer._vis_backends.update(backends)
+            except ValueError as error:
+                problem = str(error)
+        # Otherwise the other processes would wait for process 0 forever.
+        problem = gather_objects(problem)[0]
+        if problem is not None:
+            raise ValueError(problem)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
         """Moves the model to its device and wraps it, see `prepare_model`."""
@@ -304,6 +334,7 @@ class Runner(_Runner):
         if self._val_loop is not None:
             self._val_loop = self.build_val_loop(self._val_loop)
         path, state = candidates.choose(self, found) or (None, {})
+        self._start_vis_backends()
         if self.rank == 0:
             self._prepare_work_dir(path, state, candidates.skipped)
         barrier()

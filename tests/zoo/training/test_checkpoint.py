@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import os
 import pathlib
 import signal
@@ -61,6 +62,29 @@ def test_full_disk_leaves_the_old_file(tmp_path):
         write_checkpoint(state(2, size=100_000), path)
     assert read_training_checkpoint(path)["meta"]["iter"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["best_top1.pth"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (MemoryError(), "out of memory"),
+    ],
+    ids=["EMFILE", "ESTALE", "EROFS", "memory"],
+)
+def test_other_faults_leave_the_old_file_and_are_named(tmp_path, monkeypatch, fault, message):
+    path = tmp_path / "epoch_1.pth"
+    write_checkpoint(state(1), path)
+
+    def fail(*args, **kwargs):
+        raise fault
+
+    monkeypatch.setattr(checkpoint_module, "open", fail, raising=False)
+    with pytest.raises(CheckpointWriteError, match=rf"Could not write {path}: .*{message}"):
+        write_checkpoint(state(2), path)
+    assert read_training_checkpoint(path)["meta"]["iter"] == 1
 
 
 @pytest.mark.parametrize("moment", ["torch.save", "os.fsync", "os.replace"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from attnzoo.zoo.evaluation import Metric, MetricInfo
 from attnzoo.zoo.registry import METRICS
-from attnzoo.zoo.training import CheckpointWriteError
+from attnzoo.zoo.training import CheckpointWriteError, checkpoint_hook
 from attnzoo.zoo.training.checkpoint_hook import CheckpointHook, infer_rule
 from attnzoo.zoo.work_dir import read_training_checkpoint
 from support.full_disk import full_disk
@@ -109,3 +111,27 @@ def test_an_unknown_metric_names_the_nearest(tmp_path):
 def test_wrong_arguments(arguments):
     with pytest.raises(ValueError, match="CheckpointHook"):
         CheckpointHook(**arguments)
+
+
+def test_faults_after_the_checkpoint_is_written(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def unlink(path, missing_ok=False):
+        if path.name.startswith("epoch_"):
+            fail()
+
+    config = toy_config(tmp_path, train_cfg__max_epochs=2)
+    config["default_hooks"]["checkpoint"] = {"type": "CheckpointHook", "max_keep_ckpts": 1}
+    runner = build(config)
+    warnings: list[str] = []
+    monkeypatch.setattr(runner.logger, "warning", warnings.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        runner.train()
+    assert len(list(tmp_path.glob("epoch_*.pth"))) == 2
+    assert "could not be removed: [Errno 30] Read-only file system" in warnings[0]
+
+    monkeypatch.setattr(checkpoint_hook, "write_text", fail)
+    with pytest.raises(CheckpointWriteError, match=r"Read-only file system.*last good checkpoint is .*epoch_1\.pth"):
+        build({**config, "work_dir": str(tmp_path / "other")}).train()
