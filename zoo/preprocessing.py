@@ -133,13 +133,11 @@ class Preprocessing:
         return cls(mean, std, label_names=names, **fields)
 
     @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], task: nn.Module, label_names: Sequence[str] | None = None
-    ) -> Preprocessing:
+    def from_config(cls, cfg: Any, task: nn.Module, label_names: Sequence[str] | None = None) -> Preprocessing:
         """Describes how a config evaluates its task: with the transform of its test data, or of its validation data.
 
         Args:
-            cfg: The config.
+            cfg: The config: a dict, or mmengine's Config, which is not a Mapping.
             task: The task that was built from it.
             label_names: Class names in the order of the outputs.
         """
@@ -238,7 +236,7 @@ def warn_of_difference(carried: Preprocessing | None, own: Preprocessing, source
         )
 
 
-def evaluation_dataset(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def evaluation_dataset(cfg: Any) -> Mapping[str, Any]:
     """Returns the config of the data set that a config's model is tested on, or else validated; empty without one."""
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
     dataset = loader.get("dataset") if isinstance(loader, Mapping) else None

@@ -73,4 +73,4 @@ def test_a_segmentor(work_dir: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         logits = task(image=batch["image"], mode="tensor")
     (exported,) = session.run(["logits"], {"image": image.numpy()})
-    np.testing.assert_allclose(exported, logits.numpy(), atol=1e-4 * float(logits.abs().max()))
+    np.testing.assert_allclose(np.asarray(exported), logits.numpy(), atol=1e-4 * float(logits.abs().max()))

@@ -163,7 +163,7 @@ def _from_module(model: nn.Module, weights: Weights, transform: Any, use_ema: bo
     """Prepares a task or a classifier that the user has built."""
     if weights is True:
         raise ValueError("weights=True loads published weights by a model's name, but a module was given.")
-    given = weights is not None and weights is not False
+    given = None if isinstance(weights, bool) else weights
     if is_task(model):
         known = model.preprocessing if isinstance(model, Task) else None
         if transform is None and known is not None and known.crop_pct is not None:
@@ -171,15 +171,15 @@ def _from_module(model: nn.Module, weights: Weights, transform: Any, use_ema: bo
         if transform is None:
             raise ValueError(f"A {type(model).__name__} needs a transform, such as dict(type='Evaluation', size=224).")
         loaded = LoadedModel(model, _kind_of(model), transform, type(model).__name__, "in memory")
-        if given:
-            report = load_weights(weights_target(model), weights, use_ema=use_ema)
+        if given is not None:
+            report = load_weights(weights_target(model), given, use_ema=use_ema)
             own = Preprocessing.from_task(model)
             warn_of_difference(report.preprocessing, own, f"The weights in {report.source}", loaded.name)
     else:
         if given:  # before the model's preprocessing is read, which the weights may carry
-            load_weights(model, weights, use_ema=use_ema)
+            load_weights(model, given, use_ema=use_ema)
         loaded = _from_classifier(model, transform, type(model).__name__)
-    if given:
+    if given is not None:
         loaded.weights = _describe(weights)
     if not loaded.classes:  # training and weights tell a task
         names = getattr(getattr(model, "preprocessing", None), "label_names", None) or ()
