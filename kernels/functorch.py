@@ -69,12 +69,12 @@ class _TransformedBackward(torch.autograd.Function):
 
 
 def _extend_batch(
-    function: Any, operator: Any, size: int, in_dims: InDims, arguments: tuple[Any, ...], fixed: Collection[int]
+    function: Any, operator: Any, size: int, in_dims: InDims, arguments: tuple[Any, ...], fixed: Collection[int] | None
 ) -> Any:
     """Calls an operator once, on batches that are `size` times as large; unmapped tensors are repeated."""
 
     def extended(place: int, dim: int | None, one: Any) -> Any:
-        if not isinstance(one, torch.Tensor) or place in fixed:
+        if not isinstance(one, torch.Tensor) or place in (fixed or ()):
             return one
         return (one.expand(size, *one.shape) if dim is None else one.movedim(dim, 0)).flatten(0, 1)
 

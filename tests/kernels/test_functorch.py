@@ -94,7 +94,7 @@ class TestTransforms:
         function = FUNCTIONS[name]
         tensors = operands(function)
         tangents = tuple(one.cos() for one in tensors)
-        out, found = jvp(function, tensors, tangents)
+        out, found = jvp(function, tensors, tangents)[:2]
         torch.testing.assert_close(out, function(*tensors))
         step = 1e-6
         ends = [
