@@ -81,7 +81,7 @@ class _Checker:
                 kind = section.types.get(place.rpartition(".")[2])
                 if isinstance(element, Mapping) and kind is not None:
                     element = {"type": kind, **element}
-                if element is not None:
+                if element is not None or not section.optional:
                     self.section(place, element, section.of)
         else:
             argument = section if isinstance(section, Argument) else Argument(section)

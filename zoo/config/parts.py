@@ -60,8 +60,9 @@ class DatasetPart(Part):
         size = transform.get("size") if isinstance(transform, Mapping) else None
         if isinstance(size, int):
             return size, size
-        pair = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size)
-        return (size[0], size[1]) if pair else None
+        if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            return size[0], size[1]
+        return None
 
     def class_names(self) -> tuple[str, ...] | None:
         """Returns the class names; None if only the built data set knows them.

@@ -134,8 +134,9 @@ def _parse_python(text: str, path: Path) -> ast.Module:
 def _python_bases(tree: ast.Module, path: Path) -> Any:
     """Returns the value that a Python config assigns to `_base_`, and removes the assignment."""
     for statement in tree.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        if targets and isinstance(targets[0], ast.Name) and targets[0].id == _BASE:
+        if not isinstance(statement, ast.Assign):
+            continue
+        if isinstance(statement.targets[0], ast.Name) and statement.targets[0].id == _BASE:
             tree.body.remove(statement)
             with _reporting(path):
                 return eval(compile(ast.Expression(statement.value), str(path), "eval"), {})

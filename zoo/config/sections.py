@@ -46,15 +46,17 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A dict with arbitrary keys, or a list, whose values have the same section. None values are allowed.
+    """A dict with arbitrary keys, or a list, whose values have the same section.
 
     Attributes:
         of: Section of the values.
         types: Default types by key.
+        optional: Whether values may be None.
     """
 
     of: Any
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    optional: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ PARAMWISE = Keys(
     {
         **{key: type(default) for key, default in PARAMWISE_OPTIONS.items() if isinstance(default, bool | float)},
         "layer_decay_rate": float | None,
-        "custom_keys": Each(Keys({"lr_mult": float, "decay_mult": float})),
+        "custom_keys": Each(Keys({"lr_mult": float, "decay_mult": float}), optional=False),
     }
 )
 

@@ -133,6 +133,10 @@ def test_wrong_types_name_the_nearest(config: Path, option: str, key: str, neare
         ("optim_wrapper.clip_grad.max_norm={'x': 1}", "optim_wrapper.clip_grad.max_norm: must be float, got {'x': 1}."),
         ("train_dataloader.dataset.split={'type': 'Evaluation'}", "train_dataloader.dataset.split: must be "),
         ("model.backbone._scope_=[1]", "model.backbone._scope_: must be the name of a scope, got [1]."),
+        (
+            "optim_wrapper.paramwise_cfg.custom_keys.stem=none",
+            "optim_wrapper.paramwise_cfg.custom_keys.stem: must be a dict, got None.",
+        ),
         ("custom_hooks=3", "custom_hooks: must be a dict or a list, got 3."),
         ("train_cfg.max_epochs=ten", "train_cfg.max_epochs: must be int, got 'ten'."),
         ("launcher=mpi", "launcher: must be 'none' or 'pytorch' or 'slurm', got 'mpi'."),

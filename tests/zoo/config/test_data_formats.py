@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ MODULE = "import pathlib\n\npathlib.Path({marker!r}).touch()\n"
 
 
 @pytest.fixture
-def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file that appears if a config runs code, and modules and a Python config that make it."""
     path = tmp_path / "marker"
     (tmp_path / "evil.py").write_text(MODULE.format(marker=str(path)))
