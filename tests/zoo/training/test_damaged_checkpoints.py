@@ -48,7 +48,7 @@ def mutate(content: dict[str, Any], generator: random.Random) -> str:
     elif kind == "shorten":
         container[key] = value[:-1].clone() if isinstance(value, torch.Tensor) else value[:-1]
     elif kind == "cast":
-        container[key] = value.to(torch.float16 if value.dtype != torch.float16 else torch.int8)
+        container[key] = torch.as_tensor(value).to(torch.float16)
     else:
         container[key] = generator.choice(REPLACEMENTS)
     return f"{kind} {key!r}: {str(value)[:60]} -> {str(container[key])[:60] if kind != 'drop' else 'nothing'}"
