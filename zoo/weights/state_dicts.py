@@ -22,6 +22,11 @@ AVERAGED_KEYS = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "
 
 # DataParallel, torch.compile, Lightning's modules, and the zoo's backbones in OpenMMLab's detectors.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.", "maps.")
+# NumPy's types that torch has, too.
+_ARRAY_TYPES = {
+    np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
+    np.float16, np.float32, np.float64, np.complex64, np.complex128,
+}  # fmt: skip
 _COUNTERS = ("n_averaged", "steps")  # entries that torch's AveragedModel and mmengine's averages add
 
 
@@ -108,8 +113,8 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    """Reports whether a value is a tensor, or an array of numbers."""
-    return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc")
+    """Reports whether a value is a tensor, or an array that can become one."""
+    return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.type in _ARRAY_TYPES)
 
 
 def _has_weights(value: Any, depth: int = 2) -> bool:

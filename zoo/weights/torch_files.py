@@ -143,7 +143,7 @@ class _ZipFile:
             )
         if key not in self.storages:
             offset = self._offset(name)
-            if self.mapped is not None and offset % 8 == 0 and self.byte_order == sys.byteorder:
+            if self.mapped is not None and not self.check and offset % 8 == 0 and self.byte_order == sys.byteorder:
                 self.storages[key] = self.mapped[offset : offset + nbytes]  # pyright: ignore[reportArgumentType]
             else:
                 self.storages[key] = self._read(name).untyped_storage()

@@ -14,8 +14,19 @@ import torch._utils
 
 from attnzoo.zoo.weights import CheckpointError, safe_load
 from attnzoo.zoo.weights.pickled_types import Budget, check_key
-
-from .crafted import array, call, dtype, dtype_state, mapping, name, number, raw_bytes, scalar, text, write_pickle
+from support.crafted_checkpoints import (
+    array,
+    call,
+    dtype,
+    dtype_state,
+    mapping,
+    name,
+    number,
+    raw_bytes,
+    scalar,
+    text,
+    write_pickle,
+)
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])

@@ -152,3 +152,15 @@ def test_a_key_can_be_given_for_an_unknown_format() -> None:
 def test_a_checkpoint_without_weights_lists_its_keys(checkpoint: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"no weights in this checkpoint\. Its keys are"):
         find_state_dict(checkpoint)
+
+
+@pytest.mark.parametrize("code", ["U3", "S3", "g", "M8[s]", "O"])
+def test_arrays_that_cannot_become_tensors_are_left_out(code: str) -> None:
+    found = find_state_dict({"weight": torch.ones(2), "other": np.zeros(2, code)})
+    assert list(found.state_dict) == ["weight"]
+    assert found.dropped == ("other",)
+
+
+def test_arrays_of_another_byte_order_are_converted() -> None:
+    found = find_state_dict({"weight": np.array([1.5, -2.0], ">f4")})
+    assert found.state_dict["weight"].tolist() == [1.5, -2.0]

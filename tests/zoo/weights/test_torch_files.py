@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from attnzoo.zoo.weights import CheckpointError, safe_load
-
-from .crafted import growing_strings, read_members, write_members, write_pickle
+from support.crafted_checkpoints import growing_strings, read_members, write_members, write_pickle
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,

@@ -8,8 +8,7 @@ import pytest
 
 from attnzoo.zoo.weights import CheckpointError, safe_load
 from attnzoo.zoo.weights.unpickling import MAX_NESTING, check_nesting
-
-from .crafted import name, text, write_pickle
+from support.crafted_checkpoints import name, text, write_pickle
 
 
 @pytest.mark.parametrize(
