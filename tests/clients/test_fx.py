@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from support.slow import slow_except
 from support.small_backbones import MODELS, OTHER_BODIES, small_backbone, small_images
 
 MIXERS = ("agent", "biformer", "dilated_neighborhood", "dual", "eca", "full", "halo", "identity", "lka", "pool")
@@ -19,7 +20,7 @@ def assert_traced(model: torch.nn.Module) -> None:
             torch.testing.assert_close(traced(x), model(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*MODELS, *OTHER_BODIES])
+@pytest.mark.parametrize("name", [*MODELS, *slow_except(OTHER_BODIES, ())])
 def test_traced_models_equal_eager_ones(name: str):
     assert_traced(small_backbone(name))
 
