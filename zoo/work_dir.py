@@ -22,14 +22,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .weights.digests import verify_checksums
 from .weights.errors import CheckpointError
+from .weights.reading import safe_load
 
 CONFIG = "config.py"
 CLASS_NAMES = "classes.json"
@@ -80,17 +77,7 @@ def read_training_checkpoint(
                 f"Cannot open {path}, which may be intact: {error.strerror}. Correct this and try again."
             ) from error
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"Cannot read {path}: the file is truncated or not written by torch.save.")
-    try:
-        if verify:
-            verify_checksums(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except CheckpointError:
-        raise
-    except Exception as error:  # a damaged file can cause any exception
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise CheckpointError(f"Cannot read {path}: {reason}") from error
+    state = safe_load(path, verify=verify, mmap=mmap)
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path} is not a training checkpoint of attnzoo.")
     iteration = state["meta"].get("iter") if isinstance(state.get("meta"), dict) else None
