@@ -75,8 +75,8 @@ def recognize(
         own.remarks.append(f"left out, because they are not images that can be read: {counts}")
     if isinstance(own.content, LabeledImages) and len(own.content.classes) < 2:
         raise ValueError(
-            f"All images in {root} have the class {', '.join(own.content.classes)}: a classifier needs at least two classes. "
-            "Add a folder with images of something else."
+            f"All images in {root} have the class {', '.join(own.content.classes)}: a classifier needs at least two "
+            "classes. Add a folder with images of something else."
         )
     _complete_splits(own, val_fraction, seed)
     return own
