@@ -91,7 +91,8 @@ def _attend(
     """Computes attention of (matrices, heads, tokens, dim) operands: the output and the log-sum-exps."""
     if _has_sdpa(queries.device):
         dim_v = values.shape[3]
-        out, lse = cpu_sdpa.attend(*_padded_to_same_dim(queries, keys, values), bias, scale)
+        padded = _padded_to_same_dim(queries, keys, values)
+        out, lse = cpu_sdpa.attend(padded[0], padded[1], padded[2], bias, scale)
         if not cpu_sdpa.has_lost_queries(out, lse):
             return out[..., :dim_v], lse
     scores = _scores(queries, keys, bias, scale)

@@ -25,8 +25,9 @@ def by_definition(
 
 @pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 90).view(1, 3, 5, 6)])
 def test_definition(bias: torch.Tensor | None):
-    found = scaled_dot_product_attention(*operands(), bias, scale=0.3)
-    torch.testing.assert_close(found, by_definition(*operands(), 0.0 if bias is None else bias))
+    query, key, value = operands()
+    found = scaled_dot_product_attention(query, key, value, bias, scale=0.3)
+    torch.testing.assert_close(found, by_definition(query, key, value, 0.0 if bias is None else bias))
 
 
 def test_transforms():
