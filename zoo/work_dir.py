@@ -127,7 +127,7 @@ def find_best(folder: str | os.PathLike[str]) -> Path:
     """Finds the checkpoint of the best evaluation in a work dir, or else the newest intact one.
 
     Raises:
-        ValueError: The folder has no intact checkpoint.
+        ValueError: The folder has no intact checkpoint, or that of the best evaluation is damaged.
     """
     best = [path for path, _ in list_checkpoints(folder)[0] if path.name.startswith(BEST_PREFIX)]
     if best:
@@ -135,6 +135,9 @@ def find_best(folder: str | os.PathLike[str]) -> Path:
     path, _, skipped = find_latest(folder)
     if path is None:
         raise ValueError(" ".join([f"There is no intact checkpoint in {folder}.", *skipped.values()]))
+    damaged = [reason for file, reason in skipped.items() if file.name.startswith(BEST_PREFIX)]
+    if damaged:
+        raise ValueError(f"{damaged[0]} Remove it, or choose another checkpoint: the newest intact one is {path}.")
     return path
 
 

@@ -70,6 +70,14 @@ def test_the_best_takes_precedence_over_the_newest(tmp_path: Path):
     assert find_best(tmp_path) == tmp_path / "best_top1.pth"
 
 
+def test_another_checkpoint_does_not_replace_a_damaged_best_one(tmp_path: Path):
+    write(tmp_path / "epoch_1.pth", 5)
+    write(tmp_path / "best_top1.pth", 5)
+    (tmp_path / "best_top1.pth").write_bytes((tmp_path / "best_top1.pth").read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r"best_top1\.pth.*newest intact one is .*epoch_1\.pth"):
+        find_best(tmp_path)
+
+
 def test_no_intact_checkpoint_is_an_error_with_the_reasons(tmp_path: Path):
     with pytest.raises(ValueError, match="no intact checkpoint"):
         find_best(tmp_path)

@@ -1,7 +1,7 @@
 """Published weights: downloaded, read without running code, and loaded completely or not at all."""
 
 from .cache import checkpoints_dir
-from .digests import save_safetensors, save_with_digest, verify_checksums, verify_digest
+from .digests import save_safetensors, save_with_digest, verify_digest
 from .download import ChecksumError, DownloadError
 from .errors import CheckpointError
 from .load import LoadReport, WeightsMismatchError, load_weights
@@ -25,7 +25,6 @@ __all__ = [
     "safe_load",
     "save_safetensors",
     "save_with_digest",
-    "verify_checksums",
     "verify_digest",
     "weights_target",
 ]

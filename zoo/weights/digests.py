@@ -16,7 +16,6 @@ import hashlib
 import os
 import re
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -107,28 +106,6 @@ def verify_digest(path: str | os.PathLike[str]) -> bool:
             "was written. Use another copy of it."
         )
     return True
-
-
-def verify_checksums(path: str | os.PathLike[str]) -> None:
-    """Compares a checkpoint file with its digest, or else with the checksums of its members if it is a zip archive.
-
-    Raises:
-        CheckpointError: The file is truncated or damaged.
-        OSError: The file cannot be read.
-    """
-    if verify_digest(path):
-        return
-    with open(path, "rb") as file:
-        if file.read(4) != _ZIP_START:
-            return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # torch.serialization.set_crc32_options(False) writes zeros.
-            damaged = archive.testzip() if any(member.CRC for member in archive.infolist()) else None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
-        raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: {damaged!r} in it does not match its checksum.")
 
 
 class _DigestWriter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attnzoo.zoo.weights import CheckpointError
-from attnzoo.zoo.weights.digests import save_safetensors, save_with_digest, verify_checksums, verify_digest
+from attnzoo.zoo.weights.digests import save_safetensors, save_with_digest, verify_digest
 
 WEIGHTS = {f"layers.{index}.weight": torch.arange(7.0) + index for index in range(3)}
 
@@ -67,28 +66,6 @@ def test_files_of_other_programs_have_no_digest(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     for name in ("zip.pth", "legacy.pth", "a.safetensors", "empty"):
         assert not verify_digest(tmp_path / name)
-        verify_checksums(tmp_path / name)
-
-
-def test_without_a_digest_the_checksums_of_the_members_are_compared(tmp_path: Path) -> None:
-    path = tmp_path / "a.pth"
-    torch.save(WEIGHTS, path)
-    content = path.read_bytes()
-    position = content.index(struct.pack("<f", 5.0))
-    path.write_bytes(content[:position] + b"\1" + content[position + 1 :])
-    torch.load(path, weights_only=True)
-    with pytest.raises(CheckpointError, match="'a/data/0' in it does not match its checksum"):
-        verify_checksums(path)
-
-
-def test_files_without_any_checksums_are_accepted(tmp_path: Path) -> None:
-    before = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(False)
-    try:
-        torch.save(WEIGHTS, tmp_path / "a.pth")
-    finally:
-        torch.serialization.set_crc32_options(before)
-    verify_checksums(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
@@ -98,7 +75,7 @@ def test_a_truncated_file_is_damaged(tmp_path: Path, name: str, kept: float) -> 
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(CheckpointError, match="damaged"):
-        verify_checksums(path)
+        verify_digest(path)
 
 
 def test_a_write_that_fails_is_not_hidden() -> None:

@@ -154,6 +154,16 @@ def test_a_changed_value_is_found_by_its_checksum(tmp_path: Path) -> None:
     assert safe_load(path, verify=False)["a"][0] == 4.0
 
 
+def test_files_without_any_checksums_are_accepted(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(3)}, tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert safe_load(tmp_path / "a.pth")["a"].tolist() == [1.0] * 3
+
+
 def test_storages_larger_than_an_old_file_are_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"a": torch.zeros(3)}, buffer, _use_new_zipfile_serialization=False)
