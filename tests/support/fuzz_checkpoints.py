@@ -162,7 +162,7 @@ def _value(rng: random.Random, depth: int = 0) -> bytes:
             b"N",
             number(rng.choice([0, 1, -1, 4, 2**31 - 1])),
             b"\x8a\x08" + rng.choice([b"\xff" * 7 + b"\x7f", b"\x00" * 7 + b"\x40", b"\xff" * 8]),
-            text(rng.choice(["storage", "f8", "U1", "latin1", "touch /tmp/ran", "0", "cpu", "<"])),
+            text(rng.choice(["storage", "f8", "U1", "latin1", "touch ran", "0", "cpu", "<"])),
             b"G" + struct.pack(">d", rng.choice([0.5, float("nan"), 1e300])),
         ][choice]
     if choice < 7:
