@@ -34,7 +34,7 @@ def check_structure(state: Mapping[str, Any]) -> None:
         _check_type(schedule, dict, f"param_schedulers[{i}]")
         for name in ("last_step", "_global_step"):
             if name in schedule:
-                _check_count(schedule[name], f"param_schedulers[{i}].{name}")
+                _check_count(schedule[name], f"param_schedulers[{i}].{name}", most=state["meta"]["iter"] + 1)
     states = _part(state, "random_states", list, "checkpoint")
     if len(states) != state["meta"]["world_size"]:
         fail("random_states", f"a list of {state['meta']['world_size']}, one per process", states)

@@ -186,7 +186,8 @@ def _check_optimizer(saved: Mapping[str, Any], wrapper: Any) -> None:
             f"config {len(sizes)} of {sizes}."
         )
     for i, (group, saved_group) in enumerate(zip(groups, saved_groups, strict=True)):
-        _check_common(saved_group, {**group, "params": None}, f"optimizer.param_groups[{i}]")
+        options = {name: value for name, value in group.items() if name != "params"}
+        _check_common(saved_group, options, f"optimizer.param_groups[{i}]")
     own = wrapper.state_dict()
     if "loss_scaler" in saved and "loss_scaler" in own:
         _check_same_form(saved["loss_scaler"], own["loss_scaler"], "optimizer.loss_scaler")
@@ -233,7 +234,9 @@ def _state_after_a_step(
 
 
 def _check_same_form(value: Any, own: Any, where: str) -> None:
-    """Checks that a value has the same keys, lengths, shapes and types as the run's own; None is like any other.
+    """Checks that a value has the same keys, lengths, shapes and types as the run's own.
+
+    An option that the run leaves open, with None, may be a flag or number in the checkpoint, and a flag may be None.
 
     Args:
         value: The value in the checkpoint.
@@ -243,9 +246,12 @@ def _check_same_form(value: Any, own: Any, where: str) -> None:
     Raises:
         CheckpointError: They differ.
     """
-    if value is None or own is None:
+    if own is None:
+        if value is not None and not isinstance(value, (bool, int, float)):
+            fail(where, "None, a flag or a number", value)
+    elif value is None and isinstance(own, bool):
         return
-    if isinstance(own, Mapping):
+    elif isinstance(own, Mapping):
         if not isinstance(value, Mapping) or value.keys() != own.keys():
             names = sorted(map(str, value)) if isinstance(value, Mapping) else value
             raise CheckpointError(f"{where} must have the keys {sorted(map(str, own))}, got {names}.")

@@ -63,7 +63,7 @@ def test_a_complete_checkpoint_passes(complete):
         ("optimizer.param_groups", [{"lr": 0.1, "params": [1]}], "groups of consecutive parameters"),
         ("optimizer.param_groups", [], "groups|index of one of 0"),
         ("optimizer.state.1", {}, "the index of one of 1 parameters, got 1"),
-        ("param_schedulers", [{"last_step": -1}], r"param_schedulers\[0\].last_step must be an integer >= 0"),
+        ("param_schedulers", [{"last_step": -1}], r"param_schedulers\[0\].last_step must be an integer from 0 to 12"),
         ("random_states", [], "random_states must be a list of 1, one per process"),
         ("random_states", [{}], "not a set of states of random generators"),
         ("hooks.CheckpointHook", [], "hooks.CheckpointHook must be a dict"),

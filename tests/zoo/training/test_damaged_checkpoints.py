@@ -132,6 +132,12 @@ UNCHECKED = (
     "optimizer.base_param_settings",
     "optimizer.state.",
     "hooks.",
+    # The following have another valid value.
+    "meta.metrics",
+    "meta.stop_training",
+    "meta.validation_pending",
+    "random_states[0].numpy.cached",
+    "random_states[0].python[2]",
 )
 
 
@@ -139,7 +145,7 @@ UNCHECKED = (
 def test_damaged_content(trial):
     """Files that are intact, but whose content was not written by training."""
     generator = random.Random(7)
-    names = set()
+    names, changed = set(), []
     for _ in range(1000):
         content = copy.deepcopy(trial.states[trial.newest.name])
         what = mutate(content, generator)
@@ -150,5 +156,7 @@ def test_damaged_content(trial):
             assert re.match(r"replace '(optimizer|samples|classes|batch_size)'", what)
             continue
         names.add(name)
-        assert all(place.startswith(tuple(f".{part}" for part in UNCHECKED)) for place in differing), (what, differing)
+        places = [place.removeprefix(".") for place in differing]
+        changed += [(what, place) for place in places if not place.startswith(UNCHECKED)]
+    assert not changed
     assert names == {"epoch_1.pth", "epoch_2.pth"}

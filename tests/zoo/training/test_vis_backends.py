@@ -147,7 +147,7 @@ def test_two_backends_of_one_name(tmp_path):
 @pytest.mark.slow
 def test_only_one_process_sends(tmp_path):
     def train(rank: int) -> None:
-        settings = config(tmp_path, {"type": "MemoryVisBackend"}, launcher="pytorch")
+        settings = config(tmp_path, {"type": "MemoryVisBackend"}, launcher="pytorch", param_scheduler=None)
         build(settings).train()
         assert bool(MemoryVisBackend.calls) == (rank == 0)
 
