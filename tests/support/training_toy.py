@@ -196,6 +196,9 @@ def run_in_child(
         return Child(pid)
     code = 1
     try:
+        # A shell that runs the tests in the background, or nohup, has made this process ignore them.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.alarm(120)
         if own_group:
             os.setpgid(0, 0)
@@ -207,8 +210,9 @@ def run_in_child(
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # a test may have closed them
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

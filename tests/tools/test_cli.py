@@ -53,7 +53,7 @@ def test_tool_runs_as_a_script():
     script = Path(cli.__file__).with_name("draw_predictions.py")
     done = subprocess.run([sys.executable, script, "nowhere"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: There is no file nowhere")
+    assert done.stderr.splitlines()[-1].startswith("error: There is no file nowhere")
     assert "Traceback" not in done.stderr
 
 

@@ -60,7 +60,7 @@ def test_export_of_a_config_with_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
 def test_user_errors(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]):
     assert export.main(argv) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.splitlines()[-1].startswith("error: ")
     assert message in error
 
 

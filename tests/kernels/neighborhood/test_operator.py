@@ -20,6 +20,8 @@ from attnzoo.kernels.neighborhood import cpu, fused, ranged_attention_2d
 from attnzoo.kernels.neighborhood.geometry import Blocks, Neighborhood, encode_rule
 from attnzoo.kernels.neighborhood.operands import Operands
 from attnzoo.kernels.neighborhood.operator import ranged_attention
+from attnzoo.kernels.triton_common import checks
+from attnzoo.kernels.triton_common.tile_sizes import DeviceLimits
 from support.attention_cases import AttentionCase, Axis
 
 _AXIS = Axis(Neighborhood(3), 8, 8)
@@ -265,6 +267,7 @@ class _OnCuda:
 @pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, 128), (torch.bfloat16, 256)])
 def test_large_dims_run_in_plain_pytorch_on_a_gpu(dtype, largest, monkeypatch):
     monkeypatch.setenv("CC", "cc")
+    monkeypatch.setattr(checks, "device_limits", lambda device: DeviceLimits(163 * 1024, 80))
     longer = {"dtype": dtype, "shape": (1, 7, 7, 1, largest + 1)}
     short, long = (cast(Any, type("_Tensor", (_OnCuda,), one)()) for one in ({"dtype": dtype}, longer))
     for query, value in ((long, short), (short, long)):

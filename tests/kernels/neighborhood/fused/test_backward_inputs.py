@@ -16,7 +16,7 @@ def _inputs(operands: Operands) -> BackwardInputs:
 def test_shapes():
     query, key, value = torch.empty(2, 3, 4, 6, 20), torch.empty(2, 6, 8, 2, 20), torch.empty(2, 6, 8, 2, 5)
     inputs = _inputs(Operands(query, key, value))
-    assert inputs.maps == ((3, 4), (6, 8))
+    assert inputs.maps == (3, 4, 6, 8)
     assert inputs.group == 3
     assert inputs.tokens == 0
     assert inputs.constants == {"QK_DIM": (20, 32), "V_DIM": (5, 16), "INT64_OFFSETS": False}
