@@ -196,9 +196,6 @@ def run_in_child(
         return Child(pid)
     code = 1
     try:
-        # A shell that runs the tests in the background, or nohup, has made this process ignore them.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.alarm(120)
         if own_group:
             os.setpgid(0, 0)
