@@ -9,10 +9,6 @@ import sys
 from pathlib import Path
 
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.zoo.analysis.training_logs import choose_scalars, read_training_logs
-from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.curves import draw_scalars
-from attnzoo.zoo.plots.tables import scalar_table
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.analysis.training_logs import choose_scalars, read_training_logs
+    from attnzoo.zoo.files import write_bytes
+    from attnzoo.zoo.plots.curves import draw_scalars
+    from attnzoo.zoo.plots.tables import scalar_table
+
     with user_errors() as outcome:
         if args.smooth is not None and args.smooth < 0:
             raise UserError(f"--smooth must be >= 0, got {args.smooth}.")

@@ -14,18 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from attnzoo import get_pretrained_cfg, list_models
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.tools.benchmarking.model_baselines import BASELINES
-from attnzoo.tools.benchmarking.models import ModelSettings, measure_model
-from attnzoo.tools.benchmarking.precision import DTYPES, default_dtype
-from attnzoo.zoo.analysis.summary import library_versions
-from attnzoo.zoo.analysis.timing import device_name
-from attnzoo.zoo.files import write_json
+from attnzoo.tools.benchmarking.names import BASELINE_NAMES, DTYPE_NAMES
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,14 +29,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="names, or patterns such as 'nat_*'")
     parser.add_argument(
         "--against",
-        choices=BASELINES,
+        choices=BASELINE_NAMES,
         help="timm: timm's model of the same name; plain: attention in plain PyTorch; flex: FlexAttention in place of "
         "neighborhood attention (default: none)",
     )
     parser.add_argument("--batch-size", type=int, help="images per batch (default: 8 on a CPU, 64 on a GPU)")
     parser.add_argument("--img-size", type=int, nargs="+", help="height and width in pixels (default: the model's)")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", choices=DTYPE_NAMES, help="default: float32 on a CPU, bfloat16 on a GPU")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if available, else cpu")
     parser.add_argument(
         "--train", action="store_true", help="measure a training step: forward, cross entropy, backward, SGD"
     )
@@ -62,6 +53,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code: 1 if a model could not be measured."""
     args = parse_args(argv)
+    import torch
+    from tqdm import tqdm
+
+    from attnzoo.tools.benchmarking.models import ModelSettings, measure_model
+    from attnzoo.tools.benchmarking.precision import DTYPES, default_device, default_dtype
+    from attnzoo.zoo.analysis.summary import library_versions
+    from attnzoo.zoo.analysis.timing import device_name
+    from attnzoo.zoo.files import write_json
+
     started = False
     with user_errors(over=lambda: started) as outcome:
         for key in ("batch_size", "threads", "repeats"):
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
                 raise UserError(f"--{key.replace('_', '-')} must be >= 1, got {value}.")
         names = find_models(args.models)
         sizes = {name: image_size(name, args.img_size) for name in names}
-        device = torch.device(args.device)
+        device = default_device() if args.device is None else torch.device(args.device)
         args.dtype = args.dtype or default_dtype(device)
         args.batch_size = args.batch_size or (8 if device.type == "cpu" else 64)
         torch.set_num_threads(args.threads)
@@ -111,6 +111,8 @@ def find_models(patterns: list[str]) -> list[str]:
     Raises:
         ValueError: If there is no such model.
     """
+    from attnzoo import get_pretrained_cfg, list_models
+
     found = []
     for pattern in patterns:
         names = list_models(pattern) if set("*?[") & set(pattern) else [pattern]
@@ -128,6 +130,8 @@ def image_size(name: str, size: list[int] | None) -> list[int]:
     Raises:
         ValueError: If the size has more than two numbers or one that is not positive.
     """
+    from attnzoo import get_pretrained_cfg
+
     if size is None:
         return list(get_pretrained_cfg(name).input_size[1:])
     if len(size) > 2 or min(size) < 1:

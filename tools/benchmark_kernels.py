@@ -12,16 +12,14 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from attnzoo.tools.arguments import user_errors
-from attnzoo.tools.benchmarking.kernels import Rows, has_disagreement, measure_problem
-from attnzoo.tools.benchmarking.operations import OPERATIONS, MapSize
-from attnzoo.tools.benchmarking.precision import DTYPES, default_dtype
-from attnzoo.zoo.analysis.timing import device_name
-from attnzoo.zoo.files import write_json
+from attnzoo.tools.benchmarking.names import DTYPE_NAMES, OPERATION_OPTIONS
+
+if TYPE_CHECKING:
+    from attnzoo.tools.benchmarking.kernels import Rows
+    from attnzoo.tools.benchmarking.operations import MapSize
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,13 +30,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog=(__doc__ or "").partition("\n\n")[2],
     )
     parser.add_argument(
-        "--operation", default="neighborhood", choices=list(OPERATIONS), help="operation (default: neighborhood)"
+        "--operation", default="neighborhood", choices=list(OPERATION_OPTIONS), help="operation (default: neighborhood)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtype", choices=DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if available, else cpu")
+    parser.add_argument("--dtype", choices=DTYPE_NAMES, help="default: float32 on a CPU, bfloat16 on a GPU")
     parser.add_argument("--batch-size", type=int, help="images per batch (default: 8 on a CPU, 64 on a GPU)")
-    for operation in OPERATIONS.values():
-        for name, option in operation.options.items():
+    for options in OPERATION_OPTIONS.values():
+        for name, option in options.items():
             help_text = option.help if option.default is None else f"{option.help} (default: {option.default})"
             parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=option.default, help=help_text)
     parser.add_argument("--dim", type=int, default=32, help="channels per head (default: 32)")
@@ -59,8 +57,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code: 1 if the implementations' results differ."""
     args = parse_args(argv)
+    import torch
+
+    from attnzoo.tools.benchmarking.kernels import has_disagreement, measure_problem
+    from attnzoo.tools.benchmarking.operations import OPERATIONS
+    from attnzoo.tools.benchmarking.precision import DTYPES, default_device, default_dtype
+    from attnzoo.zoo.analysis.timing import device_name
+    from attnzoo.zoo.files import write_json
+
     with user_errors() as outcome:
-        device = torch.device(args.device)
+        device = default_device() if args.device is None else torch.device(args.device)
         dtype = DTYPES[args.dtype or default_dtype(device)]
         batch_size = args.batch_size or (8 if device.type == "cpu" else 64)
         torch.set_num_threads(args.threads)

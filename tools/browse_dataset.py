@@ -7,16 +7,12 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING, Any
 
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
-from attnzoo.zoo.analysis.samples import choose_samples
-from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.samples import draw_samples
-from attnzoo.zoo.registry import DATASETS
-from attnzoo.zoo.training.loaders import with_seed
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SPLITS = ("train", "val", "test")
 
@@ -50,6 +46,9 @@ def build_dataset(cfg: Config, split: str, seed: int) -> Any:
     Raises:
         ValueError: If the config has no data loader for the split, or the data do not exist.
     """
+    from attnzoo.zoo.registry import DATASETS
+    from attnzoo.zoo.training.loaders import with_seed
+
     loader = cfg.get(f"{split}_dataloader")
     if not loader or not loader.get("dataset"):
         available = ", ".join(name for name in SPLITS if cfg.get(f"{name}_dataloader")) or "none"
@@ -60,6 +59,10 @@ def build_dataset(cfg: Config, split: str, seed: int) -> Any:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.analysis.samples import choose_samples
+    from attnzoo.zoo.files import write_bytes
+    from attnzoo.zoo.plots.samples import draw_samples
+
     with user_errors() as outcome:
         for name in ("count", "columns", "epoch"):
             if getattr(args, name) < 1:

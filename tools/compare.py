@@ -13,26 +13,14 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import gc
 import sys
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.config import Config
-
-from attnzoo.backbones.metaformer import MIXERS
 from attnzoo.tools.arguments import UserError, add_config_arguments, load_from_arguments, user_errors
-from attnzoo.zoo.analysis.comparison import Candidate
-from attnzoo.zoo.analysis.mixer_comparison import (
-    MeasurementSettings,
-    check_recipe,
-    measure_mixers,
-    one_line,
-    train_mixer,
-    with_mixer,
-    write_comparison,
-)
-from attnzoo.zoo.config import check_config, find_config
-from attnzoo.zoo.config.loading import config_name
-from attnzoo.zoo.plots.comparison import comparison_table
-from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from attnzoo.zoo.analysis.comparison import Candidate
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,9 +36,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--mixers",
         nargs="+",
-        default=list(MIXERS),
         metavar="MIXER",
-        help=f"one of {', '.join(MIXERS)}, or one per stage, separated by commas (default: all)",
+        help="a token mixer, such as pool, or one per stage, separated by commas; docs/models.md lists them (default: "
+        "all of attnzoo's)",
     )
     parser.add_argument(
         "--seed", type=int, help="seed of weights, data order, augmentation and drop path (default: the config's)"
@@ -68,11 +56,16 @@ def load_recipe(args: argparse.Namespace) -> Config:
     Raises:
         ValueError: If an argument or the config is wrong.
     """
+    from attnzoo.backbones.metaformer import MIXERS
+    from attnzoo.zoo.analysis.mixer_comparison import check_recipe
+
     for key in ("batch_size", "repeats", "threads"):
         if getattr(args, key) < 1:
             raise UserError(f"--{key.replace('_', '-')} must be >= 1, got {getattr(args, key)}.")
     if args.launcher != "none":
         raise UserError("A comparison runs in one process: --launcher must be none.")
+    if args.mixers is None:
+        args.mixers = list(MIXERS)
     recipe = load_from_arguments(args)  # its custom imports may register mixers
     if args.seed is not None:
         recipe.randomness = {**(recipe.get("randomness") or {}), "seed": args.seed}
@@ -86,6 +79,10 @@ def train_all(cfgs: dict[str, Config], candidates: dict[str, Candidate], retrain
     Raises:
         Preempted: If a training was stopped by a signal.
     """
+    from attnzoo.zoo.analysis.mixer_comparison import one_line, train_mixer
+    from attnzoo.zoo.config import check_config
+    from attnzoo.zoo.training import Preempted
+
     for place, (name, cfg) in enumerate(cfgs.items()):
         print(f"[{place + 1}/{len(cfgs)}] {name}", flush=True)
         candidate = candidates[name]
@@ -109,6 +106,15 @@ def train_all(cfgs: dict[str, Config], candidates: dict[str, Candidate], retrain
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    import torch
+
+    from attnzoo.zoo.analysis.comparison import Candidate
+    from attnzoo.zoo.analysis.mixer_comparison import MeasurementSettings, measure_mixers, with_mixer, write_comparison
+    from attnzoo.zoo.config import find_config
+    from attnzoo.zoo.config.loading import config_name
+    from attnzoo.zoo.plots.comparison import comparison_table
+    from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted
+
     started = False
     with user_errors(over=lambda: started) as outcome:
         recipe = load_recipe(args)

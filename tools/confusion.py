@@ -7,12 +7,12 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.zoo.analysis.confusion import ConfusionMatrix, most_confused_pairs, read_confusion
-from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.plots.confusion import draw_confusion
-from attnzoo.zoo.plots.tables import confused_pair_table
+
+if TYPE_CHECKING:
+    from attnzoo.zoo.analysis.confusion import ConfusionMatrix
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,6 +57,8 @@ def load(args: argparse.Namespace) -> ConfusionMatrix:
         ValueError: If a file does not exist or does not have the expected format.
     """
     if args.annotations is None:
+        from attnzoo.zoo.analysis.confusion import read_confusion
+
         return read_confusion(args.source)
     from attnzoo.zoo.analysis.detection_confusion import detection_confusion
 
@@ -66,6 +68,11 @@ def load(args: argparse.Namespace) -> ConfusionMatrix:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.analysis.confusion import most_confused_pairs
+    from attnzoo.zoo.files import write_bytes, write_json
+    from attnzoo.zoo.plots.confusion import draw_confusion
+    from attnzoo.zoo.plots.tables import confused_pair_table
+
     with user_errors() as outcome:
         for name, minimum in (("classes", 2), ("pairs", 0)):
             if getattr(args, name) < minimum:

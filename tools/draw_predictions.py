@@ -7,14 +7,14 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import sys
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.zoo.analysis.predictions import Prediction, choose_predictions, read_predictions
-from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.plots.predictions import draw_predictions
-from attnzoo.zoo.work_dir import read_results
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from attnzoo.zoo.analysis.predictions import Prediction
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,6 +35,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def model_name(folder: Path) -> str:
     """Returns a prefix such as "nat_mini: " for titles, or "" if the folder's results.json does not name the model."""
+    from attnzoo.zoo.work_dir import read_results
+
     model = read_results(folder).get("model")
     return f"{model}: " if model else ""
 
@@ -42,6 +44,12 @@ def model_name(folder: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from PIL import Image
+
+    from attnzoo.zoo.analysis.predictions import choose_predictions, read_predictions
+    from attnzoo.zoo.files import write_bytes
+    from attnzoo.zoo.plots.predictions import draw_predictions
+
     with user_errors() as outcome:
         for name in ("count", "columns"):
             if getattr(args, name) < 1:

@@ -17,7 +17,6 @@ from attnzoo.tools.arguments import (
     size_from_arguments,
     user_errors,
 )
-from attnzoo.zoo.export import PARTS, export_onnx, export_program, exportable, file_metadata
 
 SUFFIXES = {"onnx": ".onnx", "program": ".pt2"}
 
@@ -38,7 +37,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=SUFFIXES,
         help="onnx, or program for torch.export (default: by the suffix of --out, or onnx)",
     )
-    parser.add_argument("--part", choices=PARTS, default="whole", help="part of the model to export (default: whole)")
+    parser.add_argument(
+        "--part",
+        default="whole",
+        help="part of the model to export, such as backbone or neck; models differ in their parts (default: whole)",
+    )
     parser.add_argument(
         "--features-only", action="store_true", help="export the backbone's feature maps; MODEL must be a model name"
     )
@@ -87,6 +90,8 @@ def destination(args: argparse.Namespace) -> tuple[str, Path]:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.export import export_onnx, export_program, exportable, file_metadata
+
     with user_errors() as outcome:
         format_name, path = destination(args)
         options = {"features_only": True, "out_indices": args.out_indices} if args.features_only else {}

@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnzoo.tools.arguments import (
     UserError,
@@ -17,11 +17,10 @@ from attnzoo.tools.arguments import (
     size_from_arguments,
     user_errors,
 )
-from attnzoo.zoo.analysis.flops import ModelCost, count_cost
-from attnzoo.zoo.analysis.summary import library_versions
-from attnzoo.zoo.files import write_json
-from attnzoo.zoo.model_loading import LoadedModel
-from attnzoo.zoo.plots.tables import cost_table, format_count
+
+if TYPE_CHECKING:
+    from attnzoo.zoo.analysis.flops import ModelCost
+    from attnzoo.zoo.model_loading import LoadedModel
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +49,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def as_json(loaded: LoadedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
     """Converts the costs to JSON, with modules down to `depth`."""
+    from attnzoo.zoo.analysis.summary import library_versions
+
     return {
         "model": loaded.name,
         "architecture": loaded.architecture,
@@ -63,6 +64,10 @@ def as_json(loaded: LoadedModel, cost: ModelCost, depth: int) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.analysis.flops import count_cost
+    from attnzoo.zoo.files import write_json
+    from attnzoo.zoo.plots.tables import cost_table, format_count
+
     with user_errors() as outcome:
         if args.depth < 0:
             raise UserError(f"--depth must be >= 0, got {args.depth}.")

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.tools.benchmarking.gpu_tables import blocks, fill_markers
-from attnzoo.zoo.files import write_text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,6 +36,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.tools.benchmarking.gpu_tables import blocks, fill_markers
+    from attnzoo.zoo.files import write_text
+
     with user_errors() as outcome:
         markdown = blocks(_read_report(args.report))
         for name in args.block or []:

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 
 from attnzoo.tools.arguments import user_errors
-from attnzoo.zoo.data.examples.digits import INTERPOLATIONS, RECORD, make_digits
-from attnzoo.zoo.data.examples.folder import read_record
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,9 +21,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=32, help="height and width in pixels, >= 8 (default: 32)")
     parser.add_argument(
         "--interpolation",
-        choices=sorted(INTERPOLATIONS),
         default="bicubic",
-        help="interpolation for enlarging the 8x8 digits (default: bicubic)",
+        help="interpolation for enlarging the 8x8 digits, such as nearest (default: bicubic)",
     )
     parser.add_argument(
         "--val-fraction", type=float, default=0.2, help="fraction of each class for validation (default: 0.2)"
@@ -38,6 +35,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.data.examples.digits import RECORD, make_digits
+    from attnzoo.zoo.data.examples.folder import read_record
+
     with user_errors() as outcome:
         written = make_digits(args.out, args.size, args.interpolation, args.val_fraction, args.seed, args.force)
         record = read_record(Path(args.out), RECORD)

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 
 from attnzoo.tools.arguments import user_errors
-from attnzoo.zoo.data.examples.folder import read_record
-from attnzoo.zoo.data.examples.scenes import RECORD, make_scenes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,6 +30,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.data.examples.folder import read_record
+    from attnzoo.zoo.data.examples.scenes import RECORD, make_scenes
+
     with user_errors() as outcome:
         written = make_scenes(args.out, args.size, args.train, args.val, args.most, args.seed, args.force)
         record = read_record(Path(args.out), RECORD)

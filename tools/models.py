@@ -14,32 +14,37 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm import tqdm
-
-from attnzoo import create_model, get_pretrained_cfg, list_models
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.zoo.analysis.catalog import ModelMeasurement
-from attnzoo.zoo.files import write_bytes, write_json
-from attnzoo.zoo.plots.catalog import catalog_page, draw_catalog
+
+if TYPE_CHECKING:
+    from attnzoo.zoo.analysis.catalog import ModelMeasurement
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "MODELS.md"
 PLOT = ROOT / "docs" / "models.png"
 MEASURED = ROOT / "docs" / "models.json"
-_KERNELS = {"ranged_attention_2d": "neighborhood", "routed_attention_2d": "routing"}  # folder of each operator
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(prog="models", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument(
+        "--only-page", action="store_true", help="measure only models that docs/models.json does not list"
+    )
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument(
-        "--only-page", action="store_true", help="measure only models that docs/models.json does not list"
-    )
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
+    from tqdm import tqdm
+
+    from attnzoo import list_models
+    from attnzoo.zoo.files import write_bytes, write_json
+    from attnzoo.zoo.plots.catalog import draw_catalog
+
     with user_errors() as outcome:
         if not (ROOT / "tests" / "support").is_dir():
             raise UserError(
@@ -60,47 +65,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_measured() -> dict[str, ModelMeasurement]:
     """Reads the measurements of the last run by model name."""
+    from attnzoo.zoo.analysis.catalog import ModelMeasurement
+
     content: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text(encoding="utf-8"))
     return {name: ModelMeasurement(entry["parity"], tuple(entry["kernels"])) for name, entry in content.items()}
 
 
 def page(measured: dict[str, ModelMeasurement]) -> str:
     """Returns the text of MODELS.md."""
+    from attnzoo.zoo.plots.catalog import catalog_page
+
     return catalog_page(measured, plot=PLOT.relative_to(ROOT).as_posix())
 
 
 def measure(names: Iterable[str]) -> Iterable[ModelMeasurement]:
     """Measures models one after the other."""
+    from attnzoo.zoo.analysis.catalog import ModelMeasurement, called_kernels
+
     if str(ROOT / "tests") not in sys.path:
         sys.path.append(str(ROOT / "tests"))
     from support.parity import worst_error
 
     for name in names:
         error = worst_error(name)
-        yield ModelMeasurement(None if error is None else float(f"{error:.0e}"), kernels_of(name))
-
-
-def kernels_of(name: str) -> tuple[str, ...]:
-    """Returns the folders of `attnzoo.kernels` whose operators a model calls for one image."""
-    with torch.device("meta"):
-        model = create_model(name, num_classes=0).eval()
-        images = torch.empty(1, *get_pretrained_cfg(name).input_size)
-    with _Operators() as operators, torch.no_grad():
-        model(images)
-    return tuple(sorted({_KERNELS[name] for name in operators.called}))
-
-
-class _Operators(TorchDispatchMode):
-    """Records the calls of the zoo's operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.called: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "attnzoo":
-            self.called.add(func._opname)
-        return func(*args, **(kwargs or {}))
+        yield ModelMeasurement(None if error is None else float(f"{error:.0e}"), called_kernels(name))
 
 
 if __name__ == "__main__":

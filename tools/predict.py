@@ -10,14 +10,12 @@ import time
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnzoo.tools.arguments import UserError, user_errors
-from attnzoo.zoo.files import write_json
-from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
-from attnzoo.zoo.inference import DetectionResult, Predictor, SegmentationResult
-from attnzoo.zoo.inference.inputs import find_sources
-from attnzoo.zoo.inference.output_files import OutputPaths, write_image
+
+if TYPE_CHECKING:
+    from attnzoo.zoo.inference import Predictor
 
 PICTURES = "pictures"
 LABEL_MAPS = "label_maps"
@@ -72,6 +70,8 @@ def find_files(inputs: list[str]) -> set[Path]:
     Raises:
         ValueError: If an input does not exist or contains no image.
     """
+    from attnzoo.zoo.inference.inputs import find_sources
+
     sources = [source for given in inputs for source in find_sources(given)]
     return {Path(source.path).resolve() for source in sources if source.path and "://" not in source.path}
 
@@ -82,6 +82,8 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     Raises:
         ValueError: If there is no such model, or the weights do not fit.
     """
+    from attnzoo.zoo.inference import Predictor
+
     return Predictor(
         args.model or args.config,
         args.weights,
@@ -105,6 +107,9 @@ def predict(predictor: Predictor, args: argparse.Namespace, files: set[Path]) ->
     Returns:
         The entries of predictions.json, one per image.
     """
+    from attnzoo.zoo.inference import DetectionResult, SegmentationResult
+    from attnzoo.zoo.inference.output_files import OutputPaths, write_image
+
     out = Path(args.out)
     paths = OutputPaths(args.inputs, files)
     entries = []
@@ -129,6 +134,9 @@ def predict(predictor: Predictor, args: argparse.Namespace, files: set[Path]) ->
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.files import write_json
+    from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
+
     with ExitStack() as stack, user_errors() as outcome:
         if not 0 <= args.score_threshold <= 1:
             raise UserError(f"--score-threshold must be between 0 and 1, got {args.score_threshold}.")

@@ -19,22 +19,6 @@ from attnzoo.tools.arguments import (
     load_from_arguments,
     user_errors,
 )
-from attnzoo.zoo.config import find_config
-from attnzoo.zoo.config.loading import config_name
-from attnzoo.zoo.data.common.checks import check_num_classes
-from attnzoo.zoo.data.common.decoding import BrokenImageError
-from attnzoo.zoo.evaluation import result_configs
-from attnzoo.zoo.evaluation.checkpoints import (
-    evaluation_config,
-    evaluation_results,
-    headline_metrics,
-    load_evaluated_weights,
-)
-from attnzoo.zoo.files import write_json
-from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
-from attnzoo.zoo.training import build_runner
-from attnzoo.zoo.training.model_setup import unwrap_model
-from attnzoo.zoo.work_dir import RESULTS, find_best
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -85,22 +69,35 @@ def find_checkpoint(path: str) -> str:
     Raises:
         ValueError: If the work dir has no valid checkpoint.
     """
+    from attnzoo.zoo.work_dir import find_best
+
     return str(find_best(path)) if Path(path).is_dir() else path
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.config import find_config
+    from attnzoo.zoo.config.loading import config_name
+    from attnzoo.zoo.data.common.checks import check_num_classes
+    from attnzoo.zoo.data.common.decoding import BrokenImageError
+    from attnzoo.zoo.evaluation import checkpoints, result_configs
+    from attnzoo.zoo.files import write_json
+    from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
+    from attnzoo.zoo.training import build_runner
+    from attnzoo.zoo.training.model_setup import unwrap_model
+    from attnzoo.zoo.work_dir import RESULTS
+
     running = False
     with ExitStack() as stack, user_errors(over=lambda: running) as outcome:
-        cfg = evaluation_config(load_from_arguments(args), args.config, args.pretrained)
+        cfg = checkpoints.evaluation_config(load_from_arguments(args), args.config, args.pretrained)
         checkpoint = None if args.pretrained else find_checkpoint(args.checkpoint)
         check_from_arguments(args, cfg)
         extras = {name for name in ("confusion", "label_maps") if getattr(args, name)}
         cfg.test_evaluator = result_configs(cfg.test_evaluator, cfg.work_dir, extras)
         runner = build_runner(cfg)
         model: Any = unwrap_model(runner.model)
-        report = load_evaluated_weights(model, checkpoint, args.raw)
+        report = checkpoints.load_evaluated_weights(model, checkpoint, args.raw)
         runner.logger.info(str(report))
         loop: Any = runner.test_loop
         dataset = loop.dataloader.dataset
@@ -116,9 +113,9 @@ def main(argv: list[str] | None = None) -> int:
         seconds = time.perf_counter() - start
         if is_first_process():
             config = config_name(find_config(args.config))
-            results = evaluation_results(metrics, len(dataset), seconds, model, report, config)
+            results = checkpoints.evaluation_results(metrics, len(dataset), seconds, model, report, config)
             path = write_json(args.out or Path(cfg.work_dir) / RESULTS, results)
-            values = ", ".join(f"{key} {value:.2f}" for key, value in headline_metrics(metrics).items())
+            values = ", ".join(f"{key} {value:.2f}" for key, value in checkpoints.headline_metrics(metrics).items())
             print(f"{values} ({len(dataset)} images): {path}")
     return outcome.code
 

@@ -6,8 +6,7 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 
 import argparse
 import sys
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING
 
 from attnzoo.tools.arguments import (
     add_check_argument,
@@ -17,10 +16,11 @@ from attnzoo.tools.arguments import (
     load_from_arguments,
     user_errors,
 )
-from attnzoo.zoo.config.consistency import BuiltCheckHook
-from attnzoo.zoo.plots.curves import draw_learning_curve
-from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, build_runner
-from attnzoo.zoo.training.dry_run import dry_run
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from attnzoo.zoo.training import Runner
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,6 +71,8 @@ def load_training_config(args: argparse.Namespace) -> Config:
 
 def plot_learning_curve(runner: Runner) -> None:
     """Plots the learning curve. A plot that fails does not make the training fail."""
+    from attnzoo.zoo.plots.curves import draw_learning_curve
+
     if not is_first_process():
         return
     try:
@@ -83,6 +85,10 @@ def plot_learning_curve(runner: Runner) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    from attnzoo.zoo.config.consistency import BuiltCheckHook
+    from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, build_runner
+    from attnzoo.zoo.training.dry_run import dry_run
+
     check = BuiltCheckHook()
     with user_errors(over=lambda: check.passed) as outcome:
         cfg = load_training_config(args)

@@ -7,19 +7,16 @@ import attnzoo.tools.openmp  # noqa: F401  # isort: skip  # before torch is impo
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from attnzoo.names import unknown_name
 from attnzoo.tools.arguments import UserError, add_model_arguments, load_model_from_arguments, user_errors
-from attnzoo.zoo.files import write_bytes
-from attnzoo.zoo.model_loading import LoadedModel
-from attnzoo.zoo.plots.activations import draw_feature_maps, draw_grad_cam, draw_receptive_field
-from attnzoo.zoo.plots.attention import draw_attention
-from attnzoo.zoo.plots.view import View
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from attnzoo.zoo.model_loading import LoadedModel
 
 KINDS = ("attention", "receptive", "features", "gradcam")
 
@@ -67,6 +64,8 @@ def load_image(path: str, size: list[int] | None, model_size: tuple[int, int]) -
     Raises:
         UserError: If the file does not exist or is not an image, or the size is not positive.
     """
+    from PIL import Image
+
     if size is not None and (len(size) > 2 or min(size) < 1):
         raise UserError(f"--size takes one or two positive numbers, the shorter side or height and width, got {size}.")
     try:
@@ -84,6 +83,9 @@ def load_image(path: str, size: list[int] | None, model_size: tuple[int, int]) -
 
 def to_batch(image: Image.Image, loaded: LoadedModel) -> torch.Tensor:
     """Converts an image to a normalized batch (1, C, H, W)."""
+    import numpy as np
+    import torch
+
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (loaded.mean, loaded.std))
     if loaded.in_chans == 1:
@@ -134,6 +136,13 @@ def output_paths(args: argparse.Namespace) -> dict[str, Path]:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     args = parse_args(argv)
+    import numpy as np
+
+    from attnzoo.zoo.files import write_bytes
+    from attnzoo.zoo.plots.activations import draw_feature_maps, draw_grad_cam, draw_receptive_field
+    from attnzoo.zoo.plots.attention import draw_attention
+    from attnzoo.zoo.plots.view import View
+
     with user_errors() as outcome:
         paths = output_paths(args)
         loaded = load_model_from_arguments(args)

@@ -49,6 +49,34 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]):
     assert "usage:" in capsys.readouterr().out
 
 
+ONLY_PARSE = """
+import contextlib, io, sys
+initial = {name.partition(".")[0] for name in sys.modules}
+from attnzoo.tools import cli
+
+allowed = initial | sys.stdlib_module_names | {"attnzoo"}
+for name in cli.commands():
+    for argument, code in (("--help", 0), ("--no-such-argument", 2)):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as stderr:
+            try:
+                cli.main([name, argument])
+            except SystemExit as stop:
+                assert stop.code == code, (name, argument, stderr.getvalue())
+            else:
+                raise AssertionError(f"{name} {argument} did not exit")
+        imported = sorted({module.partition(".")[0] for module in sys.modules} - allowed)
+        allowed |= set(imported)
+        if imported:
+            print(f"{name} {argument} imports {', '.join(imported)}")
+"""
+
+
+def test_parsing_imports_no_other_library():
+    """Help and wrong arguments get their answer at once: importing torch alone takes seconds."""
+    done = subprocess.run([sys.executable, "-c", ONLY_PARSE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_tool_runs_as_a_script():
     script = Path(cli.__file__).with_name("draw_predictions.py")
     done = subprocess.run([sys.executable, script, "nowhere"], capture_output=True, text=True, check=False)

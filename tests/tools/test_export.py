@@ -51,6 +51,7 @@ def test_export_of_a_config_with_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
         (["nat_mimi"], "Did you mean"),
         (["nat_mini", "--out", "model.pb"], "--out must end with .onnx or .pt2, got model.pb."),
         (["nat_mini", "--out", "model.pt2", "--format", "onnx"], "--out must end with .onnx, got model.pt2."),
+        (["metaformer_micro", "--part", "backbon"], "Unknown part 'backbon'. Did you mean 'backbone'"),
         (["metaformer_micro", "--part", "rpn"], "is a backbone and has no 'rpn'"),
         (["metaformer_micro", "--size", "1", "2", "3"], "--size takes one or two positive numbers"),
         (["metaformer_micro", "--cfg-options", "a=1"], "settings of a config"),

@@ -42,6 +42,7 @@ def test_other_folders_are_not_overwritten(made: Path, tmp_path: Path, capsys: p
     ("option", "value", "message"),
     [
         ("--size", "7", "--size must be >= 8"),
+        ("--interpolation", "bicubik", "Unknown --interpolation 'bicubik'. Did you mean 'bicubic'"),
         ("--val-fraction", "1", "--val-fraction must be between 0.01 and 0.99"),
         ("--seed", "-1", "--seed must be between 0 and"),
     ],

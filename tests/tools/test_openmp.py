@@ -54,7 +54,10 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.mark.parametrize(
     ("run", "expected"),
-    [(f"runpy.run_path({str(TOOLS / 'train.py')!r}, run_name='__main__')", "1000"), ("import attnzoo.kernels", "None")],
+    [
+        (f"sys.argv[1:] = ['nat_digits']; runpy.run_path({str(TOOLS / 'train.py')!r}, run_name='__main__')", "1000"),
+        ("import attnzoo.kernels", "None"),
+    ],
     ids=["script", "library"],
 )
 def test_scripts_set_it_and_the_library_does_not(run: str, expected: str):

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from attnzoo.tools import predict
+from attnzoo.zoo import inference
 from attnzoo.zoo.folder_lock import RESULTS_LOCK, FolderLock
 from attnzoo.zoo.inference import DetectionResult, Predictor, SegmentationResult
 from support.tiny_classifier import COLORS, train_tiny
@@ -196,7 +197,7 @@ class FakePredictor:
 
 
 def test_detections_above_the_threshold_are_written(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(predict, "Predictor", lambda *_, **__: FakePredictor("detection"))
+    monkeypatch.setattr(inference, "Predictor", lambda *_, **__: FakePredictor("detection"))
     for threshold, count in ((0.3, 2), (0.5, 1)):
         file = images / "red" / "0.png"
         assert run(file, "--config", "any", "--out", tmp_path / "out", "--score-threshold", threshold) == 0
@@ -206,7 +207,7 @@ def test_detections_above_the_threshold_are_written(images: Path, tmp_path: Path
 
 
 def test_label_maps_are_written(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(predict, "Predictor", lambda *_, **__: FakePredictor("segmentation"))
+    monkeypatch.setattr(inference, "Predictor", lambda *_, **__: FakePredictor("segmentation"))
     file = images / "red" / "0.png"
     assert run(file, "--config", "any", "--out", tmp_path / "out", "--label-maps") == 0
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]

@@ -13,6 +13,7 @@ from PIL import Image
 from attnzoo import create_model
 from attnzoo.tools import train as train_tool
 from attnzoo.zoo.config import load_config
+from attnzoo.zoo.plots import curves
 from attnzoo.zoo.tasks import Classifier
 from attnzoo.zoo.training import EXIT_PREEMPTED, Preempted, Runner, read_scalars, read_training_checkpoint
 from support.tiny_classifier import BACKBONE
@@ -131,7 +132,7 @@ def test_failing_plot_does_not_fail_the_training(config: Path, copied: Path, mon
     def fails(*args: Any) -> None:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(train_tool, "draw_learning_curve", fails)
+    monkeypatch.setattr(curves, "draw_learning_curve", fails)
     (copied / "learning_curve.png").unlink()
     assert train_tool.main([str(config), "--work-dir", str(copied), "--resume"]) == 0
     assert not (copied / "learning_curve.png").exists()

@@ -21,6 +21,7 @@ from attnzoo.backbones.nat import NeighborhoodAttention
 from attnzoo.backbones.van import model as van
 from attnzoo.kernels import route_regions
 from attnzoo.tools.benchmarking.attention_baselines import Attention, FlexAttention, GatherAttention, UnfoldAttention
+from attnzoo.tools.benchmarking.names import BASELINE_NAMES
 
 _TIMM_NAMES = {"halonet_h1_timm": "halonet_h1", "halonet_h1": ""}
 """timm's names of models that are called differently here; empty if timm uses the name for another model."""
@@ -224,6 +225,7 @@ BASELINES: dict[str, Callable[[str, nn.Module], nn.Module]] = {
     "flex": flex_model,
 }
 """Builds each baseline from a model's name and attnzoo's model."""
+assert tuple(BASELINES) == BASELINE_NAMES
 
 
 def _replace_classes(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:

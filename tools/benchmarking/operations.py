@@ -1,6 +1,6 @@
 """Operations that `benchmark_kernels.py` and `gpu_check.py` measure, at the sizes of published models' stages.
 
-A new operation needs a function that builds its `Problem`, and an entry in `OPERATIONS`.
+A new operation needs a function that builds its `Problem`, and an entry in `OPERATIONS` and in `OPERATION_OPTIONS`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from attnzoo.tools.benchmarking.attention_baselines import (
     UnfoldAttention,
     UnfoldHaloAttention,
 )
+from attnzoo.tools.benchmarking.names import OPERATION_OPTIONS, Option
 
 MapSize = tuple[int, int]
 """Height and width."""
@@ -72,13 +73,6 @@ class Problem:
     out_grad: torch.Tensor
     implementations: dict[str, Implementation]
     exact: Callable[..., torch.Tensor]
-
-
-class Option(NamedTuple):
-    """An integer argument of an operation, which is also a command-line option."""
-
-    default: int | None
-    help: str
 
 
 @dataclass(frozen=True)
@@ -220,33 +214,13 @@ def halo_problem(
 
 
 OPERATIONS: dict[str, Operation] = {
-    "neighborhood": Operation(
-        neighborhood_problem,
-        tuple(NAT_STAGES),
-        {"kernel_size": Option(7, "kernel size of neighborhood attention")},
-        weight=1.5,
-    ),
-    "routing": Operation(
-        routing_problem,
-        tuple(BIFORMER_STAGES),
-        {
-            "num_regions": Option(7, "regions of routed attention along each axis"),
-            "topk": Option(None, "regions that each region attends to (default: BiFormer's; 4 for other sizes)"),
-        },
-    ),
-    "window": Operation(
-        window_problem, tuple(NAT_STAGES), {"window_size": Option(7, "window size of window attention")}
-    ),
-    "halo": Operation(
-        halo_problem,
-        tuple(HALO_STAGES),
-        {
-            "block_size": Option(8, "block size of halo attention"),
-            "halo_size": Option(2, "halo size of halo attention"),
-        },
-    ),
+    "neighborhood": Operation(neighborhood_problem, tuple(NAT_STAGES), OPERATION_OPTIONS["neighborhood"], weight=1.5),
+    "routing": Operation(routing_problem, tuple(BIFORMER_STAGES), OPERATION_OPTIONS["routing"]),
+    "window": Operation(window_problem, tuple(NAT_STAGES), OPERATION_OPTIONS["window"]),
+    "halo": Operation(halo_problem, tuple(HALO_STAGES), OPERATION_OPTIONS["halo"]),
 }
 """Operations by name."""
+assert tuple(OPERATIONS) == tuple(OPERATION_OPTIONS)
 
 
 def _random_operands(

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...backbones.registry import get_pretrained_cfg, get_tags, list_models
 from ...deprecated_paths import renamed_names
+from ..factory import create_model
+
+_KERNELS = {"ranged_attention_2d": "neighborhood", "routed_attention_2d": "routing"}  # folder of each operator
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,29 @@ def accuracy_points(family: str) -> list[tuple[str, float, float]]:
             if name not in best or cfg.top1 > best[name][2]:
                 best[name] = name, cfg.macs, cfg.top1
     return sorted(best.values(), key=lambda point: point[1])
+
+
+def called_kernels(name: str) -> tuple[str, ...]:
+    """Returns the folders of `attnzoo.kernels` whose operators a model calls for one image, sorted."""
+    with torch.device("meta"):
+        model = create_model(name, num_classes=0).eval()
+        images = torch.empty(1, *get_pretrained_cfg(name).input_size)
+    with _Operators() as operators, torch.no_grad():
+        model(images)
+    return tuple(sorted({_KERNELS[name] for name in operators.called}))
+
+
+class _Operators(TorchDispatchMode):
+    """Records the calls of the zoo's operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "attnzoo":
+            self.called.add(func._opname)
+        return func(*args, **(kwargs or {}))
 
 
 __getattr__ = renamed_names(__name__, {"Measured": "ModelMeasurement"})

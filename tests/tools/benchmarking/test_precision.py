@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from attnzoo.tools.benchmarking.precision import DTYPES, TOLERANCES, agree, default_dtype
+from attnzoo.tools.benchmarking.precision import DTYPES, TOLERANCES, agree, default_device, default_dtype
 
 
 def test_every_dtype_has_a_tolerance():
@@ -14,6 +15,12 @@ def test_every_dtype_has_a_tolerance():
     )
     assert default_dtype(torch.device("cpu")) == "float32"
     assert default_dtype(torch.device("cuda")) == "bfloat16"
+
+
+@pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
+def test_default_device_is_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch, available: bool, device: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert default_device() == torch.device(device)
 
 
 def test_every_tensor_must_agree():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..common.arguments import check_choice
 from .folder import is_up_to_date, write_folder
 
 INTERPOLATIONS = {
@@ -96,6 +97,7 @@ def make_digits(
     """
     if size < 8:
         raise ValueError(f"--size must be >= 8, the size of the digits, got {size}.")
+    check_choice("--interpolation", interpolation, INTERPOLATIONS)
     if not 0.01 <= val_fraction <= 0.99:
         raise ValueError(f"--val-fraction must be between 0.01 and 0.99, got {val_fraction}.")
     if not 0 <= seed < 2**32:
