@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-import statistics
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from PIL import Image
 
 from ...backbones.registry import PretrainedCfg, get_pretrained_cfg, is_model, list_models, split_model_name_tag
 from ...names import unknown_name
@@ -18,9 +15,6 @@ from ..data.formats import AnnotatedImages, Content, LabeledImages, LabelMaps
 from . import classification, dense
 from .options import Facts, Options, Settings, choose_settings, has_gpu
 from .recognize import OwnData
-
-SAMPLED_IMAGES = 200
-"""Number of images whose size is looked at."""
 
 
 def build_recipe(model: str, own: OwnData, options: Options, work_dir: Path) -> tuple[Config, Settings]:
@@ -46,7 +40,7 @@ def build_recipe(model: str, own: OwnData, options: Options, work_dir: Path) -> 
             f"There are no published weights for {backbone}. Pass weights: a checkpoint, or 'none' to train from "
             f"random weights. Models with weights: {', '.join(list_models(pretrained=True)[:5])}, ..."
         )
-    settings = choose_settings(options, _facts(content, cfg, options))
+    settings = choose_settings(options, _facts(own, cfg, options))
     if isinstance(content, LabeledImages):
         sections = {
             "model": classification.model_config(backbone, cfg, len(content.classes), options),
@@ -91,35 +85,17 @@ def _find_model(model: str, content: Content) -> tuple[str, str]:
     return parts.backbone.type, model
 
 
-def _facts(content: Content, cfg: PretrainedCfg, options: Options) -> Facts:
+def _facts(own: OwnData, cfg: PretrainedCfg, options: Options) -> Facts:
     return Facts(
-        kind=content.kind,
-        images=content.count("train"),
-        side=median_side(content.image_paths("train"), options.seed),
+        kind=own.content.kind,
+        images=own.content.count("train"),
+        side=own.side,
         weights_size=min(cfg.input_size[1:]),
         stride=32,
         from_scratch=options.from_scratch,
         probe=options.probe is not None,
         cuda=has_gpu(),
     )
-
-
-def median_side(paths: list[Path], seed: int = 0) -> int:
-    """Returns the median of the shorter sides of a sample of images, in pixels.
-
-    Raises:
-        ValueError: None of them is an image that can be read.
-    """
-    sides = []
-    for path in random.Random(seed).sample(paths, min(SAMPLED_IMAGES, len(paths))):
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError):
-            continue  # the training reports images that cannot be read, and goes on without them
-    if not sides:
-        raise ValueError(f"None of {min(SAMPLED_IMAGES, len(paths))} images could be read, such as {paths[0]}.")
-    return round(statistics.median(sides))
 
 
 def _training_config(settings: Settings, options: Options, best: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...names import unknown_name
 from ..data.common.paths import missing_path
 from ..data.formats import FORMATS, Content, LabeledImages
+from .samples import sample_images
 
 MIN_HELD_OUT = 10
 """With fewer images than this, nothing is held out: neither part would say anything."""
@@ -22,12 +23,14 @@ class OwnData:
     Attributes:
         format: Name of its format.
         content: What is annotated; its splits include "train" and "val".
+        side: Median of the images' shorter sides in pixels.
         made_split: Whether the validation split was made here.
         remarks: What the user should know, one sentence each.
     """
 
     format: str
     content: Content
+    side: int
     made_split: bool = False
     remarks: list[str] = field(default_factory=list)
 
@@ -67,7 +70,16 @@ def recognize(
     if name is None:
         layouts = "\n".join(f"  {name}: {kind.layout}" for name, kind in FORMATS.items())
         raise ValueError(f"The format of {root} is not known: it contains {_contents(root)}. Known formats:\n{layouts}")
-    own = OwnData(name, FORMATS[name].read(root.resolve()))
+    content = FORMATS[name].read(root.resolve())
+    if "train" not in content.splits:
+        raise ValueError(f"The data set has the splits {', '.join(content.splits)}, but none for training.")
+    sample = sample_images(content.image_paths("train"), seed)
+    own = OwnData(name, content, sample.side)
+    if sample.rotated:
+        own.remarks.append(
+            f"{sample.rotated} of {sample.count} images that were looked at have an EXIF orientation, which training "
+            "and prediction do not apply, as usual; if photos are on their side, rotate the files"
+        )
     if own.content.left_out:
         counts = ", ".join(
             f"{count} {suffix or 'without a suffix'}" for suffix, count in own.content.left_out.most_common()
@@ -85,8 +97,6 @@ def recognize(
 def _complete_splits(own: OwnData, val_fraction: float, seed: int) -> None:
     """Makes sure that there are splits for training and validation."""
     content = own.content
-    if "train" not in content.splits:
-        raise ValueError(f"The data set has the splits {', '.join(content.splits)}, but none for training.")
     if "val" in content.splits:
         return
     if "test" in content.splits:

@@ -10,7 +10,7 @@ import pytest
 from attnzoo.zoo.config import check_config
 from attnzoo.zoo.config.options import apply_options
 from attnzoo.zoo.finetune.options import Options
-from attnzoo.zoo.finetune.recipe import build_recipe, median_side
+from attnzoo.zoo.finetune.recipe import build_recipe
 from attnzoo.zoo.finetune.recognize import OwnData, recognize
 from support.own_data import class_folders, coco, label_maps, write_image
 
@@ -101,11 +101,3 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
     for model, own, choices, message in cases:
         with pytest.raises(ValueError, match=message):
             build_recipe(model, own, Options(**choices), tmp_path / "out")
-
-
-def test_the_median_side(tmp_path: Path):
-    paths = [write_image(tmp_path / f"{side}.png", size=(side, 40)) for side in (10, 20, 30)]
-    (tmp_path / "broken.png").write_bytes(b"")
-    assert median_side([*paths, tmp_path / "broken.png"]) == 20
-    with pytest.raises(ValueError, match=r"None of 1 images could be read, such as .*broken.png"):
-        median_side([tmp_path / "broken.png"])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 from attnzoo.zoo.data.formats import FORMATS, LabeledImages
 from attnzoo.zoo.finetune.recognize import recognize
@@ -75,6 +76,16 @@ def test_detection_and_segmentation_are_divided(tmp_path: Path):
     for root in (coco(tmp_path / "coco", ["train"], 10), label_maps(tmp_path / "maps", count=10)):
         own = recognize(root)
         assert own.sizes == {"train": 8, "val": 2}
+
+
+def test_orientations_are_reported(tmp_path: Path):
+    class_folders(tmp_path, 6)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (50, 21)).save(tmp_path / "red" / "turned.jpg", exif=exif)
+    own = recognize(tmp_path)
+    assert own.side == 24
+    assert own.remarks[0].startswith("1 of 13 images that were looked at have an EXIF orientation")
 
 
 def test_files_that_are_left_out_are_counted(tmp_path: Path):
