@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...names import unknown_name
-from ..data.common.paths import missing_path
-from ..data.formats import FORMATS, Content, LabeledImages
+from ..data.formats import AnnotatedImages, Content, LabeledImages, read_data
 from .samples import sample_images
 
 MIN_HELD_OUT = 10
@@ -62,15 +59,7 @@ def recognize(
         ValueError: There is nothing, its format is not known, or its content is wrong.
     """
     root = Path(data).expanduser()
-    if not root.exists():
-        raise ValueError(missing_path("data", root))
-    if format is not None and format not in FORMATS:
-        raise ValueError(unknown_name("data format", format, FORMATS))
-    name = format or next((name for name, kind in FORMATS.items() if kind.recognizes(root)), None)
-    if name is None:
-        layouts = "\n".join(f"  {name}: {kind.layout}" for name, kind in FORMATS.items())
-        raise ValueError(f"The format of {root} is not known: it contains {_contents(root)}. Known formats:\n{layouts}")
-    content = FORMATS[name].read(root.resolve())
+    name, content = read_data(root, format)
     if "train" not in content.splits:
         raise ValueError(f"The data set has the splits {', '.join(content.splits)}, but none for training.")
     sample = sample_images(content.image_paths("train"), seed)
@@ -90,8 +79,20 @@ def recognize(
             f"All images in {root} have the class {', '.join(own.content.classes)}: a classifier needs at least two "
             "classes. Add a folder with images of something else."
         )
+    if isinstance(content, AnnotatedImages) and content.has_masks:
+        _choose_masks(own, content)
     _complete_splits(own, val_fraction, seed)
     return own
+
+
+def _choose_masks(own: OwnData, content: AnnotatedImages) -> None:
+    """Decides between masks and boxes alone if only some objects have masks."""
+    masks, objects = content.count_masks()
+    if 2 * masks < objects:
+        content.has_masks = False
+        own.remarks.append(f"only {masks} of {objects} objects have a mask: boxes alone are trained")
+    elif masks < objects:
+        own.remarks.append(f"{objects - masks} of {objects} objects have no mask: they are ignored in training")
 
 
 def _complete_splits(own: OwnData, val_fraction: float, seed: int) -> None:
@@ -120,19 +121,3 @@ def _complete_splits(own: OwnData, val_fraction: float, seed: int) -> None:
 
 def _listed(names: tuple[str, ...], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _contents(root: Path) -> str:
-    """Describes what is in a folder, for messages."""
-    if root.is_file():
-        return "a file"
-    suffixes: collections.Counter[str] = collections.Counter()
-    folders = 0
-    for entry in root.iterdir():
-        if entry.is_dir():
-            folders += 1
-        else:
-            suffixes[entry.suffix.lower()] += 1
-    parts = [f"{folders} folders"] if folders else []
-    parts += [f"{count} files {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5)]
-    return ", ".join(parts) or "nothing"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from attnzoo.zoo.data.formats import FORMATS, LabeledImages
+from attnzoo.zoo.data.formats import FORMATS, AnnotatedImages, LabeledImages
 from attnzoo.zoo.finetune.recognize import recognize
 from support.own_data import class_folders, coco, coco_content, label_maps, write_image
 
@@ -86,6 +86,19 @@ def test_orientations_are_reported(tmp_path: Path):
     own = recognize(tmp_path)
     assert own.side == 24
     assert own.remarks[0].startswith("1 of 13 images that were looked at have an EXIF orientation")
+
+
+@pytest.mark.parametrize(("without", "has_masks"), [(3, True), (7, False)])
+def test_objects_without_masks_are_reported(tmp_path: Path, without: int, has_masks: bool):
+    names = [write_image(tmp_path / "photos" / f"{index}.jpg").name for index in range(10)]
+    content = coco_content(names)
+    for annotation in content["annotations"][:without]:
+        annotation["segmentation"] = []
+    (tmp_path / "fish.json").write_text(json.dumps(content))
+    own = recognize(tmp_path)
+    assert isinstance(own.content, AnnotatedImages)
+    assert own.content.has_masks == has_masks
+    assert own.remarks[0].startswith(f"{without} of 10 objects" if has_masks else "only 3 of 10 objects")
 
 
 def test_files_that_are_left_out_are_counted(tmp_path: Path):

@@ -13,7 +13,7 @@ from . import label_maps as label_maps
 from . import class_folders as class_folders
 
 # isort: on
-from .base import FORMATS, DataFormat, register_format
+from .base import FORMATS, DataFormat, read_data, register_format
 from .contents import AnnotatedImages, Content, LabeledImages, LabelMaps
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "DataFormat",
     "LabelMaps",
     "LabeledImages",
+    "read_data",
     "register_format",
 ]

@@ -99,6 +99,11 @@ class AnnotatedImages(Content):
         folder = self.root / self.folders[split]
         return [folder / image["file_name"] for image in self.splits[split]["images"]]
 
+    def count_masks(self) -> tuple[int, int]:
+        """Returns how many training objects, apart from crowds, have a polygon or mask, and how many there are."""
+        objects = [one for one in self.splits["train"]["annotations"] if not one.get("iscrowd")]
+        return sum(bool(one.get("segmentation")) for one in objects), len(objects)
+
     def hold_out(self, fraction: float, seed: int) -> None:
         """Holds out the same share of the images of each class. An image counts for the rarest of its classes."""
         content = self.splits["train"]
