@@ -91,8 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     running = False
     with ExitStack() as stack, user_errors(over=lambda: running) as outcome:
         cfg = checkpoints.evaluation_config(load_from_arguments(args), args.config, args.pretrained)
-        checkpoint = None if args.pretrained else find_checkpoint(args.checkpoint)
         check_from_arguments(args, cfg)
+        checkpoint = checkpoints.fetch_published(cfg) if args.pretrained else find_checkpoint(args.checkpoint)
         extras = {name for name in ("confusion", "label_maps") if getattr(args, name)}
         cfg.test_evaluator = result_configs(cfg.test_evaluator, cfg.work_dir, extras)
         runner = build_runner(cfg)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from ..analysis.summary import count_parameters, describe_device, library_versions
+from ..catalog import checkpoint_of_config
 from ..config.parts import backbone_of, has_separate_heads
 from ..preprocessing import Preprocessing, warn_of_difference
 from ..weights import LoadReport, load_weights, weights_target
@@ -32,7 +35,7 @@ def evaluation_config(cfg: Config, name: str, pretrained: bool) -> Config:
 
     Args:
         cfg: The config, which is changed.
-        name: Name of the config in error messages.
+        name: Path or name of the config, for error messages.
         pretrained: Evaluate the published weights.
 
     Returns:
@@ -51,18 +54,35 @@ def evaluation_config(cfg: Config, name: str, pretrained: bool) -> Config:
     backbone = backbone_of(cfg.to_dict())
     if backbone is None:
         raise ValueError("model.backbone: must be one of the zoo's backbones to be evaluated.")
-    if pretrained and has_separate_heads(cfg.to_dict()):
+    with_heads = has_separate_heads(cfg.to_dict())
+    if pretrained and with_heads and checkpoint_of_config(cfg) is None:
         raise ValueError(
-            f"--pretrained selects the published weights of a classifier, but {name} also has heads: pass a CHECKPOINT "
-            "with the weights of both."
+            f"{name} has heads besides its backbone, and the catalog has no published checkpoint for it: pass a "
+            "CHECKPOINT of the complete model instead of --pretrained."
         )
     model = cfg.model if backbone[0] == "model" else cfg.model.backbone
-    model.update(pretrained=pretrained, checkpoint_path=None)
+    model.update(pretrained=pretrained and not with_heads, checkpoint_path=None)
     cfg.model.pop("init_weights", None)  # the evaluated weights replace them
     return cfg
 
 
-def load_evaluated_weights(model: Any, checkpoint: str | None, raw: bool) -> LoadReport:
+def fetch_published(cfg: Config) -> Path | None:
+    """Returns the local path of the published checkpoint of a config's detector or segmentor, after downloading it.
+
+    Args:
+        cfg: Result of `evaluation_config` with `pretrained`.
+
+    Returns:
+        None for a classifier, whose backbone loads its own published weights when it is built.
+
+    Raises:
+        DownloadError: The download failed; the message explains how to put the file in place manually.
+    """
+    published = checkpoint_of_config(cfg) if has_separate_heads(cfg.to_dict()) else None
+    return None if published is None else published.fetch()
+
+
+def load_evaluated_weights(model: Any, checkpoint: str | os.PathLike[str] | None, raw: bool) -> LoadReport:
     """Loads the weights to evaluate, unless they were loaded when the model was built.
 
     Args:

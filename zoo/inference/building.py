@@ -14,6 +14,7 @@ from torch import nn
 
 from ...backbones.registry import get_pretrained_cfg, list_models
 from ...names import nearest_names
+from ..catalog import checkpoint_of_config
 from ..config.checking import check_config
 from ..config.loading import SUFFIXES, list_configs, load_config
 from ..config.parts import backbone_of, has_separate_heads
@@ -222,28 +223,33 @@ def _from_config(
                 "size=224)."
             )
         transform = TRANSFORMS.build(dict(dataset["transform"]))
-    if weights is None:
+    with_heads = has_separate_heads(cfg.to_dict())
+    published = checkpoint_of_config(cfg) if with_heads and (weights is None or weights is True) else None
+    if weights is None and published is None:
         raise ValueError(
             f"{title} is a config, which has no weights. Pass weights=: a checkpoint (path, URL, hf-hub:owner/name), "
             "True for published weights or False for none; or pass the work dir of a training as the model."
         )
-    if weights is True and has_separate_heads(cfg.to_dict()):
+    if with_heads and weights is True and published is None:
         raise ValueError(
-            f"{title} has heads besides its backbone: pass a checkpoint of the complete model as weights=."
+            f"{title} has heads besides its backbone, and the catalog has no published checkpoint for it: pass a "
+            "checkpoint of the complete model as weights=."
         )
     backbone = backbone_of(cfg.to_dict())
     if backbone is not None:
         part = cfg.model if backbone[0] == "model" else cfg.model.backbone
-        part.update(pretrained=weights is True, checkpoint_path=None)
+        part.update(pretrained=weights is True and published is None, checkpoint_path=None)
     if check:
         check_config(Config({"model": cfg.model}), paths=False)
+    if published is not None:
+        weights = published.fetch()
     task: Any = MODELS.build(cfg.model)
     if not is_task(task):
         task = build_classifier_task(task, True, title)
     carried = None
     if weights is True:
         _check_head(task.backbone.load_report, task, title)
-    elif weights is not False:
+    elif weights is not None and weights is not False:
         report = load_weights(weights_target(task), weights, use_ema=use_ema)
         _check_head(report, task, title)
         own = Preprocessing.from_task(task, own_transform)
@@ -254,7 +260,8 @@ def _from_config(
     if not names and weights is True and backbone is not None:
         is_imagenet = "in1k" in str(get_pretrained_cfg(backbone[1]["type"]).tag)
         names = imagenet_class_names(task.num_classes) if is_imagenet else ()
-    return LoadedModel(task, _kind_of(task), transform, title, _describe(weights), names, palette)
+    description = _describe(weights) if published is None else f"published: {published.name}"
+    return LoadedModel(task, _kind_of(task), transform, title, description, names, palette)
 
 
 def _test_dataset(cfg: Config, title: str) -> Mapping[str, Any]:

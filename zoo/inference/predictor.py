@@ -88,7 +88,8 @@ class Predictor:
             - a checkpoint in such a work dir;
             - a torch module: a task of the zoo, or a classifier that returns logits.
         weights: A path, URL, "hf-hub:owner/name", "local-dir:folder", work dir or state dict; True for published
-            weights, False for none. By default those of the model. Configs have none, so they need this argument.
+            weights, False for none. By default those of the model. A config of a detector or segmentor has those of
+            `attnzoo.zoo.catalog`, if its recipe is listed there; other configs need this argument.
         device: By default "cuda" if it is available, else "cpu".
         batch_size: Largest number of images in a batch.
         transform: Replacement for the model's own transform: a config of a registered transform, or a callable. For
