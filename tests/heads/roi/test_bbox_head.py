@@ -46,3 +46,14 @@ def test_refinement_uses_the_true_class_in_training_and_the_best_class_otherwise
     moved = head.refine(regions, logits, offsets.flatten(1), (50, 32), labels)
     torch.testing.assert_close(moved[:, 0], torch.tensor([13.0, 12.0, 13.0]))
     assert moved[:, 2].tolist() == [32, 32, 32], "boxes are cut to the image"
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.25])
+def test_the_smooth_l1_loss_of_the_boxes_by_hand(beta: float):
+    head = BBoxHead(3, 8, **{**SMALL_BOX, "bbox_loss": "smooth_l1", "smooth_l1_beta": beta, "class_agnostic": True})
+    regions = torch.tensor([[10.0, 10, 30, 30]]).repeat(4, 1)
+    offsets = torch.zeros(4, 4)
+    offsets[0, 0] = 0.5  # the target is 0, because the object is the region itself
+    losses = head.losses(torch.zeros(4, 4), offsets, regions, torch.tensor([1, 3, 3, 3]), regions)
+    expected = 0.5 - beta / 2 if beta < 0.5 else 0.5 * 0.5**2 / beta
+    assert float(losses["loss_bbox"]) == pytest.approx(expected / 4)

@@ -73,3 +73,8 @@ def test_the_scores_of_a_cascade_are_of_the_mean_logits():
         stage.fc_cls.bias.data = torch.tensor(logits)
     scores = head(maps(), [boxes(3), boxes(0)], infos())[0].scores
     torch.testing.assert_close(scores, torch.tensor([2.0, 1.0]).softmax(0).expand(3, 2))
+
+
+def test_no_stage_takes_low_quality_matches():
+    head = small_head(CascadeRoIHead)
+    assert [assigner.match_low_quality for assigner in head.assigners] == [False] * len(head.bbox_head)

@@ -24,5 +24,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undoes registrations after the test."""
-    monkeypatch.setattr(entries, "_entries", dict(entries.all_checkpoints()))
+    """Empties the catalog for a test, and undoes its registrations afterwards."""
+    entries.all_checkpoints()  # registers the published ones, once
+    monkeypatch.setattr(entries, "_entries", {})

@@ -46,6 +46,7 @@ def test_chosen_classes_are_used_if_their_number_fits():
     chosen = {**dataset, "classes": ["cat", "dog"]}
     assert names_of(chosen, 2) == ("cat", "dog")
     assert names_of(chosen, 3) == ()
+    assert names_of(chosen, 1) == ()
 
 
 def test_data_sets_outside_the_zoo_can_name_their_classes(tmp_path: Path):
