@@ -130,6 +130,7 @@ def test_comparison(
     assert started_runs == [("pool", False), ("pool", False)]
 
 
+@pytest.mark.slow
 def test_failing_mixer_is_reported_and_the_others_continue(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -37,7 +37,7 @@ def tiny(family: str, **kwargs: Any) -> nn.Module:
     return create_model(name, **{"num_classes": 5, **arguments, **kwargs}).eval()
 
 
-SLOW_TO_CONVERT = ("biformer", "davit", "halonet", "nat")
+SLOW_TO_CONVERT = ("agent", "biformer", "davit", "halonet", "nat")
 
 
 def on_meta(name: str, **kwargs: Any) -> Any:

@@ -27,6 +27,7 @@ def test_backbones_without_tables_accept_any_size(family: str, tmp_path: Path):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_program_runs_without_attnzoo(tmp_path: Path):
     model = tiny("nat")
     path = export_program(exportable(model), tmp_path / "nat.pt2", (32, 32)).path

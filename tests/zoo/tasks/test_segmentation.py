@@ -396,6 +396,7 @@ def test_what_a_batch_lacks_is_named():
             model(**options)
 
 
+@pytest.mark.slow
 def test_a_segmentor_learns_an_image_by_heart():
     """A disc, a square and a bar on textured ground, through a real backbone and Semantic FPN, in seconds."""
     rows, columns = torch.meshgrid(torch.arange(47), torch.arange(62), indexing="ij")

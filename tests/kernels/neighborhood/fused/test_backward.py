@@ -55,7 +55,15 @@ _CASES = {
 }
 
 
-_SLOW = {"two_images", "cut_blocks", "terms_shared_keys_and_tokens", "block_of_several_tiles"}
+_SLOW = {
+    "two_images",
+    "cut_blocks",
+    "terms_shared_keys_and_tokens",
+    "block_of_several_tiles",
+    "shifted_halo",
+    "downsampling_halo",
+    "terms_of_neighborhood_and_bias",
+}
 
 
 @pytest.mark.parametrize("name", slow_except(_CASES, _CASES.keys() - _SLOW))
