@@ -21,7 +21,7 @@ MODELS: dict[str, dict[str, Any]] = {"nat_mini": NAT, "biformer_tiny": BIFORMER}
 
 def run(program: Any, images: torch.Tensor) -> np.ndarray:
     """Converts a program or file, and runs it."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]  # an extra, see pyproject.toml
 
     compiled = openvino.compile_model(openvino.convert_model(program), "CPU")
     return next(iter(compiled(images.numpy()).values()))

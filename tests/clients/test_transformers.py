@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_equal_ours(folder: Path, photo: Image.Image) -> None:
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoImageProcessor, AutoModelForImageClassification  # pyright: ignore[reportMissingImports]  # an extra
 
     processor = AutoImageProcessor.from_pretrained(folder)
     model = AutoModelForImageClassification.from_pretrained(folder).eval()
@@ -59,7 +59,7 @@ def test_scores_equal_ours(folder: Path, photo: Image.Image) -> None:
 
 
 def test_features(folder: Path, photo: Image.Image) -> None:
-    from transformers import AutoImageProcessor, AutoModel
+    from transformers import AutoImageProcessor, AutoModel  # pyright: ignore[reportMissingImports]  # an extra
 
     images = AutoImageProcessor.from_pretrained(folder)(photo, return_tensors="pt")
     with torch.no_grad():

@@ -266,7 +266,7 @@ def _check_same_form(value: Any, own: Any, where: str) -> None:
         for i, (item, own_item) in enumerate(zip(value, own, strict=True)):
             _check_same_form(item, own_item, f"{where}[{i}]")
     elif is_number(own):
-        if not is_number(value) or (math.isfinite(own) and not math.isfinite(value)):
+        if value is None or not is_number(value) or (math.isfinite(own) and not math.isfinite(value)):
             fail(where, "a finite number", value)
     elif type(value) is not type(own):
         fail(where, f"a {type(own).__name__}", value)
