@@ -55,18 +55,10 @@ _CASES = {
 }
 
 
-_SLOW = {
-    "two_images",
-    "cut_blocks",
-    "terms_shared_keys_and_tokens",
-    "block_of_several_tiles",
-    "shifted_halo",
-    "downsampling_halo",
-    "terms_of_neighborhood_and_bias",
-}
+_QUICK = {"partial_tiles", "clipped_halo", "windows", "negative_scale", "terms_of_halo", "shared_keys_and_tokens"}
 
 
-@pytest.mark.parametrize("name", slow_except(_CASES, _CASES.keys() - _SLOW))
+@pytest.mark.parametrize("name", slow_except(_CASES, _QUICK))
 def test_float32(name):
     check_case(_CASES[name], "triton", torch.float32, 1e-5)
 
