@@ -62,16 +62,10 @@ def data_config(content: LabeledImages, cfg: PretrainedCfg, settings: Settings, 
         "interpolation": cfg.interpolation,
         "mean": cfg.mean,
     }
-    loader = {
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        "collate_fn": {"type": "classification_collate"},
-    }
     topk = (1, 5) if len(content.classes) > 5 else (1,)
     return {
         "train_dataloader": {
-            **loader,
-            "batch_size": settings.batch_size,
+            **settings.loader(settings.batch_size, "classification_collate"),
             "drop_last": images % settings.batch_size == 1,  # BatchNorm cannot train on a single image
             "sampler": {"type": "EpochSampler", "shuffle": True},
             "dataset": {
@@ -80,8 +74,7 @@ def data_config(content: LabeledImages, cfg: PretrainedCfg, settings: Settings, 
             },
         },
         "val_dataloader": {
-            **loader,
-            "batch_size": 2 * settings.batch_size,
+            **settings.loader(2 * settings.batch_size, "classification_collate"),
             "sampler": {"type": "EvaluationSampler"},
             "dataset": {**_dataset(content, "val", work_dir), "transform": evaluation},
         },

@@ -84,15 +84,6 @@ def initial_weights(options: Options) -> dict[str, Any]:
     return {"load_from": os.fspath(options.weights)}
 
 
-def _loader(settings: Settings, batch_size: int) -> dict[str, Any]:
-    return {
-        "batch_size": batch_size,
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        "collate_fn": {"type": "dense_collate"},
-    }
-
-
 def detection_data(content: AnnotatedImages, settings: Settings, work_dir: Path) -> dict[str, Any]:
     """Builds the configs of the data loaders and the metric of a detector.
 
@@ -114,7 +105,7 @@ def detection_data(content: AnnotatedImages, settings: Settings, work_dir: Path)
 
     return {
         "train_dataloader": {
-            **_loader(settings, settings.batch_size),
+            **settings.loader(settings.batch_size, "dense_collate"),
             "sampler": {"type": "EpochSampler", "shuffle": True},
             "batch_sampler": {"type": "AspectRatioBatchSampler"},
             "dataset": {
@@ -124,7 +115,7 @@ def detection_data(content: AnnotatedImages, settings: Settings, work_dir: Path)
             },
         },
         "val_dataloader": {
-            **_loader(settings, settings.batch_size),
+            **settings.loader(settings.batch_size, "dense_collate"),
             "sampler": {"type": "EvaluationSampler"},
             "dataset": {**dataset("val"), "transform": {"type": "DetectionTest", "scale": (size, size)}},
         },
@@ -158,13 +149,13 @@ def segmentation_data(content: LabelMaps, settings: Settings, work_dir: Path) ->
     train = {"type": "SegmentationTrain", "scale": (4 * size, size), "crop_size": (size, size)}
     return {
         "train_dataloader": {
-            **_loader(settings, settings.batch_size),
+            **settings.loader(settings.batch_size, "dense_collate"),
             "drop_last": content.count("train") % settings.batch_size == 1,
             "sampler": {"type": "EpochSampler", "shuffle": True},
             "dataset": {**dataset("train"), "transform": train},
         },
         "val_dataloader": {
-            **_loader(settings, 1),
+            **settings.loader(1, "dense_collate"),
             "sampler": {"type": "EvaluationSampler"},
             "dataset": {**dataset("val"), "transform": {"type": "SegmentationTest", "scale": (4 * size, size)}},
         },

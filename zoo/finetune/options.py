@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
-
-import torch
+from typing import Any, Literal, TypeVar, get_args
 
 from ...names import unknown_name
 
@@ -119,6 +117,20 @@ class Settings:
     ema_decay: float | None
     workers: int
     reasons: dict[str, str]
+
+    def loader(self, batch_size: int, collate: str) -> dict[str, Any]:
+        """Returns what all data loaders have.
+
+        Args:
+            batch_size: Number of images in a batch.
+            collate: Registered name of the function that collates samples.
+        """
+        return {
+            "batch_size": batch_size,
+            "num_workers": self.workers,
+            "persistent_workers": self.workers > 0,
+            "collate_fn": {"type": collate},
+        }
 
     def summary(self) -> list[str]:
         """Describes every setting with its flag and reason, one line each."""
@@ -238,8 +250,3 @@ def _start(facts: Facts) -> str:
 def _workers(cuda: bool) -> int:
     cores = os.cpu_count() or 1
     return min(8, cores) if cuda else max(0, min(4, cores - 1))
-
-
-def has_gpu() -> bool:
-    """Returns whether training runs on a GPU."""
-    return torch.cuda.is_available()

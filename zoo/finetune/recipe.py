@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from ...backbones.registry import PretrainedCfg, get_pretrained_cfg, is_model, list_models, split_model_name_tag
@@ -13,7 +14,7 @@ from ..config import list_configs, load_config
 from ..config.parts import config_parts
 from ..data.formats import AnnotatedImages, Content, LabeledImages, LabelMaps
 from . import classification, dense
-from .options import Facts, Options, Settings, choose_settings, has_gpu
+from .options import Facts, Options, Settings, choose_settings
 from .recognize import OwnData
 
 
@@ -94,7 +95,7 @@ def _facts(own: OwnData, cfg: PretrainedCfg, options: Options) -> Facts:
         stride=32,
         from_scratch=options.from_scratch,
         probe=options.probe is not None,
-        cuda=has_gpu(),
+        cuda=torch.cuda.is_available(),
     )
 
 
